@@ -1,0 +1,32 @@
+"""Which way of training leaves a network that survives pruning?
+
+From Python::
+
+    from sgabench import load_suite, run
+
+    tables = run(load_suite("suites/quickstart.toml"))
+    print(tables.leaderboard)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgabench.runner import run
+    from sgabench.suite import load_suite
+
+__all__ = ["load_suite", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on use, so that the command line starts without what it does not need.
+    if name == "load_suite":
+        from sgabench.suite import load_suite
+
+        return load_suite
+    if name == "run":
+        from sgabench.runner import run
+
+        return run
+    raise AttributeError(f"module 'sgabench' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""``python -m sgabench``."""
+
+from sgabench.cli import main
+
+main()

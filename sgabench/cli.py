@@ -1,0 +1,259 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from sgabench.errors import InputError
+
+if TYPE_CHECKING:
+    from sgabench.plan import Plan
+
+app = typer.Typer(
+    name="sgabench",
+    help="Which way of training leaves a network that survives pruning?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Kind(StrEnum):
+    datasets = "datasets"
+    models = "models"
+    optimizers = "optimizers"
+    pruners = "pruners"
+    probes = "probes"
+
+
+class ReportFormat(StrEnum):
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+    html = "html"
+
+
+SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML).")]
+Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", envvar="SGABENCH_DATA", help="Where data sets are. Default: data."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, e.g. training.epochs=2. Repeatable."),
+]
+Only = Annotated[
+    str | None, typer.Option(metavar="GLOB", help="Only trials (dataset/model/optimizer/seed) that match.")
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Python file that registers plugins. Repeatable."),
+]
+DEFAULT_RESULTS = Path("results")
+
+
+@app.command()
+def run(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trials at the same time.")] = 1,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+) -> None:
+    """Run what the store does not have yet, and show the leaderboard.
+
+    Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
+    """
+    from sgabench.report.display import failure_lines
+    from sgabench.report.progress import listener, print_tables
+    from sgabench.runner import Options, check, planned, run_plan
+    from sgabench.suite import load_suite
+
+    _load_plugins(plugin)
+    plugins = tuple(path.resolve() for path in plugin or ())
+    options = Options(results, data_dir, download, device.value, jobs, only, plugins)
+    plan = planned(load_suite(suite, set_ or ()), options)
+    if dry_run:
+        check(plan, options)
+        _print_plan(plan, results)
+        return
+    try:
+        with listener(quiet) as display:
+            tables = run_plan(plan, options, display)
+    except KeyboardInterrupt:
+        typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
+        raise typer.Exit(130) from None
+    if not quiet:
+        print_tables(tables, results / plan.suite.name)
+    if len(tables.failures):
+        for line in failure_lines(tables) if quiet else []:
+            typer.echo(line, err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="Suite file (TOML); default: all that is stored.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.table,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
+    from sgabench.leaderboard import make_tables
+    from sgabench.report import render
+    from sgabench.store import Store
+
+    plan = _plan(suite, results, data_dir, only, set_, plugin) if suite else None
+    _require_store(results)
+    with Store(results) as store:
+        tables = make_tables(store, plan)
+    text = render(tables, form.value, plan.suite if plan else None)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror or error}") from None
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    filter_: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="TEXT", help="Only names and descriptions with this text."),
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List what a suite can name: parameters with their defaults, and where it comes from."""
+    from sgabench.registry import REGISTRIES
+    from sgabench.report.listing import print_listing
+
+    _load_plugins(plugin)
+    registry = REGISTRIES[kind.value]
+    print_listing(registry, filter_ or "")
+    for problem in registry.broken.values():
+        typer.echo(f"warning: {problem}", err=True)
+
+
+@app.command()
+def plan(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Show every trial and cell of a suite: which are stored, which would run."""
+    _print_plan(_plan(suite, results, data_dir, only, set_, plugin), results)
+
+
+@app.command()
+def env(
+    device: Annotated[Device, typer.Option(help="The device that is described.")] = Device.auto,
+) -> None:
+    """Show the environment as a record would keep it (JSON)."""
+    from sgabench.environment import choose_device, cores, describe_environment
+
+    typer.echo(json.dumps(describe_environment(choose_device(device.value), cores()), indent=2))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a suite file, for editors."""
+    from sgabench.suite import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+def _load_plugins(files: list[Path] | None) -> None:
+    from sgabench.registry import load_plugin_file
+
+    for file in files or ():
+        load_plugin_file(file)
+
+
+def _plan(
+    suite: Path,
+    results: Path,
+    data_dir: Path | None,
+    only: str | None,
+    settings: list[str] | None,
+    plugins: list[Path] | None,
+) -> Plan:
+    from sgabench.plan import make_plan
+    from sgabench.plan import only as matching
+    from sgabench.suite import load_suite
+
+    _load_plugins(plugins)
+    made = make_plan(load_suite(suite, settings or ()), data_dir or Path("data"))
+    return made if only is None else matching(made, only)
+
+
+def _require_store(results: Path) -> None:
+    if not results.is_dir():
+        raise InputError(f"results folder {results}: not there; run a suite first, or name another with --results")
+
+
+def _print_plan(plan: Plan, results: Path) -> None:
+    from sgabench.store import Store
+
+    with Store(results) as store:
+        stored = store.statuses()
+
+    def state(key: str) -> str:
+        return {"done": "stored", "diverged": "diverged"}.get(stored.get(key, ""), "to run")
+
+    counts: dict[str, dict[str, int]] = {"trials": {}, "cells": {}}
+    lines = []
+    for trial in plan.trials:
+        states = state(trial.key)
+        counts["trials"][states] = counts["trials"].get(states, 0) + 1
+        lines.append(f"{states:9} {trial.key[:12]}  {trial.name}")
+        for cell in trial.cells:
+            of_cell = state(cell.key) if states != "diverged" else "diverged"
+            counts["cells"][of_cell] = counts["cells"].get(of_cell, 0) + 1
+            lines.append(f"{of_cell:9} {cell.key[:12]}    {cell.name}")
+    for name, by_state in counts.items():
+        parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
+        lines.append(f"{sum(by_state.values())} {name}: {parts}")
+    typer.echo("\n".join(lines))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit; bad input is one line and exit code 2."""
+    try:
+        result: Any = app(arguments, standalone_mode=True)
+    except InputError as error:
+        line = " ".join(str(error).split())
+        typer.echo(f"error: {line}", err=True)
+        sys.exit(2)
+    sys.exit(result or 0)

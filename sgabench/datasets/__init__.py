@@ -1,0 +1,67 @@
+"""The data sets that a suite can name.
+
+A data set is a function of the folder that data is looked for in and of whether it may be downloaded.
+It returns a `sgabench.datasets.base.Dataset`, or raises `sgabench.errors.InputError`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from sgabench.datasets.folders import folder_fingerprint
+from sgabench.registry import datasets
+
+if TYPE_CHECKING:
+    from sgabench.datasets.base import Dataset
+else:
+    Dataset = Any  # the registry evaluates annotations, and torch must not be imported for that
+
+
+@datasets.register("digits")
+def digits(data_dir: Path, download: bool) -> Dataset:
+    """Handwritten digits, 1 x 8 x 8, 10 classes, 1437 + 360 images; comes with scikit-learn."""
+    from sgabench.datasets.embedded import load_digits
+
+    return load_digits()
+
+
+@datasets.register("cifar10")
+def cifar10(data_dir: Path, download: bool) -> Dataset:
+    """CIFAR-10: photographs, 3 x 32 x 32, 10 classes, 50,000 + 10,000 images."""
+    from sgabench.datasets.cifar import load_cifar10
+
+    return load_cifar10(data_dir, download)
+
+
+@datasets.register("cifar100")
+def cifar100(data_dir: Path, download: bool, *, labels: Literal["fine", "coarse"] = "fine") -> Dataset:
+    """CIFAR-100: photographs, 3 x 32 x 32, 100 fine or 20 coarse classes, 50,000 + 10,000 images."""
+    from sgabench.datasets.cifar import load_cifar100
+
+    return load_cifar100(data_dir, download, labels)
+
+
+@datasets.register("fashion_mnist")
+def fashion_mnist(data_dir: Path, download: bool) -> Dataset:
+    """Fashion-MNIST: articles of clothing, 1 x 28 x 28, 10 classes, 60,000 + 10,000 images."""
+    from sgabench.datasets.fashion import load_fashion_mnist
+
+    return load_fashion_mnist(data_dir, download)
+
+
+@datasets.register("folder", fingerprint=folder_fingerprint)
+def folder(
+    data_dir: Path,
+    download: bool,
+    *,
+    path: Annotated[str, Field(min_length=1)],
+    image_size: Annotated[int, Field(ge=4, le=1024)] = 32,
+    channels: Literal[1, 3] = 3,
+) -> Dataset:
+    """Your own images: PATH/train/CLASS/* and PATH/test/CLASS/*, cropped and resized to a square."""
+    from sgabench.datasets.folders import load_folder
+
+    return load_folder(data_dir, path, image_size, channels)

@@ -1,0 +1,64 @@
+"""Operations on a whole batch, on whatever device it is.
+
+Nothing here draws random numbers: what varies is passed as a tensor, so that the caller alone
+decides what a seed means. The results are the same bits on every device, and a batch in the
+channels_last memory format stays in it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+
+def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Scale to [0, 1], subtract the mean, divide by the standard deviation.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        mean: float64 (C,), of values in [0, 1], on the device of the images.
+        std: float64 (C,), likewise; none is 0.
+
+    Returns:
+        float32 (N, C, H, W).
+    """
+    scale = (1 / (255 * std)).float()[:, None, None]
+    shift = (-mean / std).float()[:, None, None]
+    # a multiplication and an addition of their own: fused, they would round differently on some devices
+    return images.to(torch.float32).mul_(scale).add_(shift)
+
+
+def pad_and_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
+    """Shift each image by up to `padding` pixels; zeros move in (He et al. 2015, section 4.2).
+
+    Meant for uint8 images, before `normalize`: zeros are black then, as in the usual recipe of
+    torchvision's RandomCrop. (He et al. pad images whose mean is subtracted: theirs are grey.)
+
+    Args:
+        images: (N, C, H, W), any type.
+        offsets: int64 (N, 2), the row and the column of the crop in the padded image, each in
+            [0, 2 * padding]; `padding` leaves an image where it was.
+        padding: pixels added to each side.
+
+    Returns:
+        The shape and type of `images`.
+    """
+    height, width = images.shape[2:]
+    padded = F.pad(images, (padding, padding, padding, padding))
+    crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: (N, C, row, column, H, W)
+    example = torch.arange(len(images), device=images.device)
+    return crops[example, :, offsets[:, 0], offsets[:, 1]]
+
+
+def flip(images: Tensor, flips: Tensor) -> Tensor:
+    """Mirror the chosen images left to right.
+
+    Args:
+        images: (N, C, H, W), any type.
+        flips: bool (N,), which to mirror.
+
+    Returns:
+        The shape and type of `images`.
+    """
+    return torch.where(flips[:, None, None, None], images.flip(-1), images)

@@ -1,0 +1,139 @@
+"""What machine a record was made on, with which versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError
+
+PACKAGES = (
+    "sgabench",
+    "torch",
+    "torchvision",
+    "torch-pruning",
+    "timm",
+    "numpy",
+    "pandas",
+    "scipy",
+    "safetensors",
+)
+
+
+def describe_environment(device: str, threads: int) -> dict[str, Any]:
+    """The environment as a record keeps it: versions, processor, device; no names of hosts or users.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        threads: threads that a trial computes with on the CPU.
+    """
+    import torch
+
+    environment: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "cpu": processor(),
+        "cores": cores(),
+        "threads": threads,
+        "device": device,
+        "bf16": has_fast_bf16(device),
+    }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        environment["gpu"] = properties.name
+        environment["gpu_memory"] = properties.total_memory
+        environment["cuda"] = torch.version.cuda
+        environment["cudnn"] = torch.backends.cudnn.version()
+    return environment
+
+
+def choose_device(wanted: str) -> str:
+    """Resolve ``auto``, and refuse a device that is not there.
+
+    Raises:
+        InputError: CUDA was asked for and there is none.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine or this build of PyTorch has no CUDA; use --device cpu")
+    return wanted
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Whether bfloat16 is computed by instructions of its own rather than emulated."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if supported is not None and supported():
+        return True
+    return platform.machine() in ("arm64", "aarch64") and "bf16" in _cpuinfo("Features")
+
+
+def processor() -> str:
+    """The processor's name."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+class PeakMemory:
+    """Most memory that a stretch of work held, in bytes.
+
+    On CUDA what PyTorch had allocated, on the CPU the process's resident memory; where the system
+    cannot reset its high-water mark, that of the process so far.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        if device == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return
+
+    def bytes(self) -> int:
+        """The peak since this object was made."""
+        if self._device == "cuda":
+            import torch
+
+            return int(torch.cuda.max_memory_allocated())
+        try:
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+            return int(line.split()[1]) * 1024
+        except (OSError, StopIteration):
+            import resource
+
+            usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return usage if platform.system() == "Darwin" else usage * 1024

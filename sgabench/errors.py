@@ -1,0 +1,63 @@
+"""The one exception that means "the user can mend this"."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+
+class InputError(ValueError):
+    """Bad input: one line that says where, what, and what would be right.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+def suggestion(name: str, valid: Iterable[str]) -> str:
+    """A clause that names what was probably meant, else everything that is valid.
+
+    Returns:
+        ``"; did you mean 'adam'?"`` or ``"; valid: adam, sgd"`` (empty if nothing is valid).
+    """
+    options = sorted(valid)
+    lowered = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    if close:
+        return "; did you mean " + " or ".join(repr(lowered[match]) for match in close) + "?"
+    if not options:
+        return ""
+    shown = ", ".join(options[:20])
+    return f"; valid: {shown}" + (", ..." if len(options) > 20 else "")
+
+
+def first_problem(error: ValidationError, valid: Iterable[str] = ()) -> tuple[tuple[Any, ...], str]:
+    """Turn pydantic's first complaint into a path and one sentence.
+
+    Args:
+        error: what pydantic raised.
+        valid: names that an unknown key is compared with.
+
+    Returns:
+        The path of the value inside the validated object, and the sentence.
+    """
+    problem = error.errors(include_url=False)[0]
+    path = problem["loc"]
+    kind = problem["type"]
+    if kind == "extra_forbidden":
+        return path, "unknown key" + suggestion(str(path[-1]), valid)
+    if kind == "missing":
+        return path, "is required"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if kind in {"value_error", "assertion_error"}:
+        return path, message
+    return path, f"{message}, got {shorten(problem['input'])}"
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """``repr`` of a value, cut to one short line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."

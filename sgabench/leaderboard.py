@@ -1,0 +1,206 @@
+"""Records to tables: every trial, every cell, and the leaderboard that ranks optimizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sgabench.plan import Plan, content_key
+from sgabench.store import Record, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
+WITH_SPREAD = ("dense_top1", "pruned_top1", "retention")
+MEANS = (
+    "sparsity",
+    "compression_ratio",
+    "theoretical_speedup",
+    "measured_speedup",
+    "params",
+    "nonzero_params",
+    "macs",
+    "nonzero_macs",
+    "bytes",
+    "gzip_bytes",
+    "images_per_s",
+    "latency_s",
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is known of a suite, or of a whole store.
+
+    Attributes:
+        leaderboard: a row per (data set, model, pruner, ratio, optimizer): number of seeds, means and
+            standard deviations (of a sample: n - 1), best pruned top-1 first.
+        cells: a row per cell, its trial's dense accuracy beside it.
+        trials: a row per trial.
+        failures: a row per trial, cell or probe that failed or diverged, with the error.
+        environments: the different environments that the records were made in.
+    """
+
+    leaderboard: pd.DataFrame
+    cells: pd.DataFrame
+    trials: pd.DataFrame
+    failures: pd.DataFrame
+    environments: tuple[Mapping[str, Any], ...]
+
+
+def make_tables(store: Store, plan: Plan | None = None) -> Tables:
+    """Read the tables from a store.
+
+    Args:
+        store: the records.
+        plan: only its trials and cells, in its order and with its labels, and with a row for what is
+            not stored yet; None: all that is stored.
+    """
+    import pandas as pd
+
+    if plan is None:
+        trials, cells, failures = _everything(store)
+    else:
+        trials, cells, failures = _of_plan(store, plan)
+    environments = {content_key(row.pop("environment")): e for row in trials if (e := row["environment"])}
+    failure_columns = ["kind", "name", "status", "error"]
+    frame = pd.DataFrame(_told_apart(cells))
+    return Tables(
+        _leaderboard(frame),
+        frame.drop(columns=["group", "pruner_key"], errors="ignore"),
+        pd.DataFrame(trials).drop(columns="group", errors="ignore"),
+        pd.DataFrame(failures, columns=failure_columns),
+        tuple(environments.values()),
+    )
+
+
+Rows = list[dict[str, Any]]
+
+
+def _of_plan(store: Store, plan: Plan) -> tuple[Rows, Rows, Rows]:
+    keys = {trial.key for trial in plan.trials}
+    trial_records = {record.key: record for record in store.records("trial", keys)}
+    cell_records = {record.key: record for record in store.records("cell", {cell.key for _, cell in plan.cells()})}
+    probe_keys = {probe.key for trial in plan.trials for probe in trial.probes}
+    probe_keys |= {probe.key for _, cell in plan.cells() for probe in cell.probes}
+    trials, cells = [], []
+    for trial in plan.trials:
+        record = trial_records.get(trial.key)
+        trials.append(_trial_row(trial.key, trial.labels(), record))
+        for cell in trial.cells:
+            identity = {**trial.labels(cell), "pruner_key": ""}
+            cells.append(_cell_row(cell.key, identity, cell_records.get(cell.key), record))
+    found = [*trial_records.values(), *cell_records.values(), *store.records("probe", probe_keys)]
+    return trials, cells, _failures(found)
+
+
+def _everything(store: Store) -> tuple[Rows, Rows, Rows]:
+    trial_records = {record.key: record for record in store.records("trial")}
+    cells, found = [], list(trial_records.values())
+    for record in store.records("cell"):
+        found.append(record)
+        description = {key: value for key, value in record.description.items() if key != "ratio"}
+        labels = {**record.labels, "pruner_key": content_key(description)}
+        cells.append(_cell_row(record.key, labels, record, trial_records.get(record.parent or "")))
+    cells.sort(key=lambda row: tuple(str(row[name]) for name in (*GROUP, "seed")))
+    trials = [_trial_row(record.key, record.labels, record) for record in trial_records.values()]
+    trials.sort(key=lambda row: tuple(str(row[name]) for name in ("dataset", "model", "optimizer", "seed")))
+    return trials, cells, _failures([*found, *store.records("probe")])
+
+
+def _trial_row(key: str, labels: Mapping[str, Any], record: Record | None) -> dict[str, Any]:
+    status = record.status if record else "missing"
+    result = record.result if record else {}
+    environment = record.environment if record else None
+    device = environment["device"] if environment else None
+    return {**labels, "status": status, "device": device, **result, "key": key, "environment": environment}
+
+
+def _cell_row(key: str, labels: Mapping[str, Any], record: Record | None, trial: Record | None) -> dict[str, Any]:
+    if trial is not None and trial.status != "done":
+        status: str = trial.status
+    else:
+        status = record.status if record else "missing"
+    dense = trial.result if trial else {}
+    result = dict(record.result) if record else {}
+    return {
+        **labels,
+        "status": status,
+        "dense_top1": dense.get("top1"),
+        "dense_loss": dense.get("loss"),
+        "pruned_top1": result.pop("top1", None),
+        "pruned_loss": result.pop("loss", None),
+        "dense_images_per_s": dense.get("images_per_s"),
+        **result,
+        "key": key,
+    }
+
+
+def _failures(records: Iterable[Record]) -> Rows:
+    return [
+        {"kind": record.kind, "name": _name(record), "status": record.status, "error": record.error}
+        for record in records
+        if record.status != "done"
+    ]
+
+
+def _name(record: Record) -> str:
+    labels = record.labels
+    parts = [labels.get(part) for part in ("dataset", "model", "optimizer", "seed", "pruner", "ratio", "probe")]
+    return "/".join(str(part) for part in parts if part is not None)
+
+
+def _told_apart(cells: Rows) -> Rows:
+    """Mark labels that stand for different things, so that these are never averaged."""
+    meanings: dict[tuple[Any, ...], set[tuple[str, str]]] = {}
+    for row in cells:
+        shown = tuple(row[name] for name in GROUP)
+        meanings.setdefault(shown, set()).add((row["group"], row["pruner_key"]))
+    for row in cells:
+        several = meanings[tuple(row[name] for name in GROUP)]
+        if len(several) > 1:
+            if len({group for group, _ in several}) > 1:
+                row["optimizer"] = f"{row['optimizer']} [{row['group'][:6]}]"
+            if len({pruner for _, pruner in several}) > 1:
+                row["pruner"] = f"{row['pruner']} [{row['pruner_key'][:6]}]"
+    return cells
+
+
+def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = [*GROUP, "n", "incomplete", *(f"{v}_{s}" for v in WITH_SPREAD for s in ("mean", "std")), *MEANS]
+    if cells.empty:
+        return pd.DataFrame(columns=columns)
+    numbers = [name for name in (*WITH_SPREAD, *MEANS) if name in cells]
+    cells = cells.assign(**{name: pd.to_numeric(cells[name]) for name in numbers})
+    done = cells[cells["status"] == "done"]
+    order = cells[GROUP].drop_duplicates().reset_index(drop=True)
+    grouped = done.groupby(GROUP, sort=False)
+    board = order.set_index(GROUP)
+    board["n"] = grouped.size()
+    board["n"] = board["n"].fillna(0).astype(int)
+    board["incomplete"] = _incomplete(cells)
+    board["incomplete"] = board["incomplete"].fillna("")
+    for name in WITH_SPREAD:
+        board[f"{name}_mean"] = grouped[name].mean()
+        board[f"{name}_std"] = grouped[name].std()
+    for name in MEANS:
+        board[name] = grouped[name].mean() if name in cells else float("nan")
+    board = board.reset_index()[columns]
+    places = {
+        name: {value: i for i, value in enumerate(order[name].unique())} for name in ("dataset", "model", "pruner")
+    }
+    ranks = board.assign(**{name: board[name].map(place) for name, place in places.items()})
+    by = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
+    ranked = ranks.sort_values(by, ascending=[True, True, True, True, False], kind="stable", na_position="last")
+    return board.loc[ranked.index].reset_index(drop=True)
+
+
+def _incomplete(cells: pd.DataFrame) -> pd.Series[str]:
+    """Which seeds a row lacks and why: ``1 diverged, 2 missing``."""
+    lacking = cells[cells["status"] != "done"]
+    text = lacking["seed"].astype(str) + " " + lacking["status"].astype(str)
+    return text.groupby([lacking[name] for name in GROUP], sort=False).agg(", ".join)

@@ -1,0 +1,180 @@
+"""Optimizers that a suite can name.
+
+An optimizer is a function of the network's named parameters and of a seed for what it draws. It
+returns a torch.optim.Optimizer whose learning rates are the base of the schedule. Options have the
+names and the defaults that torch.optim gives them, where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from sgabench.registry import optimizers
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+else:
+    Optimizer = Any  # the registry evaluates annotations, and must not import torch for it
+
+NamedParameters = list[tuple[str, Any]]
+
+LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
+Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+
+
+@optimizers.register("adam")
+def adam(
+    parameters: NamedParameters,
+    *,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: Epsilon = 1e-8,
+    weight_decay: Decay = 0.0,
+    amsgrad: bool = False,
+) -> Optimizer:
+    """Adam (arXiv 1412.6980); weight decay is added to the gradient."""
+    from sgabench.optimizers.sources import build
+
+    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+    return build("Adam", parameters, options)
+
+
+@optimizers.register("adamw")
+def adamw(
+    parameters: NamedParameters,
+    *,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: Epsilon = 1e-8,
+    weight_decay: Decay = 0.01,
+    amsgrad: bool = False,
+) -> Optimizer:
+    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+    from sgabench.optimizers.sources import build
+
+    options = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+    return build("AdamW", parameters, options)
+
+
+@optimizers.register("sgd")
+def sgd(
+    parameters: NamedParameters,
+    *,
+    lr: LearningRate = 0.1,
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+    dampening: Annotated[float, Field(ge=0, le=1)] = 0.0,
+    weight_decay: Decay = 0.0,
+    nesterov: bool = False,
+) -> Optimizer:
+    """Stochastic gradient descent; lr 0.1 and momentum 0.9 unless set, as is usual for ResNets."""
+    from sgabench.optimizers.sources import build
+
+    options = {"lr": lr, "momentum": momentum, "dampening": dampening}
+    return build("SGD", parameters, {**options, "weight_decay": weight_decay, "nesterov": nesterov})
+
+
+@optimizers.register("stochgradadam")
+def stochgradadam(
+    parameters: NamedParameters,
+    seed: int,
+    *,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: Epsilon = 1e-8,
+    weight_decay: Decay = 0.0,
+    sampling_rate: Rate = 0.8,
+    decoupled_weight_decay: bool = False,
+    bias_correction: bool = True,
+    rescale: bool = False,
+    mask_weight_decay: bool = True,
+    exclude: tuple[str, ...] = (),
+) -> Optimizer:
+    """Adam on a Bernoulli-sampled gradient (arXiv 2310.17042)."""
+    from sgabench.optimizers.stoch_grad_adam import StochGradAdam
+
+    return StochGradAdam(
+        parameters,
+        lr,
+        betas,
+        eps,
+        weight_decay,
+        sampling_rate=sampling_rate,
+        seed=seed,
+        decoupled_weight_decay=decoupled_weight_decay,
+        bias_correction=bias_correction,
+        rescale=rescale,
+        mask_weight_decay=mask_weight_decay,
+        exclude=exclude,
+    )
+
+
+@optimizers.register_source("torch")
+def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
+    """Any class of torch.optim with its own options, e.g. torch:RMSprop."""
+    from sgabench.optimizers.sources import build
+
+    return build(name, parameters, options)
+
+
+@optimizers.register_source("sampled")
+def sampled(
+    name: str,
+    parameters: NamedParameters,
+    seed: int,
+    /,
+    *,
+    sampling_rate: Rate = 0.8,
+    mask: Literal["gradient", "update"] = "gradient",
+    rescale: bool = False,
+    mask_weight_decay: bool = True,
+    exclude: tuple[str, ...] = (),
+    **options: Any,
+) -> Optimizer:
+    """A Bernoulli mask on the gradient, or the update, of any class of torch.optim, e.g. sampled:SGD."""
+    from sgabench.optimizers.sources import build_sampled
+
+    return build_sampled(
+        name,
+        parameters,
+        options,
+        sampling_rate=sampling_rate,
+        seed=seed,
+        mask=mask,
+        rescale=rescale,
+        mask_weight_decay=mask_weight_decay,
+        exclude=exclude,
+    )
+
+
+@optimizers.register_source("noisy")
+def noisy(
+    name: str,
+    parameters: NamedParameters,
+    seed: int,
+    /,
+    *,
+    sampling_rate: Rate = 0.8,
+    rescale: bool = False,
+    mask_weight_decay: bool = True,
+    exclude: tuple[str, ...] = (),
+    **options: Any,
+) -> Optimizer:
+    """Control of sampled: Gaussian gradient noise with the mask's mean and variance, e.g. noisy:Adam."""
+    from sgabench.optimizers.sources import build_sampled
+
+    return build_sampled(
+        name,
+        parameters,
+        options,
+        sampling_rate=sampling_rate,
+        seed=seed,
+        distribution="gaussian",
+        rescale=rescale,
+        mask_weight_decay=mask_weight_decay,
+        exclude=exclude,
+    )

@@ -1,0 +1,188 @@
+"""Gradient sampling around any optimizer of torch, and its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, optim
+from torch.optim import Optimizer
+from torch.optim.optimizer import StateDict
+
+from sgabench.optimizers.sampling import Group, check_sampling, draw, gradients
+
+# Only of these it is known that they add the decay to the gradient (unless told to decouple it).
+_COUPLED = (
+    optim.SGD,
+    optim.Adam,
+    optim.Adagrad,
+    optim.Adadelta,
+    optim.Adamax,
+    optim.ASGD,
+    optim.NAdam,
+    optim.RAdam,
+    optim.RMSprop,
+)
+
+
+class Sampled(Optimizer):
+    """Gradient sampling around an optimizer.
+
+    At each step the base optimizer sees φ = Ω ⊙ g in place of the gradient g, with a new Ω, each
+    element 1 with probability s and else 0 (arXiv 2310.17042); `.grad` holds g again afterwards.
+    Around torch.optim.Adam this is StochGradAdam. Parameter groups and state are the base's own, so
+    that schedulers and state dicts work on either.
+
+    Args:
+        base: an optimizer over the parameters; from now on only this one must be stepped.
+        sampling_rate: s, in (0, 1].
+        seed: which masks; with the number of steps it determines them (see `sgabench.optimizers.mask`).
+        mask: what Ω is applied to. ``gradient``, or ``update``: the base steps on the full gradient,
+            its change of the weights (with whatever decay is in it) is kept where Ω is 1 only.
+        distribution: ``bernoulli``, or ``gaussian``: instead of Ω a normal number of the same mean s and
+            variance s(1 - s), φ = s g + √(s(1 - s)) |g| ξ with ξ ~ N(0, 1) (as ξ is symmetric, g ξ has
+            the distribution of |g| ξ), which is noise without sparsity.
+        rescale: divide what Ω keeps by s.
+        mask_weight_decay: whether Ω also covers the decay of a base that adds it to the gradient
+            (SGD, Adam and most of torch.optim): φ = Ω ⊙ (g + λθ). Bases with a decoupled decay
+            (AdamW, Adafactor, Muon) and optimizers from outside torch decay as they always do.
+        exclude: fnmatch patterns of names of parameters that are never masked, e.g. ``"*bn*"``.
+
+    All options but ``mask`` and ``distribution`` may differ between the base's parameter groups.
+
+    Raises:
+        ValueError: a value is out of range, a parameter is complex, or ``exclude`` is given for
+            parameters without names.
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        *,
+        sampling_rate: float = 0.8,
+        seed: int = 0,
+        mask: Literal["gradient", "update"] = "gradient",
+        distribution: Literal["bernoulli", "gaussian"] = "bernoulli",
+        rescale: bool = False,
+        mask_weight_decay: bool = True,
+        exclude: tuple[str, ...] = (),
+    ) -> None:
+        if mask not in ("gradient", "update"):
+            raise ValueError(f"Invalid mask: {mask!r}; it must be 'gradient' or 'update'")
+        if distribution not in ("bernoulli", "gaussian"):
+            raise ValueError(f"Invalid distribution: {distribution!r}; it must be 'bernoulli' or 'gaussian'")
+        if mask == "update" and not mask_weight_decay:
+            raise ValueError("mask='update' covers the decay as well: mask_weight_decay=False is impossible")
+        self.base = base
+        self.mask = mask
+        self.distribution = distribution
+        self._sampling = {
+            "sampling_rate": sampling_rate,
+            "seed": seed,
+            "sampling_step": 0,
+            "rescale": rescale,
+            "mask_weight_decay": mask_weight_decay,
+            "exclude": exclude,
+        }
+        for group in base.param_groups:
+            _check({**self._sampling, **group})
+        adopted, base.param_groups = base.param_groups, []  # `add_param_group` puts them back
+        super().__init__(adopted, {**base.defaults, **self._sampling})
+        self._share()
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base, whose options stand over the optimizer's own."""
+        self.base.add_param_group({**self._sampling, **param_group})
+        try:
+            _check(self.base.param_groups[-1])
+        except ValueError:
+            del self.base.param_groups[-1]
+            raise
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Let the base step on sampled gradients.
+
+        Args:
+            closure: evaluates the model again and returns the loss; called once.
+
+        Raises:
+            RuntimeError: a gradient is sparse.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            gradients(group, "Sampled")
+        factors = draw(self.param_groups, self.distribution)
+        if self.mask == "update":
+            before = {parameter: parameter.detach().clone() for parameter in factors}
+            self.base.step()
+            for parameter, factor in factors.items():
+                # exact at both ends: where the factor is 0 or 1 nothing is rounded
+                torch.lerp(before[parameter], parameter, factor.to(parameter.dtype), out=parameter)
+        else:
+            with self._sampled_gradients(factors):
+                self.base.step()
+        return loss
+
+    @contextmanager
+    def _sampled_gradients(self, factors: dict[Tensor, Tensor]) -> Iterator[None]:
+        """Put φ in place of the gradients; take over the decay where the mask covers it."""
+        kept: dict[Tensor, Tensor] = {}
+        decays = [group.get("weight_decay", 0) for group in self.param_groups]
+        try:
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                masks_decay = bool(decay) and group["mask_weight_decay"] and self._couples_decay(group)
+                sign = -1 if group.get("maximize", False) else 1
+                for parameter, gradient in gradients(group, "Sampled"):
+                    if parameter not in factors and not masks_decay:
+                        continue
+                    kept[parameter] = gradient
+                    parameter.grad = _phi(
+                        parameter, gradient, factors.get(parameter), sign * decay if masks_decay else 0
+                    )
+                if masks_decay:
+                    group["weight_decay"] = 0
+            yield
+        finally:
+            for group, decay in zip(self.param_groups, decays, strict=True):
+                if "weight_decay" in group:
+                    group["weight_decay"] = decay
+            for parameter, gradient in kept.items():
+                parameter.grad = gradient
+
+    def _couples_decay(self, group: Group) -> bool:
+        return isinstance(self.base, _COUPLED) and not group.get("decoupled_weight_decay", False)
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Continue where a state dict was taken, bit for bit."""
+        super().load_state_dict(state_dict)
+        self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
+        self._share()
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {"base": self.base, "mask": self.mask, "distribution": self.distribution}
+        return {**super().__getstate__(), **own, "_sampling": self._sampling}
+
+    def _share(self) -> None:
+        self.param_groups = self.base.param_groups
+        self.state = self.base.state
+
+
+def _check(group: Group) -> None:
+    check_sampling(group)
+    if any(parameter.is_complex() for parameter in group["params"]):
+        raise ValueError("Sampled does not support complex parameters; use torch.view_as_real")
+
+
+def _phi(parameter: Tensor, gradient: Tensor, factor: Tensor | None, decay: float) -> Tensor:
+    """(g + λθ) times the factor, laid out in memory as g, as fused optimizers expect it."""
+    phi = torch.empty_like(gradient)
+    if decay:
+        torch.add(gradient, parameter, alpha=decay, out=phi)
+        return phi if factor is None else phi.mul_(factor)
+    return phi.copy_(gradient) if factor is None else torch.mul(gradient, factor, out=phi)

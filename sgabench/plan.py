@@ -1,0 +1,206 @@
+"""Suite to trials, cells and keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError, suggestion
+from sgabench.suite import Choice, Suite
+
+# Raise it when a change of sgabench makes the same description mean another result.
+KEY_VERSION = 1
+
+
+def content_key(description: Any) -> str:
+    """Hash of a JSON value, independent of the order of its keys: 32 hexadecimal digits."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """A probe of one trained or pruned network."""
+
+    key: str
+    probe: Choice
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One measurement on a trial's trained network."""
+
+    key: str
+    pruner: Choice
+    ratio: float
+    probes: tuple[ProbePlan, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """``pruner/ratio``."""
+        return f"{self.pruner.label}/{self.ratio:g}"
+
+    def description(self) -> dict[str, Any]:
+        """What the key is made of, beside the trial's."""
+        return {**_without_ratios(self.pruner), "ratio": self.ratio}
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One training and what is measured on its network."""
+
+    key: str
+    group: str
+    dataset: Choice
+    model: Choice
+    optimizer: Choice
+    seed: int
+    cells: tuple[CellPlan, ...]
+    probes: tuple[ProbePlan, ...]
+
+    @property
+    def name(self) -> str:
+        """``dataset/model/optimizer/seed``: what ``--only`` is compared with."""
+        return f"{self.dataset.label}/{self.model.label}/{self.optimizer.label}/{self.seed}"
+
+    def description(self) -> dict[str, Any]:
+        """What the key is made of."""
+        return {
+            "dataset": self.dataset.identity(),
+            "model": self.model.identity(),
+            "optimizer": self.optimizer.identity(),
+            "seed": self.seed,
+        }
+
+    def labels(self, cell: CellPlan | None = None) -> dict[str, Any]:
+        """What tables show of the trial, or of one of its cells; ``group`` is the same for all seeds."""
+        labels: dict[str, Any] = {
+            "dataset": self.dataset.label,
+            "model": self.model.label,
+            "optimizer": self.optimizer.label,
+            "seed": self.seed,
+            "group": self.group,
+        }
+        if cell is not None:
+            of = cell.pruner.options.get("of", "weights")
+            labels |= {"pruner": cell.pruner.label, "ratio": cell.ratio, "of": of}
+        return labels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every trial of a suite, each with its cells."""
+
+    suite: Suite
+    trials: tuple[TrialPlan, ...]
+
+    def cells(self) -> Iterator[tuple[TrialPlan, CellPlan]]:
+        """Every cell with its trial."""
+        return ((trial, cell) for trial in self.trials for cell in trial.cells)
+
+
+def make_plan(suite: Suite, data_dir: Path) -> Plan:
+    """Every trial and cell of a suite, with their keys.
+
+    A key is the content hash of everything that determines the result, so the same key is never
+    computed twice, and a changed parameter changes exactly the keys that depend on it.
+
+    Raises:
+        InputError: a data set whose content enters the key is not there.
+    """
+    measurement = suite.measurement.model_dump(mode="json")
+    pruners = [
+        (pruner, ratio, content_key({**_without_ratios(pruner), "ratio": ratio, "measurement": measurement}))
+        for pruner in suite.pruners
+        for ratio in pruner.settings["ratios"]
+    ]
+    on = {
+        when: [probe for probe in suite.probes if probe.tags.get("on", "dense") == when] for when in ("dense", "pruned")
+    }
+    trials = []
+    for dataset in (with_content(dataset, data_dir) for dataset in suite.datasets):
+        for model in suite.models:
+            for optimizer in suite.optimizers:
+                group = {
+                    "version": KEY_VERSION,
+                    "dataset": dataset.identity(),
+                    "model": model.identity(),
+                    "optimizer": optimizer.identity(),
+                }
+                group_key = content_key(group)
+                for seed in suite.seeds:
+                    key = content_key([group_key, seed])
+                    cells = tuple(_cell(key, *pruner, on["pruned"]) for pruner in pruners)
+                    probes = _probes(key, on["dense"])
+                    trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
+    return Plan(suite, tuple(trials))
+
+
+def _cell(trial_key: str, pruner: Choice, ratio: float, pruner_key: str, probes: list[Choice]) -> CellPlan:
+    key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
+    return CellPlan(key, pruner, ratio, _probes(key, probes))
+
+
+def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
+    return tuple(ProbePlan(content_key([subject, probe.identity()]), probe) for probe in probes)
+
+
+def _without_ratios(pruner: Choice) -> dict[str, Any]:
+    identity = pruner.identity()
+    identity.pop("ratios")
+    return identity
+
+
+def with_content(dataset: Choice, data_dir: Path) -> Choice:
+    """Put the content of a data set of the user's own into its identity, in place of its path."""
+    fingerprint = dataset.tags.get("fingerprint")
+    if fingerprint is None:
+        return dataset
+    settings = {**dataset.settings, "content": fingerprint(data_dir, dict(dataset.options))}
+    return replace(dataset, settings=settings)
+
+
+def only(plan: Plan, pattern: str) -> Plan:
+    """The trials whose name matches a glob (``*`` matches anything, ``/`` too).
+
+    Raises:
+        InputError: none matches.
+    """
+    trials = tuple(trial for trial in plan.trials if fnmatchcase(trial.name, pattern))
+    if not trials:
+        hint = suggestion(pattern, (trial.name for trial in plan.trials))
+        raise InputError(f"--only {pattern}: matches no trial (dataset/model/optimizer/seed){hint}")
+    return replace(plan, trials=trials)
+
+
+def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
+    """The trials that have something left to do, each with only that.
+
+    Args:
+        plan: the plan.
+        stored: status of every stored record by key; what is ``failed`` is tried again, and nothing
+            is left to do on the network of a trial that ``diverged``.
+    """
+    left = []
+    for trial in plan.trials:
+        status = stored.get(trial.key)
+        if status == "diverged":
+            continue
+        cells = tuple(_remaining_cell(cell, stored) for cell in trial.cells if _cell_is_open(cell, stored))
+        probes = tuple(probe for probe in trial.probes if stored.get(probe.key) != "done")
+        if status != "done" or cells or probes:
+            left.append(replace(trial, cells=cells, probes=probes))
+    return left
+
+
+def _cell_is_open(cell: CellPlan, stored: Mapping[str, str]) -> bool:
+    return stored.get(cell.key) != "done" or any(stored.get(probe.key) != "done" for probe in cell.probes)
+
+
+def _remaining_cell(cell: CellPlan, stored: Mapping[str, str]) -> CellPlan:
+    return replace(cell, probes=tuple(probe for probe in cell.probes if stored.get(probe.key) != "done"))

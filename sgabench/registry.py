@@ -1,0 +1,292 @@
+"""Plugins: what a suite can name, and where it comes from.
+
+A plugin is a function. Its positional parameters are the context that sgabench passes, its
+keyword-only parameters are what a suite may set: their annotations are checked, their defaults are
+shown by ``sgabench list`` and hashed into the keys. Its docstring's first line describes it.
+
+A registry is filled by decorators, by entry points of installed packages and by plugin files. The
+registration of a built-in must not import torch; its function may, when it is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from sgabench.errors import InputError, first_problem, suggestion
+
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a plugin comes from.
+
+    Attributes:
+        label: what ``sgabench list`` shows.
+        code: identifies the code behind a third-party plugin; part of the keys, so that results of
+            an older version of a plugin are not taken for results of the present one.
+    """
+
+    label: str
+    code: str = ""
+
+
+BUILT_IN = Origin("built-in")
+_origin: ContextVar[Origin] = ContextVar("origin", default=BUILT_IN)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One thing that a suite can name.
+
+    Attributes:
+        kind: the registry's name, singular: dataset, model, optimizer, pruner or probe.
+        name: how a suite names it.
+        factory: the registered function.
+        origin: where it comes from.
+        tags: facts that the registration states, such as what a probe looks at.
+    """
+
+    kind: str
+    name: str
+    factory: Callable[..., Any]
+    origin: Origin
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """First line of the docstring."""
+        return (inspect.getdoc(self._function) or "").split("\n", 1)[0]
+
+    @property
+    def _function(self) -> Any:
+        return self.factory.func if isinstance(self.factory, partial) else self.factory
+
+    @cached_property
+    def _options(self) -> type[BaseModel]:
+        fields: dict[str, Any] = {}
+        extra = "forbid"
+        signature = inspect.signature(self._function).parameters.values()
+        declared = [parameter for parameter in signature if parameter.kind is parameter.KEYWORD_ONLY]
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
+            extra = "allow"
+        # Of the options only: what the context is annotated with may be imported for type checkers alone.
+        written = {p.name: p.annotation for p in declared if p.annotation is not p.empty}
+        hints = get_type_hints(
+            types.SimpleNamespace(__annotations__=written), getattr(self._function, "__globals__", {}), include_extras=True
+        )
+        for parameter in declared:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (hints.get(parameter.name, Any), default)
+        config = ConfigDict(extra=extra, strict=False, protected_namespaces=(), validate_default=True)  # type: ignore[typeddict-item]
+        return create_model(self.name, __config__=config, **fields)
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Name and default of everything that a suite can set (``...``: required)."""
+        fields: Mapping[str, FieldInfo] = self._options.model_fields
+        return {name: ... if info.is_required() else info.default for name, info in fields.items()}
+
+    @property
+    def takes_any_option(self) -> bool:
+        """Whether options are checked by what is built rather than by declared parameters."""
+        return self._options.model_config.get("extra") == "allow"
+
+    def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
+        """Check options and fill in the defaults.
+
+        Args:
+            options: what a suite sets.
+            also_valid: keys beside the options that an unknown one may have been meant for.
+
+        Returns:
+            Every option, as JSON values, in the order of declaration.
+
+        Raises:
+            InputError: an unknown or an invalid option; the message starts with its name.
+        """
+        try:
+            checked = self._options.model_validate(dict(options))
+        except ValidationError as error:
+            path, problem = first_problem(error, [*self._options.model_fields, *also_valid])
+            where = ".".join(str(part) for part in path)
+            raise InputError(f"{where}: {problem} ({self.kind} {self.name!r})") from None
+        return dict(checked.model_dump(mode="json"))
+
+    def build(self, *context: Any, **options: Any) -> Any:
+        """Call the plugin.
+
+        Args:
+            context: what sgabench provides; a plugin that declares fewer positional parameters gets
+                the first ones.
+            options: what the suite sets.
+        """
+        parameters = inspect.signature(self.factory).parameters.values()
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        given = context if takes_all else context[: len(positional)]
+        checked = self._options.model_validate(options)
+        values = {name: getattr(checked, name) for name in type(checked).model_fields}
+        return self.factory(*given, **values, **(checked.model_extra or {}))
+
+
+class Registry:
+    """The plugins of one kind, by name.
+
+    A name is plain (``adam``) or has a source in front (``torch:AdamW``): a source is registered
+    once and answers for every name behind its colon.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self.broken: dict[str, str] = {}
+        self._plugins: dict[str, Plugin] = {}
+        self._sources: dict[str, Plugin] = {}
+        self._loaded = False
+
+    def register(self, name: str, **tags: Any) -> Callable[[Factory], Factory]:
+        """Decorator: make a function nameable in suites.
+
+        Raises:
+            InputError: the name is taken by a plugin from elsewhere.
+        """
+        if ":" in name:
+            raise InputError(f"{self.kind} {name!r}: a name has no colon; use register_source for a source")
+        return partial(self._add, self._plugins, name, tags)
+
+    def register_source(self, source: str, **tags: Any) -> Callable[[Factory], Factory]:
+        """Decorator: make ``source:anything`` nameable.
+
+        The function gets the part behind the colon as its first positional argument.
+        """
+        return partial(self._add, self._sources, source, tags)
+
+    def _add(self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], factory: Factory) -> Factory:
+        plugin = Plugin(self.kind, name, factory, _origin.get(), tags)
+        present = table.get(name)
+        if present is not None and present.origin.label != plugin.origin.label:
+            raise InputError(
+                f"{self.kind} {name!r} of {plugin.origin.label} is already registered by {present.origin.label}"
+            )
+        table[name] = plugin
+        return factory
+
+    def load(self) -> None:
+        """Import the built-ins and what installed packages declare as entry points, once.
+
+        A package that fails to import is remembered in `broken` and disturbs nothing else.
+        """
+        if self._loaded:
+            return
+        self._loaded = True
+        importlib.import_module(self.package)
+        for point in importlib.metadata.entry_points(group=self.package):
+            distribution = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            token = _origin.set(Origin(distribution, distribution))
+            try:
+                loaded = point.load()
+                if isinstance(loaded, types.ModuleType):
+                    continue  # its decorators have registered what it offers
+                if not callable(loaded):
+                    raise TypeError(f"{point.value} is not a function")
+                if point.name not in self._plugins:
+                    self._add(self._plugins, point.name, {}, loaded)
+                elif self._plugins[point.name].factory is not loaded:
+                    raise InputError(f"the name is taken by {self._plugins[point.name].origin.label}")
+            except Exception as error:  # somebody else's code: whatever it raises, the rest must work
+                self.broken[point.name] = f"plugin {point.name!r} of {distribution} failed to load: {describe(error)}"
+            finally:
+                _origin.reset(token)
+
+    def __getitem__(self, name: str) -> Plugin:
+        """The plugin of that name.
+
+        Raises:
+            InputError: no such name (the nearest are named), or its package failed to import.
+        """
+        self.load()
+        source, colon, rest = name.partition(":")
+        if colon and source in self._sources and rest:
+            template = self._sources[source]
+            return Plugin(self.kind, name, partial(template.factory, rest), template.origin, template.tags)
+        if name in self._plugins:
+            return self._plugins[name]
+        if name in self.broken:
+            raise InputError(self.broken[name])
+        names = [*self._plugins, *self.broken]
+        if colon:
+            hint = suggestion(source, self._sources)
+            raise InputError(f"unknown {self.kind} source {source!r} in {name!r}{hint}")
+        raise InputError(f"unknown {self.kind} {name!r}{suggestion(name, names)}")
+
+    def plugins(self) -> list[Plugin]:
+        """Everything with a plain name, in alphabetical order."""
+        self.load()
+        return [self._plugins[name] for name in sorted(self._plugins)]
+
+    def sources(self) -> list[Plugin]:
+        """Every source; `Plugin.name` is what stands before the colon."""
+        self.load()
+        return [self._sources[name] for name in sorted(self._sources)]
+
+
+datasets = Registry("dataset", "sgabench.datasets")
+models = Registry("model", "sgabench.models")
+optimizers = Registry("optimizer", "sgabench.optimizers")
+pruners = Registry("pruner", "sgabench.pruners")
+probes = Registry("probe", "sgabench.probes")
+
+REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, optimizers, pruners, probes)}
+
+
+def load_plugin_file(path: Path) -> None:
+    """Run a Python file whose decorators register plugins.
+
+    Raises:
+        InputError: the file is missing, or raises when it is run.
+    """
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"--plugin {path}: {error.strerror or error}") from None
+    for registry in REGISTRIES.values():
+        registry.load()
+    code = hashlib.sha256(source).hexdigest()[:16]
+    name = f"sgabench_plugin_{path.stem}_{code}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--plugin {path}: not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    token = _origin.set(Origin(path.name, code))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code: whatever it raises is bad input here
+        del sys.modules[name]
+        raise InputError(f"--plugin {path}: {describe(error)}") from error
+    finally:
+        _origin.reset(token)
+
+
+def describe(error: BaseException) -> str:
+    """Class and first line of an exception, e.g. ``ValueError: lr must be positive``."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,35 @@
+"""What a suite can name, for the terminal."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sgabench.registry import Plugin, Registry
+
+
+def print_listing(registry: Registry, text: str) -> None:
+    """Print name, description, parameters with defaults and origin of the plugins that contain a text."""
+    rows = [(plugin.name, plugin) for plugin in registry.plugins()]
+    rows += [(f"{source.name}:NAME", source) for source in registry.sources()]
+    view = Table(header_style="bold", pad_edge=False)
+    for heading in ("name", "description", "parameters", "from"):
+        view.add_column(heading, overflow="fold")
+    for name, plugin in rows:
+        if text.lower() in f"{name} {plugin.description}".lower():
+            cells = (name, plugin.description, _parameters(plugin), plugin.origin.label)
+            view.add_row(*(Text(cell) for cell in cells))
+    width = shutil.get_terminal_size((160, 24)).columns
+    Console(file=sys.stdout, width=max(width, 80)).print(view if view.rows else Text("nothing matches"))
+
+
+def _parameters(plugin: Plugin) -> str:
+    lines = [
+        f"{name} (required)" if default is ... else f"{name} = {default!r}"
+        for name, default in plugin.parameters.items()
+    ]
+    return "\n".join([*lines, "..."] if plugin.takes_any_option else lines)

@@ -1,0 +1,46 @@
+"""The leaderboard as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from sgabench.leaderboard import Tables
+from sgabench.report.display import NOTE, environment_lines, failure_lines, sections
+from sgabench.report.terminal import LEFT
+from sgabench.suite import Suite
+
+
+def markdown(tables: Tables, suite: Suite | None = None) -> str:
+    """Title, a table per data set and model, failures, environments, and how to reproduce it."""
+    lines = [f"# Leaderboard of {escape(suite.name)}" if suite else "# Leaderboard", ""]
+    if suite and suite.description:
+        lines += [escape(suite.description), ""]
+    parts = sections(tables)
+    for title, frame in parts.items():
+        lines += [f"## {escape(title)}", "", *_table(frame), ""]
+    lines += [NOTE if parts else "Nothing is stored yet.", ""]
+    failures = failure_lines(tables)
+    if failures:
+        lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]
+    lines += ["## How it was made", ""]
+    if suite:
+        lines += [f"    sgabench run {suite.source.parent.name}/{suite.source.name}", ""]
+    lines += [f"- {escape(line)}" for line in environment_lines(tables)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(frame: pd.DataFrame) -> Iterable[str]:
+    yield "| " + " | ".join(frame.columns) + " |"
+    yield "|" + "|".join("---" if name in LEFT else "---:" for name in frame.columns) + "|"
+    for row in frame.to_dict("records"):
+        yield "| " + " | ".join(escape(str(value)) for value in row.values()) + " |"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, one line."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", text)

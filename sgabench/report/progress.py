@@ -1,0 +1,151 @@
+"""How a run goes: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from sgabench.leaderboard import Tables
+from sgabench.plan import TrialPlan
+from sgabench.report.terminal import WIDE, renderable
+from sgabench.runner import Listener, Silent
+from sgabench.store import Record
+
+if TYPE_CHECKING:
+    from sgabench.training import Progress
+
+LINE_SECONDS = 10.0
+
+
+@contextmanager
+def listener(quiet: bool) -> Iterator[Listener]:
+    """The listener that fits: silent, bars on a terminal, or lines."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        with Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[info]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        ) as bars:
+            yield OnTerminal(bars)
+    else:
+        yield InLines()
+
+
+class OnTerminal:
+    """A bar for the suite, and one for each trial that runs."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._suite: TaskID | None = None
+        self._trials: dict[int, TaskID] = {}
+
+    def started(self, trials: int, cells: int, device: str) -> None:
+        """Show the suite's bar, which counts trials."""
+        self._suite = self._bars.add_task(f"[bold]suite[/] on {device}", total=trials, info=f"{cells} cells")
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """Show epoch, speed, loss and time left of a trial."""
+        bar = self._bar(worker, trial)
+        self._bars.update(bar, completed=int(progress.epoch), total=progress.epochs, info=_numbers(progress))
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """Show what was measured last, or print what failed."""
+        if record.status != "done":
+            self._bars.console.print(f"[red]{escape(_line(trial, record))}[/]", soft_wrap=True)
+        elif record.kind != "probe":
+            self._bars.update(self._bar(worker, trial), info=escape(_measured(record)))
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """Take the trial's bar away and move the suite's on."""
+        if worker in self._trials:
+            self._bars.remove_task(self._trials.pop(worker))
+        if self._suite is not None:
+            self._bars.advance(self._suite)
+
+    def _bar(self, worker: int, trial: TrialPlan) -> TaskID:
+        if worker not in self._trials:
+            epochs = trial.optimizer.settings["training"]["epochs"]
+            self._trials[worker] = self._bars.add_task(escape(trial.name), total=epochs, info="")
+        return self._trials[worker]
+
+
+class InLines:
+    """A line for every trial that is trained, and one every ten seconds in between."""
+
+    def __init__(self) -> None:
+        self._trials = 0
+        self._done = 0
+        self._last: dict[int, float] = {}
+
+    def started(self, trials: int, cells: int, device: str) -> None:
+        """Say what is left to do."""
+        self._trials = trials
+        self._say(f"{trials} trials with {cells} cells to run on {device}")
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """Say how far a training is, now and then."""
+        now = time.monotonic()
+        if now - self._last.setdefault(worker, now) >= LINE_SECONDS:
+            self._last[worker] = now
+            self._say(f"{trial.name}: epoch {progress.epoch:.1f}/{progress.epochs}, {_numbers(progress)}")
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """Say how a training ended, and what failed."""
+        if record.status != "done" or record.kind == "trial":
+            self._say(_line(trial, record))
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """Count the trial."""
+        self._done += 1
+        self._say(f"{self._done}/{self._trials} {trial.name}: finished")
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def _numbers(progress: Progress) -> str:
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    return f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}, {minutes}:{seconds:02d} left"
+
+
+def _line(trial: TrialPlan, record: Record) -> str:
+    where = trial.name if record.kind == "trial" else f"{trial.name}/{record.labels.get('pruner', record.kind)}"
+    if record.status == "done":
+        return f"{where}: {_measured(record)}"
+    return f"{where}: {record.status}: {(record.error.strip().splitlines() or ['?'])[-1]}"
+
+
+def _measured(record: Record) -> str:
+    top1 = record.result["top1"]
+    if record.kind == "trial":
+        return f"dense top-1 {100 * top1:.1f} %, trained in {record.result['train_seconds']:.0f} s"
+    return f"{record.labels['pruner']} {record.labels['ratio']:g}: top-1 {100 * top1:.1f} %"
+
+
+def print_tables(tables: Tables, folder: Path) -> None:
+    """Print the leaderboard, and where it was written."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    console.print(renderable(tables))
+    console.print(
+        f"written: {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}",
+        style="dim",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,223 @@
+"""Walks a plan: runs what the store does not have yet, and stores what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sgabench.environment import choose_device, cores, describe_environment
+from sgabench.errors import InputError
+from sgabench.executors.local import Finished, WorkerDied, run_here, run_in_processes
+from sgabench.leaderboard import Tables, make_tables
+from sgabench.plan import Plan, TrialPlan, make_plan, only, remaining
+from sgabench.registry import load_plugin_file
+from sgabench.report import write_leaderboard
+from sgabench.store import Record, Store
+from sgabench.suite import Suite, load_suite
+
+if TYPE_CHECKING:
+    from sgabench.training import Progress
+    from sgabench.trial import Task
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a suite; nothing here changes a result.
+
+    Attributes:
+        results: folder of the store.
+        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch a data set that is not there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: trials at the same time.
+        only: glob over trial names.
+        plugins: plugin files, which every worker loads.
+    """
+
+    results: Path = Path("results")
+    data_dir: Path | None = None
+    download: bool = True
+    device: str = "auto"
+    jobs: int = 1
+    only: str | None = None
+    plugins: tuple[Path, ...] = field(default=())
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.data_dir or Path(os.environ.get("SGABENCH_DATA") or "data")
+
+
+class Listener(Protocol):
+    """Is told how a run goes."""
+
+    def started(self, trials: int, cells: int, device: str) -> None:
+        """Something is left to do: so many trials, with so many cells."""
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """A training goes on."""
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """A record is on disk."""
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """A trial is through, whatever came of it."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def started(self, trials: int, cells: int, device: str) -> None:
+        """Say nothing."""
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """Say nothing."""
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """Say nothing."""
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """Say nothing."""
+
+
+def run(
+    suite: Suite | str | Path,
+    *,
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    download: bool = True,
+    device: str = "auto",
+    jobs: int = 1,
+    only: str | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> Tables:
+    """Run what the store does not have yet, and return the tables of the whole suite.
+
+    Args:
+        suite: a suite, or the path of its file.
+        results: folder of the store.
+        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch a data set that is not there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: trials at the same time, in processes of their own.
+        only: glob over trial names (dataset/model/optimizer/seed).
+        plugins: plugin files to load first.
+
+    Raises:
+        InputError: anything about the suite, the data or the results folder that the user can mend.
+    """
+    for plugin in plugins:
+        load_plugin_file(Path(plugin))
+    options = Options(
+        Path(results),
+        None if data_dir is None else Path(data_dir),
+        download,
+        device,
+        jobs,
+        only,
+        tuple(Path(plugin).resolve() for plugin in plugins),
+    )
+    checked = suite if isinstance(suite, Suite) else load_suite(suite)
+    return run_plan(planned(checked, options), options, Silent())
+
+
+def planned(suite: Suite, options: Options) -> Plan:
+    """The plan of a suite, cut to what ``only`` asks for."""
+    plan = make_plan(suite, options.data)
+    return only(plan, options.only) if options.only is not None else plan
+
+
+def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
+    """Run what the store does not have of a plan, and write the leaderboard.
+
+    Returns:
+        The tables of the plan, from all that is stored.
+
+    Raises:
+        InputError: bad input, found before the first trial.
+    """
+    if options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs}: must be at least 1")
+    with Store(options.results, create=True) as store:
+        left = remaining(plan, store.statuses())
+        if left:
+            _execute(_tasks(left, plan, store, options), store, options, listener)
+        tables = make_tables(store, plan)
+        write_leaderboard(tables, options.results / plan.suite.name, plan.suite)
+    return tables
+
+
+def check(plan: Plan, options: Options) -> None:
+    """Build everything that is left to run once, without training.
+
+    Raises:
+        InputError: what `run_plan` would refuse.
+    """
+    from sgabench.trial import preflight
+
+    with Store(options.results) as store:
+        left = remaining(plan, store.statuses())
+        preflight(_tasks(left, plan, store, options))
+
+
+def _tasks(left: Sequence[TrialPlan], plan: Plan, store: Store, options: Options) -> list[Task]:
+    from sgabench.trial import Task
+
+    device = choose_device(options.device)
+    threads = max(1, cores() // min(options.jobs, max(1, len(left))))
+    trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
+    return [
+        Task(
+            trial,
+            trained.get(trial.key),
+            plan.suite.measurement,
+            options.results,
+            options.data,
+            options.download,
+            device,
+            threads,
+        )
+        for trial in left
+    ]
+
+
+def _execute(tasks: list[Task], store: Store, options: Options, listener: Listener) -> None:
+    from sgabench.trial import preflight
+
+    preflight(tasks)
+    device, threads = tasks[0].device, tasks[0].threads
+    listener.started(len(tasks), sum(len(task.trial.cells) for task in tasks), device)
+
+    def on_event(worker: int, task: Task, event: Any) -> None:
+        trial = task.trial
+        if isinstance(event, WorkerDied):
+            environment = describe_environment(device, threads)
+            event = Record(
+                trial.key,
+                "trial",
+                None,
+                "failed",
+                trial.labels(),
+                trial.description(),
+                environment,
+                error=str(event),
+            )
+            if task.trained is None:
+                store.put(event)
+            listener.stored(worker, trial, event)
+            listener.finished(worker, trial)
+        elif isinstance(event, Record):
+            store.put(event)
+            listener.stored(worker, trial, event)
+        elif isinstance(event, Finished):
+            listener.finished(worker, trial)
+        else:
+            listener.progressed(worker, trial, event)
+
+    if options.jobs == 1 or len(tasks) == 1:
+        run_here(tasks, on_event)
+    else:
+        run_in_processes(tasks, options.jobs, options.plugins, on_event)

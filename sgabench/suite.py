@@ -1,0 +1,452 @@
+"""TOML to `Suite`: what the user asks for, checked before anything is computed."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sgabench.errors import InputError, first_problem, shorten, suggestion
+from sgabench.registry import REGISTRIES, Registry
+
+Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Label = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Recipe(_Table):
+    """How every network of a suite is trained; an optimizer may override parts of it."""
+
+    epochs: int = Field(default=10, ge=1, le=100_000, description="Passes over the training split.")
+    batch_size: int = Field(default=128, ge=2, description="Images in a step; a last smaller batch is left out.")
+    lr: float | None = Field(
+        default=None, gt=0, description="Learning rate of every optimizer that does not set its own."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="bf16: autocast; a CPU without bf16 instructions uses fp32, and the record says so.",
+    )
+    schedule: Literal["constant", "cosine", "step", "one-cycle"] = Field(
+        default="constant", description="How the learning rate changes over the steps."
+    )
+    warmup_epochs: float = Field(default=0.0, ge=0, description="Epochs of linear warm-up from zero.")
+    step_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.5, 0.75),
+        description="Of schedule 'step': fractions of the training after which the rate drops.",
+    )
+    step_factor: float = Field(default=0.1, gt=0, lt=1, description="Of schedule 'step': factor of each drop.")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
+    augmentation: tuple[Literal["crop", "flip"], ...] = Field(
+        default=(),
+        description="crop: pad and crop at random; flip: left-right with probability 1/2.",
+    )
+    crop_padding: int = Field(default=4, ge=1, description="Of augmentation 'crop': pixels added to each side.")
+    weight_averaging: Literal["off", "ema"] = Field(
+        default="off", description="ema: measure an exponential moving average of the weights."
+    )
+    ema_decay: float = Field(default=0.999, gt=0, lt=1, description="Of weight averaging 'ema': decay a step.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
+        if len(set(self.augmentation)) != len(self.augmentation):
+            raise ValueError(f"augmentation names one twice: {list(self.augmentation)}")
+        if list(self.step_milestones) != sorted(set(self.step_milestones)):
+            raise ValueError(f"step_milestones must increase: {list(self.step_milestones)}")
+        return self
+
+
+class Finetuning(_Table):
+    """Training after pruning; zeros stay zero."""
+
+    epochs: int = Field(ge=1, description="Passes over the training split.")
+    lr: float | None = Field(default=None, gt=0, description="Learning rate; default: a tenth of the optimizer's.")
+
+
+class Measurement(_Table):
+    """What is measured beside accuracy and size."""
+
+    throughput: bool = Field(default=True, description="Time the inference of dense and pruned networks.")
+    batch_size: int = Field(default=256, ge=1, description="Large batch of the throughput; latency is of batch 1.")
+    min_run_time: float = Field(default=0.3, gt=0, le=60, description="Seconds that each timing lasts at least.")
+
+
+class _Entry(BaseModel):
+    """A plugin by name; keys that are not declared here are options of the plugin."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str = Field(min_length=1, description="The plugin, e.g. 'adam' or 'torch:AdamW'.")
+    label: Label | None = Field(default=None, description="What tables call it.")
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Option = list of values: one entry for every combination."
+    )
+
+
+class DatasetEntry(_Entry):
+    train_size: int | None = Field(default=None, ge=1, description="Use only so many training images.")
+    validation_size: int = Field(default=0, ge=0, description="Images taken from the training split for validation.")
+
+
+class ModelEntry(_Entry):
+    pass
+
+
+class OptimizerEntry(_Entry):
+    training: dict[str, Any] = Field(default_factory=dict, description="Parts of [training] that differ.")
+
+
+class PrunerEntry(_Entry):
+    ratios: tuple[Ratio, ...] | None = Field(default=None, description="Ratios of this pruner; default: the suite's.")
+    include_input: bool = Field(default=False, description="Prune the layer that sees the image, too.")
+    include_classifier: bool = Field(default=False, description="Prune the layer that gives the logits, too.")
+    reestimate_bn: bool = Field(
+        default=False, description="Estimate the BatchNorm statistics anew, on training images."
+    )
+    finetune: Finetuning | None = Field(default=None, description="Train on after pruning.")
+
+    @field_validator("ratios")
+    @classmethod
+    def _different(cls, ratios: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if ratios is None else check_list(ratios)
+
+
+class ProbeEntry(_Entry):
+    pass
+
+
+class SuiteFile(_Table):
+    """A suite as it is written; the JSON Schema that editors use is made of this."""
+
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        description="Name of the results folder; default: the file's name.",
+    )
+    description: str = Field(default="", description="A line for reports.")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        default=(0, 1, 2), description="One training for each."
+    )
+    ratios: tuple[Ratio, ...] = Field(default=(0.5,), description="Ratios of every pruner without its own.")
+    training: Recipe = Recipe()
+    measurement: Measurement = Measurement()
+    datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    optimizers: Annotated[tuple[OptimizerEntry, ...], Field(min_length=1)]
+    pruners: Annotated[tuple[PrunerEntry, ...], Field(min_length=1)]
+    probes: tuple[ProbeEntry, ...] = (ProbeEntry(name="weights"),)
+
+    @field_validator("seeds", "ratios")
+    @classmethod
+    def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return check_list(values)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One variant of an entry, resolved: what a trial or a cell is made with.
+
+    Attributes:
+        name: the plugin's name.
+        label: what tables call it, unique within its section.
+        options: every option of the plugin, defaults filled in, as JSON values.
+        code: identifies the plugin's code where it is not a built-in.
+        settings: what sgabench itself does with it (sizes of splits, recipe, fine-tuning, ...).
+        tags: facts from the plugin's registration.
+    """
+
+    name: str
+    label: str
+    options: Mapping[str, Any]
+    code: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a key: everything but the label."""
+        identity = {"name": self.name, "options": dict(self.options), **self.settings}
+        return {**identity, "code": self.code} if self.code else identity
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A checked suite: every entry resolved, every sweep multiplied out."""
+
+    name: str
+    description: str
+    source: Path
+    seeds: tuple[int, ...]
+    measurement: Measurement
+    datasets: tuple[Choice, ...]
+    models: tuple[Choice, ...]
+    optimizers: tuple[Choice, ...]
+    pruners: tuple[Choice, ...]
+    probes: tuple[Choice, ...]
+
+
+def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a list that is empty or names something twice."""
+    if not values:
+        raise ValueError("the list is empty")
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is there twice")
+    return values
+
+
+def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """Read and check a suite file.
+
+    Args:
+        path: the TOML file.
+        overrides: ``key=value`` settings as of ``--set``, e.g. ``training.epochs=2`` or
+            ``optimizers.adam.lr=0.1``.
+
+    Raises:
+        InputError: anything wrong, in one line that names file, key, value and what is valid.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8")
+        data = tomllib.loads(text)
+    except OSError as error:
+        hint = suggestion(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
+        raise InputError(f"{path}: {error.strerror or error}{hint}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a suite: nested too deeply") from None
+    for override in overrides:
+        apply_override(data, override)
+    try:
+        return resolve(data, path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def resolve(data: Mapping[str, Any], source: Path) -> Suite:
+    """Check a suite's data and resolve it against the registries.
+
+    Raises:
+        InputError: without the file's name, which the caller knows.
+    """
+    try:
+        written = SuiteFile.model_validate(data)
+    except ValidationError as error:
+        raise InputError(_sentence(error, data)) from None
+    name = written.name or source.stem
+    try:
+        SuiteFile.__pydantic_validator__.validate_assignment(SuiteFile.model_construct(), "name", name)
+    except ValidationError:
+        raise InputError(
+            f"name: {name!r} cannot name a folder; set name = \"...\" of letters, digits, '.', '_' and '-'"
+        ) from None
+    recipe = written.training
+    return Suite(
+        name=name,
+        description=written.description,
+        source=source,
+        seeds=written.seeds,
+        measurement=written.measurement,
+        datasets=_choices("datasets", written.datasets, _dataset_settings),
+        models=_choices("models", written.models, lambda entry: {}),
+        optimizers=_choices("optimizers", written.optimizers, lambda entry: _recipe_settings(entry, recipe)),
+        pruners=_choices("pruners", written.pruners, lambda entry: _pruner_settings(entry, written.ratios)),
+        probes=_choices("probes", written.probes, lambda entry: {}),
+    )
+
+
+def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
+    """Where and what, for the first complaint about a suite's own keys."""
+    path, problem = first_problem(error)
+    if problem.startswith("unknown key"):
+        model: Any = SuiteFile
+        for part in path[:-1]:
+            info = model.model_fields.get(part) if isinstance(part, str) and hasattr(model, "model_fields") else None
+            model = info.annotation if info else model
+        if hasattr(model, "model_fields"):
+            problem = "unknown key" + suggestion(str(path[-1]), model.model_fields)
+    return f"{_where(path, data)}: {problem}"
+
+
+def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
+    """A path that a user can follow: ``optimizers 2 (adam): lr``."""
+    if not path:
+        return "suite"
+    parts: list[str] = []
+    rest = list(path)
+    if len(rest) > 1 and isinstance(rest[1], int) and rest[0] in REGISTRIES:
+        entries = data.get(rest[0])
+        entry = entries[rest[1]] if isinstance(entries, list) and rest[1] < len(entries) else None
+        named = f" ({entry['name']})" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
+        parts.append(f"{rest[0]} {rest[1] + 1}{named}")
+        rest = rest[2:]
+    dotted = ".".join(str(part) for part in rest)
+    return ": ".join([*parts, dotted] if dotted else parts)
+
+
+def _choices(section: str, entries: Sequence[_Entry], settings: Any) -> tuple[Choice, ...]:
+    registry = REGISTRIES[section]
+    choices: list[Choice] = []
+    given: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries, start=1):
+        where = f"{section} {number} ({entry.name})"
+        for swept in _combinations(entry, where):
+            try:
+                choice, options = _choice(registry, entry, swept, settings)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
+            choices.append(choice)
+            given.append(options)
+    return _with_unique_labels(section, choices, given)
+
+
+def _combinations(entry: _Entry, where: str) -> Iterable[dict[str, Any]]:
+    for key, values in entry.sweep.items():
+        if key in (entry.model_extra or {}):
+            raise InputError(f"{where}: {key}: is set and swept; leave one out")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise InputError(f"{where}: sweep.{key}: names a value twice: {shorten(values)}")
+    for values in itertools.product(*entry.sweep.values()):
+        yield dict(zip(entry.sweep, values, strict=True))
+
+
+def _choice(
+    registry: Registry, entry: _Entry, swept: Mapping[str, Any], settings: Any
+) -> tuple[Choice, dict[str, Any]]:
+    """One variant of an entry, and the options that were written for it."""
+    declared = type(entry).model_fields
+    own = {key: value for key, value in swept.items() if key in declared}
+    if own.keys() & {"name", "label", "sweep"}:
+        raise InputError(f"sweep.{next(iter(own))}: cannot be swept")
+    if own:
+        try:
+            entry = type(entry).model_validate({**entry.model_dump(), **own})
+        except ValidationError as error:
+            path, problem = first_problem(error)
+            raise InputError(f"sweep.{'.'.join(map(str, path))}: {problem}") from None
+    plugin = registry[entry.name]
+    options = {**(entry.model_extra or {}), **{k: v for k, v in swept.items() if k not in declared}}
+    defaults = settings(entry)
+    lr = defaults.get("training", {}).pop("lr", None)
+    if lr is not None and "lr" not in options and (plugin.takes_any_option or "lr" in plugin.parameters):
+        options["lr"] = lr
+    resolved = plugin.resolve(options, also_valid=declared)
+    suffix = "".join(f" {key}={_plain(value)}" for key, value in swept.items())
+    label = (entry.label or entry.name) + suffix
+    choice = Choice(plugin.name, label, resolved, plugin.origin.code, defaults, plugin.tags)
+    return choice, options
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[str, Any]]) -> tuple[Choice, ...]:
+    """Tell entries of the same name apart by the options that were written for them."""
+    seen: list[dict[str, Any]] = []
+    for choice in choices:
+        if choice.identity() in seen:
+            raise InputError(f"{section}: {choice.label!r} is there twice with the same options; remove one")
+        seen.append(choice.identity())
+    count = Counter(choice.label for choice in choices)
+    labelled = []
+    for choice, options in zip(choices, given, strict=True):
+        label = choice.label
+        if count[label] > 1:
+            label += "".join(f" {k}={_plain(v)}" for k, v in options.items() if f" {k}=" not in label)
+        labelled.append(Choice(choice.name, label, choice.options, choice.code, choice.settings, choice.tags))
+    twice = [label for label, n in Counter(c.label for c in labelled).items() if n > 1]
+    if twice:
+        raise InputError(f"{section}: {twice[0]!r} names two different entries; give each a label of its own")
+    return tuple(labelled)
+
+
+def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
+    return {"train_size": entry.train_size, "validation_size": entry.validation_size}
+
+
+def _recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:
+    """The suite's recipe with the optimizer's overrides."""
+    try:
+        own = Recipe.model_validate({**recipe.model_dump(), **entry.training})
+    except ValidationError as error:
+        path, problem = first_problem(error, Recipe.model_fields)
+        raise InputError(".".join(["training", *map(str, path)]) + f": {problem}") from None
+    return {"training": own.model_dump(mode="json")}
+
+
+def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str, Any]:
+    settings = entry.model_dump(mode="json", include=set(PrunerEntry.model_fields) - set(_Entry.model_fields))
+    return {**settings, "ratios": list(entry.ratios or ratios)}
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Apply one ``key=value`` of ``--set`` to a suite's data, in place.
+
+    The key is a dotted path; an entry of an array is picked by its label, its name or its number
+    (from 1). The value is TOML; what is not valid TOML is taken as a string.
+
+    Raises:
+        InputError: no ``=``, or a path that leads nowhere.
+    """
+    key, equals, text = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path):
+        raise InputError(f"--set {override}: must be KEY=VALUE, e.g. training.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    targets: list[Any] = [data]
+    for position, part in enumerate(path[:-1]):
+        found = [child for target in targets for child in _children(target, part)]
+        if not found:
+            names = [name for target in targets for name in _names(target)]
+            where = ".".join(path[: position + 1])
+            raise InputError(f"--set {override}: there is no {where!r}{suggestion(part, names)}")
+        targets = found
+    for target in targets:
+        if not isinstance(target, dict):
+            raise InputError(f"--set {override}: {'.'.join(path[:-1])!r} has no keys of its own")
+        target[path[-1]] = value
+
+
+def _children(target: Any, part: str) -> list[Any]:
+    if isinstance(target, dict):
+        if part in ("training", "measurement", "sweep", "finetune"):
+            return [target.setdefault(part, {})]
+        return [target[part]] if part in target else []
+    if isinstance(target, list):
+        tables = [entry for entry in target if isinstance(entry, dict)]
+        named = [entry for entry in tables if part in (entry.get("label"), entry.get("name"))]
+        if not named and part.isdecimal() and 1 <= int(part) <= len(target):
+            return [target[int(part) - 1]]
+        return named
+    return []
+
+
+def _names(target: Any) -> list[str]:
+    if isinstance(target, dict):
+        return [str(key) for key in target]
+    if isinstance(target, list):
+        return [str(e.get("label") or e.get("name")) for e in target if isinstance(e, dict)]
+    return []
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a suite file."""
+    schema = SuiteFile.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "sgabench suite"
+    return schema

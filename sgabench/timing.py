@@ -1,0 +1,72 @@
+"""Throughput and latency of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+
+from sgabench.pruners.base import evaluating
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a forward pass takes.
+
+    Attributes:
+        batch_size: images in a pass.
+        median_s: seconds for a pass, median of the runs.
+        q1_s: first quartile of the runs.
+        q3_s: third quartile of the runs.
+        runs: how many times were taken; each is the mean over a block of passes.
+        images_per_s: batch size / median.
+        num_threads: threads that torch used on the CPU.
+    """
+
+    batch_size: int
+    median_s: float
+    q1_s: float
+    q3_s: float
+    runs: int
+    images_per_s: float
+    num_threads: int
+
+
+def time_inference(
+    network: nn.Module, images: Tensor, *, precision: Literal["fp32", "bf16"], min_run_time: float
+) -> Timing:
+    """Time forward passes as they are done in an evaluation.
+
+    Torch's own timer warms up, synchronizes the device, finds how many passes make a block that is
+    long enough to be timed, and keeps the garbage collector away.
+
+    Args:
+        network: timed as it is, in evaluation mode; zeros among its weights make nothing faster.
+        images: one batch (N, C, H, W), on the network's device and in its memory format.
+        precision: ``bf16`` runs under autocast.
+        min_run_time: seconds that the timing lasts at least, beside the warm-up; it goes on for up to
+            five times as long while the quartiles lie more than a tenth of the median apart.
+    """
+    with evaluating(network), torch.inference_mode():
+        forward = _forward(network, images, precision)
+        forward()  # the first pass may choose algorithms, which belongs to no block
+        threads = torch.get_num_threads()
+        timer = Timer("forward()", globals={"forward": forward}, num_threads=threads)
+        measured = timer.adaptive_autorange(min_run_time=min_run_time, max_run_time=5 * min_run_time)
+    times = torch.tensor(measured.times, dtype=torch.float64)
+    q1, median, q3 = torch.quantile(times, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    batch_size = len(images)
+    return Timing(batch_size, median, q1, q3, len(times), batch_size / median, threads)
+
+
+def _forward(network: nn.Module, images: Tensor, precision: str) -> Callable[[], Tensor]:
+    def forward() -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            output: Tensor = network(images)
+        return output
+
+    return forward

@@ -1,0 +1,318 @@
+"""The training loop: data order, schedule, step, evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from sgabench.datasets import augmentation
+from sgabench.datasets.base import SplitDataset, channel_statistics
+from sgabench.errors import InputError
+from sgabench.seeds import derive_seed
+from sgabench.specs import ImageSpec
+from sgabench.suite import Recipe
+
+EVALUATION_BATCH = 500
+PROGRESS_SECONDS = 0.5
+
+
+class Diverged(ArithmeticError):
+    """The loss is not a finite number any more."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split on the training device.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on the training device, with what normalizes it.
+
+    Attributes:
+        train, validation, test: the splits; validation may be empty.
+        mean, std: float64 (C,), of the training split, for pixels in [0, 1].
+    """
+
+    spec: ImageSpec
+    train: Images
+    validation: Images
+    test: Images
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, splits: SplitDataset, device: str) -> Data:
+        """Move a data set's splits to a device and compute the constants of the training split."""
+        mean, std = channel_statistics(splits.train_images)
+
+        def on_device(images: Tensor, labels: Tensor) -> Images:
+            return Images(images.to(device), labels.to(device))
+
+        return cls(
+            splits.spec,
+            on_device(splits.train_images, splits.train_labels),
+            on_device(splits.validation_images, splits.validation_labels),
+            on_device(splits.test_images, splits.test_labels),
+            mean.to(device),
+            std.to(device),
+        )
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) to what the network sees, channels last in memory."""
+        return augmentation.normalize(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: epochs that are finished, with the part of the present one.
+        loss: mean training loss of the present epoch so far.
+        images_per_s: since the start of the training.
+        seconds_left: estimated from the speed so far.
+    """
+
+    epoch: float
+    epochs: int
+    loss: float
+    images_per_s: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What came out of a training, beside the network.
+
+    Attributes:
+        history: a row per epoch: loss and top-1 of the (augmented) training batches, learning rate
+            at its end, seconds, and loss and top-1 of the validation split if there is one.
+        seconds: time of all steps, evaluation of the validation split left out.
+        images: how many were trained on, all epochs together.
+    """
+
+    history: list[dict[str, float]]
+    seconds: float
+    images: int
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision: bf16 where it is asked for, else nothing."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
+    """The schedule: a function of the step (from 0) to the factor of the base learning rate.
+
+    ``cosine`` falls to zero after the warm-up; ``one-cycle`` rises from 1/25 to 1 over the first 30 %
+    and falls to 1e-4, along half cosines (Smith & Topin, arXiv 1708.07120, as in torch's OneCycleLR).
+    """
+    total = recipe.epochs * steps_per_epoch
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+
+    def half_cosine(start: float, end: float, fraction: float) -> float:
+        return end + (start - end) * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, total - warmup)
+        if recipe.schedule == "cosine":
+            return half_cosine(1, 0, done)
+        if recipe.schedule == "step":
+            return math.prod(recipe.step_factor for milestone in recipe.step_milestones if step >= milestone * total)
+        if recipe.schedule == "one-cycle":
+            return half_cosine(1 / 25, 1, done / 0.3) if done < 0.3 else half_cosine(1, 1e-4, (done - 0.3) / 0.7)
+        return 1.0
+
+    return factor
+
+
+def batch_order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
+    """Which images each step of an epoch sees: int64 (steps, batch_size), a function of seed and epoch."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "batch order", epoch))
+    steps = images // batch_size
+    return torch.randperm(images, generator=generator)[: steps * batch_size].view(steps, batch_size)
+
+
+class Augmentation:
+    """Random crops and flips of one epoch, a function of seed and epoch, the same on every device."""
+
+    def __init__(self, recipe: Recipe, seed: int, epoch: int, shape: torch.Size, device: str) -> None:
+        generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
+        self._padding = recipe.crop_padding
+        offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (*shape, 2), generator=generator)
+        flips = torch.rand(shape, generator=generator) < 0.5
+        self._offsets = offsets.to(device) if "crop" in recipe.augmentation else None
+        self._flips = flips.to(device) if "flip" in recipe.augmentation else None
+
+    def __call__(self, images: Tensor, step: int) -> Tensor:
+        """Augment the uint8 batch (N, C, H, W) of a step."""
+        if self._offsets is not None:
+            images = augmentation.pad_and_crop(images, self._offsets[step], self._padding)
+        if self._flips is not None:
+            images = augmentation.flip(images, self._flips[step])
+        return images
+
+
+def train(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    *,
+    precision: str,
+    after_step: Callable[[], None] = lambda: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Training:
+    """Train a network in place.
+
+    Args:
+        network: on the data's device.
+        optimizer: over the network's parameters; its learning rates are the schedule's base.
+        data: the training split is trained on; a validation split is evaluated after each epoch.
+        recipe: all but ``precision``, which the caller has resolved for the device.
+        seed: data order and augmentation follow from it and the epoch alone.
+        after_step: called after every step, e.g. to keep pruned weights at zero.
+        on_progress: called about twice a second.
+
+    Raises:
+        Diverged: the loss of an epoch is not finite.
+        InputError: the training split is smaller than a batch.
+    """
+    device = data.train.images.device.type
+    if len(data.train) < recipe.batch_size:
+        raise InputError(
+            f"training.batch_size: {recipe.batch_size} is larger than the training split ({len(data.train)} images)"
+        )
+    steps = len(data.train) // recipe.batch_size
+    schedule = LambdaLR(optimizer, learning_rate_factor(recipe, steps))
+    average = None
+    if recipe.weight_averaging == "ema":
+        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+    history: list[dict[str, float]] = []
+    clock = _Clock(device)
+    for epoch in range(recipe.epochs):
+        network.train()
+        order = batch_order(seed, epoch, len(data.train), recipe.batch_size)
+        augment = Augmentation(recipe, seed, epoch, order.shape, device)
+        totals = torch.zeros(2, dtype=torch.float64, device=device)
+        clock.start()
+        for step, indices in enumerate(order.to(device)):
+            labels = data.train.labels[indices]
+            images = data.normalize(augment(data.train.images[indices], step))
+            with autocast(device, precision):
+                logits = network(images)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            after_step()
+            if average is not None:
+                average.update_parameters(network)
+            with torch.no_grad():
+                totals += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+            if clock.time_to_report():
+                on_progress(_progress(clock, recipe, epoch, step + 1, steps, float(totals[0]) / (step + 1)))
+        loss_mean, top1 = (totals / steps).tolist()
+        clock.stop()
+        if not math.isfinite(loss_mean):
+            raise Diverged(f"the training loss of epoch {epoch + 1} is {loss_mean}")
+        row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": optimizer.param_groups[0]["lr"]}
+        row["seconds"] = clock.seconds
+        if len(data.validation):
+            row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
+        history.append(row)
+        on_progress(_progress(clock, recipe, epoch, steps, steps, loss_mean))
+    if average is not None:
+        network.load_state_dict(average.module.state_dict())
+    network.eval()
+    return Training(history, clock.seconds, recipe.epochs * steps * recipe.batch_size)
+
+
+def evaluate(network: nn.Module, data: Data, split: Images, precision: str) -> tuple[float, float]:
+    """Top-1 (fraction) and mean cross-entropy of a split; correct answers are counted, then divided once."""
+    network.eval()
+    device = split.images.device.type
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float32, device=device)
+    with torch.inference_mode():
+        for images, labels in batches(data, split, EVALUATION_BATCH):
+            with autocast(device, precision):
+                logits = network(images)
+            correct += (logits.argmax(1) == labels).sum()
+            loss += F.cross_entropy(logits.float(), labels, reduction="sum")
+    return int(correct) / len(split), float(loss) / len(split)
+
+
+def batches(data: Data, split: Images, batch_size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalized images and labels of a split in a fixed order, the first ``limit`` images only."""
+    end = len(split) if limit is None else min(limit, len(split))
+    for start in range(0, end, batch_size):
+        part = slice(start, min(start + batch_size, end))
+        yield data.normalize(split.images[part]), split.labels[part]
+
+
+class _Clock:
+    """Adds up the time of training steps, synchronized with the device."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._finished = 0.0
+        self._started: float | None = None
+        self._reported = 0.0
+
+    def start(self) -> None:
+        self._synchronize()
+        self._started = time.perf_counter()
+
+    def stop(self) -> None:
+        self._synchronize()
+        self._finished, self._started = self.seconds, None
+
+    @property
+    def seconds(self) -> float:
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._finished + running
+
+    def time_to_report(self) -> bool:
+        now = time.perf_counter()
+        if now - self._reported < PROGRESS_SECONDS:
+            return False
+        self._reported = now
+        return True
+
+    def _synchronize(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+
+def _progress(clock: _Clock, recipe: Recipe, epoch: int, step: int, steps: int, loss: float) -> Progress:
+    done = epoch * steps + step
+    per_step = clock.seconds / done
+    left = (recipe.epochs * steps - done) * per_step
+    return Progress(done / steps, recipe.epochs, loss, recipe.batch_size / per_step, left)

@@ -1,0 +1,484 @@
+"""One trial from data to records: train once, then prune and measure every cell."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sgabench.datasets.base import split
+from sgabench.environment import PeakMemory, describe_environment
+from sgabench.errors import InputError
+from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
+from sgabench.plan import CellPlan, ProbePlan, TrialPlan
+from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
+from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
+from sgabench.seeds import derive_seed
+from sgabench.specs import ImageSpec, PruningContext
+from sgabench.store import Record, checksum, weights_path, write_atomically
+from sgabench.suite import Choice, Finetuning, Measurement, Recipe
+from sgabench.timing import time_inference
+from sgabench.training import Data, Diverged, Progress, batches, evaluate, train
+
+# Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
+CALIBRATION_IMAGES = 5000
+
+Emit = Callable[["Record | Progress"], None]
+Alone = Callable[[], AbstractContextManager[bool]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial as an executor is handed it.
+
+    Attributes:
+        trial: with only what is left to do.
+        trained: the record of the trial if it is stored already.
+        measurement: what to measure of a network.
+        results: folder of the store, for the weights.
+        data_dir: where data sets are looked for.
+        download: whether a data set that is not there may be fetched.
+        device: ``cpu`` or ``cuda``.
+        threads: threads on the CPU.
+    """
+
+    trial: TrialPlan
+    trained: Record | None
+    measurement: Measurement
+    results: Path
+    data_dir: Path
+    download: bool
+    device: str
+    threads: int
+
+
+def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
+    """Do what is left of a trial; every record is emitted as soon as it is made.
+
+    What fails becomes a record with its traceback, and what does not depend on it goes on.
+
+    Args:
+        task: the trial.
+        emit: takes records, and the progress of the training about twice a second.
+        alone: a context in which nothing else computes, if that can be had: it gives whether.
+    """
+    torch.set_num_threads(task.threads)
+    _TrialRun(task, emit, alone).run()
+
+
+class _TrialRun:
+    def __init__(self, task: Task, emit: Emit, alone: Alone) -> None:
+        self.task = task
+        self.trial = task.trial
+        self.emit = emit
+        self.alone = alone
+        self._measured_size: Size | None = None
+        self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
+        self.environment = describe_environment(task.device, task.threads)
+        wants_bf16 = self.recipe.precision == "bf16"
+        self.precision: Literal["fp32", "bf16"] = "bf16" if wants_bf16 and self.environment["bf16"] else "fp32"
+
+    def run(self) -> None:
+        trial = self.trial
+        network = None
+        trained = self.task.trained
+        with self._isolated("trial", trial.key, None, trial.description()):
+            network = self._load(trained) if trained else None
+            if network is None:
+                trained = self._train(network := self._network())
+        if network is None or trained is None:
+            return
+        self._probe(trial.probes, trial.key, network, self._context(network, frozenset()))
+        for cell in trial.cells:
+            with self._isolated("cell", cell.key, trial.key, cell.description(), cell):
+                self._cell(cell, network, trained)
+
+    @contextmanager
+    def _isolated(
+        self,
+        kind: Literal["trial", "cell", "probe"],
+        key: str,
+        parent: str | None,
+        description: Mapping[str, Any],
+        cell: CellPlan | None = None,
+    ) -> Iterator[None]:
+        """Turn what is raised inside into a record; the one place that keeps a failure from the rest."""
+        try:
+            yield
+        except Diverged as error:
+            status: Literal["failed", "diverged"] = "diverged" if kind == "trial" else "failed"
+            self._emit_failure(status, kind, key, parent, description, cell, str(error))
+        except InputError as error:
+            self._emit_failure("failed", kind, key, parent, description, cell, str(error))
+        except Exception:
+            self._emit_failure("failed", kind, key, parent, description, cell, traceback.format_exc())
+
+    def _emit_failure(
+        self,
+        status: Literal["failed", "diverged"],
+        kind: Literal["trial", "cell", "probe"],
+        key: str,
+        parent: str | None,
+        description: Mapping[str, Any],
+        cell: CellPlan | None,
+        error: str,
+    ) -> None:
+        labels = self.trial.labels(cell)
+        self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=error))
+
+    @cached_property
+    def _data(self) -> Data:
+        return load_data(self.trial.dataset, self.task.data_dir, self.task.download, self.task.device)
+
+    @cached_property
+    def _example(self) -> Tensor:
+        spec = self._data.spec
+        example = torch.zeros(1, spec.channels, spec.height, spec.width, device=self.task.device)
+        return example.contiguous(memory_format=torch.channels_last)
+
+    def _network(self) -> nn.Module:
+        network = initial_network(self.trial.model, self._data.spec, self.trial.seed)
+        return network.to(device=self.task.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def _load(self, trained: Record) -> nn.Module | None:
+        """The trained network of an earlier run, or None if its weights are gone or damaged."""
+        try:
+            content = weights_path(self.task.results, trained.key).read_bytes()
+            if checksum(content) != trained.result["weights_sha256"]:
+                return None
+            weights = safetensors.torch.load(content)
+        except (OSError, SafetensorError):
+            return None
+        network = self._network()
+        network.load_state_dict(weights)
+        return network.eval()
+
+    def _train(self, network: nn.Module) -> Record:
+        trial = self.trial
+        memory = PeakMemory(self.task.device)
+        started = time.perf_counter()
+        optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
+        with seeded(derive_seed(trial.seed, "training"), self.task.device):
+            training = train(
+                network,
+                optimizer,
+                self._data,
+                self.recipe,
+                trial.seed,
+                precision=self.precision,
+                on_progress=self.emit,
+            )
+        peak = memory.bytes()
+        size = self._dense_size(network)
+        content = safetensors.torch.save({k: v.contiguous() for k, v in network.state_dict().items()})
+        write_atomically(weights_path(self.task.results, trial.key), content)
+        result = {
+            **self._accuracy(network),
+            **_numbers(size),
+            **self._timing(network),
+            "train_loss": training.history[-1]["loss"],
+            "train_top1": training.history[-1]["top1"],
+            "train_seconds": training.seconds,
+            "train_images_per_s": training.images / training.seconds,
+            "seconds": time.perf_counter() - started,
+            "peak_memory": peak,
+            "precision": self.precision,
+            "weights_sha256": checksum(content),
+        }
+        constants = {"mean": self._data.mean.tolist(), "std": self._data.std.tolist()}
+        detail = {
+            "layer_sparsity": size.layer_sparsity,
+            "history": training.history,
+            "normalization": constants,
+        }
+        labels, description = trial.labels(), trial.description()
+        record = Record(
+            trial.key,
+            "trial",
+            None,
+            "done",
+            labels,
+            description,
+            self.environment,
+            finite(result),
+            finite(detail),
+        )
+        self.emit(record)
+        return record
+
+    def _cell(self, cell: CellPlan, dense: nn.Module, trained: Record) -> None:
+        started = time.perf_counter()
+        settings = cell.pruner.settings
+        excluded = self._excluded(dense, settings["include_input"], settings["include_classifier"])
+        network = copy.deepcopy(dense)
+        context = self._context(network, excluded)
+        pruned = pruners[cell.pruner.name].build(network, cell.ratio, context, **cell.pruner.options)
+        if not isinstance(pruned, nn.Module):
+            raise TypeError(f"pruner {cell.pruner.name!r} returned {type(pruned).__name__}, not a network")
+        network = pruned.eval()
+        if settings["reestimate_bn"]:
+            reestimate_batch_norm(network, context.batches())
+        history: list[dict[str, float]] = []
+        if settings["finetune"]:
+            history = self._finetune(network, Finetuning.model_validate(settings["finetune"]))
+        seconds = time.perf_counter() - started
+        size = measure_size(network, self._example, excluded)
+        dense_size = self._dense_size(dense)
+        accuracy = self._accuracy(network)
+        result = {
+            **accuracy,
+            **_numbers(size),
+            **self._timing(network, dense),
+            "retention": accuracy["top1"] / trained.result["top1"] if trained.result["top1"] else None,
+            "compression_ratio": compression_ratio(dense_size, size),
+            "theoretical_speedup": theoretical_speedup(dense_size, size),
+            "pruning_seconds": seconds,
+            "precision": self.precision,
+        }
+        detail: dict[str, Any] = {"layer_sparsity": size.layer_sparsity}
+        if history:
+            detail["finetuning"] = history
+        labels, description = self.trial.labels(cell), cell.description()
+        self.emit(
+            Record(
+                cell.key,
+                "cell",
+                self.trial.key,
+                "done",
+                labels,
+                description,
+                self.environment,
+                finite(result),
+                finite(detail),
+            )
+        )
+        self._probe(cell.probes, cell.key, network, context)
+
+    def _finetune(self, network: nn.Module, finetuning: Finetuning) -> list[dict[str, float]]:
+        """Train on with the trial's optimizer and batches; what is zero stays zero."""
+        trial = self.trial
+        recipe = self.recipe.model_copy(
+            update={
+                "epochs": finetuning.epochs,
+                "schedule": "constant",
+                "warmup_epochs": 0.0,
+                "weight_averaging": "off",
+            }
+        )
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)
+        optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer", "fine-tuning"))
+        for group in optimizer.param_groups:
+            group["lr"] = finetuning.lr if finetuning.lr is not None else group["lr"] / 10
+        seed = derive_seed(trial.seed, "fine-tuning")
+        with seeded(seed, self.task.device):
+            training = train(
+                network,
+                optimizer,
+                self._data,
+                recipe,
+                seed,
+                precision=self.precision,
+                after_step=FixedSparsity(network).apply,
+                on_progress=self.emit,
+            )
+        return training.history
+
+    def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
+        for plan in plans:
+            description = {**plan.probe.identity(), "subject": subject}
+            with self._isolated("probe", plan.key, subject, description):
+                detail = probes[plan.probe.name].build(network, context, **plan.probe.options)
+                labels = {**self.trial.labels(), "probe": plan.probe.label}
+                environment = self.environment
+                self.emit(
+                    Record(
+                        plan.key,
+                        "probe",
+                        subject,
+                        "done",
+                        labels,
+                        description,
+                        environment,
+                        {},
+                        finite(detail),
+                    )
+                )
+
+    def _context(self, network: nn.Module, excluded: frozenset[str]) -> PruningContext:
+        data, batch_size = self._data, self.recipe.batch_size
+        return PruningContext(
+            images=data.spec,
+            seed=derive_seed(self.trial.seed, "pruning"),
+            batches=lambda: batches(data, data.train, batch_size, CALIBRATION_IMAGES),
+            excluded=excluded,
+        )
+
+    def _excluded(self, network: nn.Module, include_input: bool, include_classifier: bool) -> frozenset[str]:
+        inputs, classifier = input_and_classifier(network, self._example)
+        return frozenset(() if include_input else inputs) | frozenset(() if include_classifier else classifier)
+
+    def _dense_size(self, dense: nn.Module) -> Size:
+        """Size of the trained network, measured once for all cells."""
+        if self._measured_size is None:
+            self._measured_size = measure_size(dense, self._example, frozenset())
+        return self._measured_size
+
+    def _accuracy(self, network: nn.Module) -> dict[str, float]:
+        top1, loss = evaluate(network, self._data, self._data.test, self.precision)
+        return {"top1": top1, "loss": loss}
+
+    def _timing(self, network: nn.Module, dense: nn.Module | None = None) -> dict[str, Any]:
+        """Throughput and latency; beside a pruned network the dense one is timed in the same minute."""
+        measurement = self.task.measurement
+        if not measurement.throughput:
+            return {}
+        images = self._data.test.images[: measurement.batch_size]
+        batch = self._data.normalize(images)
+        seconds = measurement.min_run_time
+        with self.alone() as alone:
+            large = time_inference(network, batch, precision=self.precision, min_run_time=seconds)
+            single = time_inference(network, batch[:1], precision=self.precision, min_run_time=seconds)
+            reference = time_inference(dense, batch, precision=self.precision, min_run_time=seconds) if dense else None
+        timing = {
+            "timed_alone": alone,
+            "timing_batch": large.batch_size,
+            "images_per_s": large.images_per_s,
+            "batch_s": large.median_s,
+            "batch_q1_s": large.q1_s,
+            "batch_q3_s": large.q3_s,
+            "latency_s": single.median_s,
+            "latency_q1_s": single.q1_s,
+            "latency_q3_s": single.q3_s,
+        }
+        if reference is not None:
+            timing["measured_speedup"] = reference.median_s / large.median_s
+        return timing
+
+
+def _numbers(size: Size) -> dict[str, Any]:
+    """The fields of a size but what is per layer."""
+    return {name: value for name, value in asdict(size).items() if name != "layer_sparsity"}
+
+
+def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> Data:
+    """A data set's splits on a device; the last one is kept for the next trial."""
+    options = json.dumps(dataset.options, sort_keys=True)
+    sizes = dataset.settings["train_size"], dataset.settings["validation_size"]
+    return _load_data(dataset.name, options, *sizes, data_dir, download, device)
+
+
+@lru_cache(maxsize=1)
+def _load_data(
+    name: str,
+    options: str,
+    train_size: int | None,
+    validation_size: int,
+    data_dir: Path,
+    download: bool,
+    device: str,
+) -> Data:
+    dataset = datasets[name].build(data_dir, download, **json.loads(options))
+    return Data.of(split(dataset, train_size, validation_size), device)
+
+
+@contextmanager
+def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators, which initialization and dropout use, and restore them."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def initial_network(model: Choice, spec: ImageSpec, seed: int) -> nn.Module:
+    """A network before training: the same weights for every optimizer of the same seed."""
+    with seeded(derive_seed(seed, "initial weights")):
+        network = models[model.name].build(spec, **model.options)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"model {model.name!r} returned {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that are trained."""
+    parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    built = optimizers[optimizer.name].build(parameters, seed, **optimizer.options)
+    if not isinstance(built, torch.optim.Optimizer):
+        raise TypeError(f"optimizer {optimizer.name!r} returned {type(built).__name__}, not a torch.optim.Optimizer")
+    return built
+
+
+def preflight(tasks: Sequence[Task]) -> None:
+    """Build everything that the tasks name once, so that bad input is found before the first step.
+
+    Raises:
+        InputError: a data set that is not there or damaged, a model that does not fit it, options
+            that an optimizer refuses, a batch larger than the training split.
+    """
+    seen: set[str] = set()
+
+    def first_time(*parts: Any) -> bool:
+        key = json.dumps(parts, sort_keys=True)
+        return key not in seen and not seen.add(key)  # type: ignore[func-returns-value]
+
+    for task in tasks:
+        trial = task.trial
+        if not first_time(trial.dataset.identity(), trial.model.identity(), trial.optimizer.identity()):
+            continue
+        data = load_data(trial.dataset, task.data_dir, task.download, task.device)
+        batch_size = trial.optimizer.settings["training"]["batch_size"]
+        if len(data.train) < batch_size:
+            raise InputError(
+                f"training.batch_size: {batch_size} is larger than the training split of {trial.dataset.label!r} "
+                f"({len(data.train)} images)"
+            )
+        if first_time(trial.dataset.identity(), trial.model.identity()):
+            with _as_input_error("model", trial.model.label):
+                _check_model(trial.model, data.spec)
+        if first_time(trial.optimizer.identity()):
+            with _as_input_error("optimizer", trial.optimizer.label):
+                build_optimizer(trial.optimizer, nn.Linear(2, 2), 0)
+
+
+@contextmanager
+def _as_input_error(kind: str, label: str) -> Iterator[None]:
+    """What a plugin raises when it is built with the suite's options is an answer to the suite."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{kind} {label!r}: {error}") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{kind} {label!r}: {describe(error)}") from error
+
+
+def _check_model(model: Choice, spec: ImageSpec) -> None:
+    network = initial_network(model, spec, 0).eval()
+    with torch.inference_mode():
+        logits = network(torch.zeros(2, spec.channels, spec.height, spec.width))
+    if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")
+
+
+def finite(values: Any) -> Any:
+    """Replace numbers that JSON cannot hold by None, at any depth."""
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Mapping):
+        return {key: finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return values

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from sgabench.errors import shorten, suggestion
+
+
+def test_a_close_name_is_suggested() -> None:
+    assert suggestion("adm", ["adam", "sgd"]) == "; did you mean 'adam'?"
+
+
+def test_case_does_not_matter() -> None:
+    assert suggestion("ADAMW", ["AdamW", "SGD"]) == "; did you mean 'AdamW'?"
+
+
+def test_without_a_close_name_all_are_listed() -> None:
+    assert suggestion("zzz", ["sgd", "adam"]) == "; valid: adam, sgd"
+    assert suggestion("zzz", []) == ""
+
+
+def test_shorten_keeps_one_line() -> None:
+    assert "\n" not in shorten("a\nb" * 100)
+    assert len(shorten("x" * 1000)) <= 60

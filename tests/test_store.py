@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgabench.errors import InputError
+from sgabench.store import SCHEMA_VERSION, Record, Store, write_atomically
+
+
+def record(key: str = "k", kind: Any = "trial", **values: Any) -> Record:
+    fields: dict[str, Any] = {
+        "parent": None,
+        "status": "done",
+        "labels": {"model": "resnet8"},
+        "description": {"seed": 0},
+        "environment": {"device": "cpu", "packages": {"torch": "2"}},
+        "result": {"top1": 0.5},
+        "detail": {"history": [1, 2]},
+        **values,
+    }
+    return Record(key, kind, **fields)
+
+
+def test_what_was_put_comes_back(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record("b", error="Traceback", status="failed"))
+        store.put(record("a"))
+    with Store(tmp_path) as store:
+        first, second = store.records("trial", detail=True)
+        assert (first.key, second.key) == ("a", "b")
+        assert first == record("a", finished_at=first.finished_at)
+        assert second.error == "Traceback"
+        assert store.statuses() == {"a": "done", "b": "failed"}
+
+
+def test_detail_is_read_only_when_asked_for(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record())
+        assert next(store.records("trial")).detail == {}
+
+
+def test_records_are_found_by_kind_and_key(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        for key, kind in (("a", "trial"), ("b", "cell"), ("c", "cell"), ("d", "probe")):
+            store.put(record(key, kind))
+        assert [r.key for r in store.records("cell")] == ["b", "c"]
+        assert [r.key for r in store.records("cell", ["c", "a"])] == ["c"]
+
+
+def test_a_second_record_of_a_key_replaces_the_first(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record(status="failed", error="no"))
+        store.put(record(result={"top1": 0.75}))
+        (found,) = store.records("trial")
+        assert (found.status, found.error, found.result) == ("done", "", {"top1": 0.75})
+
+
+def test_a_number_that_json_cannot_hold_is_not_stored(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            store.put(record(result={"loss": float("nan")}))
+        assert store.statuses() == {}
+
+
+def test_reading_makes_nothing(tmp_path: Path) -> None:
+    with Store(tmp_path / "none") as store:
+        assert store.statuses() == {}
+        assert list(store.records("trial")) == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_one_writes_while_others_read(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as writer, Store(tmp_path) as reader:
+        writer.put(record("a"))
+        assert reader.statuses() == {"a": "done"}
+        writer.put(record("b"))
+        assert set(reader.statuses()) == {"a", "b"}
+
+
+def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record())
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    database.close()
+    for create in (True, False):
+        with pytest.raises(InputError, match="written by a newer sgabench"):
+            Store(tmp_path, create=create)
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        assert database.execute("SELECT count(*) FROM records").fetchone() == (1,)
+    database.close()
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "store.sqlite").write_bytes(b"not a database, but long enough to look at" * 100)
+    with pytest.raises(InputError, match=r"store.sqlite: not a store"):
+        Store(tmp_path, create=create)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_somebody_elses_database_is_refused_and_left_alone(tmp_path: Path, create: bool) -> None:
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        database.execute("CREATE TABLE theirs (x)")
+    database.close()
+    with pytest.raises(InputError, match="not a store"):
+        Store(tmp_path, create=create)
+    with sqlite3.connect(tmp_path / "store.sqlite") as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+    database.close()
+
+
+def test_a_truncated_store_is_named(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        for i in range(200):
+            store.put(record(f"{i:03}"))
+    path = tmp_path / "store.sqlite"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"store.sqlite"), Store(tmp_path) as store:
+        list(store.records("trial"))
+
+
+def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="--results"):
+        Store(tmp_path / "file", create=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unwritable for root")
+def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="Permission denied"):
+        Store(tmp_path, create=True)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "text")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -80,8 +80,8 @@ def bernoulli(seed: int, step: int, start: int, count: int, rate: float, device:
     """
     below = round(rate * 2**32) - 2**31
     if below == 2**31:
-        return torch.ones(count, device=device)
-    out = torch.empty(count, device=device)
+        return torch.ones(count, dtype=torch.float32, device=device)
+    out = torch.empty(count, dtype=torch.float32, device=device)
     for part, bits in _chunks(seed, step, start, count, out.device):
         torch.lt(bits, below, out=out[part])
     return out
@@ -93,7 +93,7 @@ def normal(seed: int, step: int, start: int, count: int, device: torch.device | 
     Returns:
         float32 (count,).
     """
-    out = torch.empty(count, device=device)
+    out = torch.empty(count, dtype=torch.float32, device=device)
     for part, bits in _chunks(seed, step, start, count, out.device):
         out[part] = bits.bitwise_right_shift_(8)
     return out.add_(0.5).mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))
@@ -105,11 +105,12 @@ def _chunks(seed: int, step: int, start: int, count: int, device: torch.device) 
     size = min(count, _CHUNK_ON_CPU if device.type == "cpu" else _CHUNK)
     counter = torch.arange(size, dtype=torch.int32, device=device)
     buffer, scratch = torch.empty_like(counter), torch.empty_like(counter)
-    injected = torch.tensor(_signed(k1), dtype=torch.int32)  # torch.add(a, b, alpha=c): a + b * c in one pass
+    # torch.add(a, b, alpha=c) is a + b * c in one pass over b
+    injected = torch.tensor(_signed(k1), dtype=torch.int32, device="cpu")
     for first in range(0, count, size or 1):
         part = slice(first, min(first + size, count))
         x, t = buffer[: part.stop - first], scratch[: part.stop - first]
-        offset = torch.tensor(_signed((start + first) * 0x9E3779B9 + k0), dtype=torch.int32)
+        offset = torch.tensor(_signed((start + first) * 0x9E3779B9 + k0), dtype=torch.int32, device="cpu")
         torch.add(offset, counter[: part.stop - first], alpha=_signed(0x9E3779B9), out=x)
         _xor_shift(x, 16, t)
         torch.add(injected, x, alpha=_signed(0xED5AD4BB), out=x)

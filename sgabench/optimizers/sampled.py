@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor, optim
 from torch.optim import Optimizer
 from torch.optim.optimizer import StateDict
 
-from sgabench.optimizers.sampling import Group, check_sampling, draw, gradients
+from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw
 
 # Only of these it is known that they add the decay to the gradient (unless told to decouple it).
 _COUPLED = (
@@ -36,7 +36,7 @@ class Sampled(Optimizer):
     that schedulers and state dicts work on either.
 
     Args:
-        base: an optimizer over the parameters; from now on only this one must be stepped.
+        base: an optimizer over the parameters; from now on step the wrapper, never the base.
         sampling_rate: s, in (0, 1].
         seed: which masks; with the number of steps it determines them (see `sgabench.optimizers.mask`).
         mask: what Ω is applied to. ``gradient``, or ``update``: the base steps on the full gradient,
@@ -115,48 +115,46 @@ class Sampled(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            gradients(group, "Sampled")
-        factors = draw(self.param_groups, self.distribution)
+        drawn = draw(self.param_groups, "Sampled", self.distribution)
         if self.mask == "update":
-            before = {parameter: parameter.detach().clone() for parameter in factors}
-            self.base.step()
-            for parameter, factor in factors.items():
-                # exact at both ends: where the factor is 0 or 1 nothing is rounded
-                torch.lerp(before[parameter], parameter, factor.to(parameter.dtype), out=parameter)
+            self._step_on_masked_update(drawn)
         else:
-            with self._sampled_gradients(factors):
+            with self._sampled_gradients(drawn):
                 self.base.step()
         return loss
 
+    def _step_on_masked_update(self, drawn: Iterable[Drawn]) -> None:
+        kept = [(d.parameter, d.parameter.detach().clone(), d.factor) for d in drawn if d.factor is not None]
+        self.base.step()
+        for parameter, before, factor in kept:
+            # lerp is exact at both ends: where the factor is 0 or 1 nothing is rounded
+            parameter.copy_(before.lerp_(parameter, factor.to(parameter.dtype)))
+
     @contextmanager
-    def _sampled_gradients(self, factors: dict[Tensor, Tensor]) -> Iterator[None]:
-        """Put φ in place of the gradients; take over the decay where the mask covers it."""
-        kept: dict[Tensor, Tensor] = {}
-        decays = [group.get("weight_decay", 0) for group in self.param_groups]
+    def _sampled_gradients(self, drawn: Iterable[Drawn]) -> Iterator[None]:
+        """Put φ in place of the gradients, and take over the decay where the mask covers it."""
+        groups = self.param_groups
+        decays = [group.get("weight_decay", 0) if self._masks_decay(group) else 0 for group in groups]
+        of_group = {id(group): decay for group, decay in zip(groups, decays, strict=True)}
+        kept: list[tuple[Tensor, Tensor]] = []
         try:
-            for group, decay in zip(self.param_groups, decays, strict=True):
-                masks_decay = bool(decay) and group["mask_weight_decay"] and self._couples_decay(group)
-                sign = -1 if group.get("maximize", False) else 1
-                for parameter, gradient in gradients(group, "Sampled"):
-                    if parameter not in factors and not masks_decay:
-                        continue
-                    kept[parameter] = gradient
-                    parameter.grad = _phi(
-                        parameter, gradient, factors.get(parameter), sign * decay if masks_decay else 0
-                    )
-                if masks_decay:
+            for item in drawn:
+                kept.append((item.parameter, item.gradient))
+                item.parameter.grad = _phi(item, of_group[id(item.group)])
+            for group, decay in zip(groups, decays, strict=True):
+                if decay:
                     group["weight_decay"] = 0
             yield
         finally:
-            for group, decay in zip(self.param_groups, decays, strict=True):
-                if "weight_decay" in group:
+            for group, decay in zip(groups, decays, strict=True):
+                if decay:
                     group["weight_decay"] = decay
-            for parameter, gradient in kept.items():
+            for parameter, gradient in kept:
                 parameter.grad = gradient
 
-    def _couples_decay(self, group: Group) -> bool:
-        return isinstance(self.base, _COUPLED) and not group.get("decoupled_weight_decay", False)
+    def _masks_decay(self, group: Group) -> bool:
+        couples = isinstance(self.base, _COUPLED) and not group.get("decoupled_weight_decay", False)
+        return couples and group["mask_weight_decay"]
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Continue where a state dict was taken, bit for bit."""
@@ -179,10 +177,14 @@ def _check(group: Group) -> None:
         raise ValueError("Sampled does not support complex parameters; use torch.view_as_real")
 
 
-def _phi(parameter: Tensor, gradient: Tensor, factor: Tensor | None, decay: float) -> Tensor:
+def _phi(drawn: Drawn, decay: float) -> Tensor:
     """(g + λθ) times the factor, laid out in memory as g, as fused optimizers expect it."""
-    phi = torch.empty_like(gradient)
+    gradient, factor = drawn.gradient, drawn.factor
     if decay:
-        torch.add(gradient, parameter, alpha=decay, out=phi)
-        return phi if factor is None else phi.mul_(factor)
-    return phi.copy_(gradient) if factor is None else torch.mul(gradient, factor, out=phi)
+        sign = -1 if drawn.group.get("maximize", False) else 1  # the base will negate all of φ
+        gradient = torch.add(gradient, drawn.parameter, alpha=sign * decay, out=torch.empty_like(gradient))
+    if factor is None:
+        return gradient
+    if factor.dtype == gradient.dtype and gradient.is_contiguous():
+        return factor.mul_(gradient)
+    return torch.mul(gradient, factor, out=torch.empty_like(gradient))

@@ -7,7 +7,8 @@ a state dict carries them, with the number of draws so far.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -21,6 +22,24 @@ Group = dict[str, Any]
 
 # Drawing a few numbers for nobody is cheaper than the dozen calls of another chunk.
 _BRIDGED = 1 << 14
+# On the CPU short runs keep their memory from being returned to the system and fetched again.
+_RUN_ON_CPU = 1 << 20
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A parameter's part in a step.
+
+    Attributes:
+        group: the parameter group that it belongs to.
+        gradient: its `.grad`.
+        factor: float32 of its shape, fresh memory that may be overwritten; None stands for ones.
+    """
+
+    group: Group
+    parameter: Tensor
+    gradient: Tensor
+    factor: Tensor | None
 
 
 def check_sampling(group: Group) -> None:
@@ -41,37 +60,45 @@ def check_sampling(group: Group) -> None:
         raise ValueError("exclude needs named parameters: pass model.named_parameters() to the optimizer")
 
 
-def draw(groups: Iterable[Group], distribution: str = "bernoulli") -> dict[Tensor, Tensor]:
-    """Draw the factors of the next step and count the draw in every group.
+def draw(groups: list[Group], optimizer: str, distribution: str = "bernoulli") -> Iterator[Drawn]:
+    """Draw the factors of the next step, and count the draw in every group.
 
     Args:
         groups: all parameter groups of an optimizer; ``seed``, ``sampling_step``, ``sampling_rate``,
             ``rescale`` and ``exclude`` are read, ``sampling_step`` is advanced.
+        optimizer: its name, for messages.
         distribution: ``bernoulli`` (0 or 1) or ``gaussian`` (the same mean s and variance s(1 - s)).
 
     Returns:
-        Parameter -> factor of its shape, float32, divided by s if ``rescale``. Parameters without a
-        gradient, excluded ones and those with s = 1 are missing: their factor is one.
+        Every parameter that has a gradient, with its factor (divided by s if ``rescale``). It is one
+        for excluded parameters and for s = 1. The iterator must be exhausted.
+
+    Raises:
+        RuntimeError: a gradient is sparse; nothing has been counted then.
     """
-    factors: dict[Tensor, Tensor] = {}
+    for group in groups:
+        if any(p.grad is not None and p.grad.layout != torch.strided for p in group["params"]):
+            raise RuntimeError(f"{optimizer} does not support sparse gradients")
     position = 0
     for group in groups:
         group["sampling_step"] += 1
         run: list[tuple[int, Tensor]] = []
         for index, parameter in enumerate(group["params"]):
-            if _is_sampled(group, index, parameter):
-                if run and not _adjoins(run[-1], position, parameter):
-                    factors.update(_draw_run(run, group, distribution))
-                    run = []
-                run.append((position, parameter))
+            if parameter.grad is not None:
+                if not _is_sampled(group, index):
+                    yield Drawn(group, parameter, parameter.grad, None)
+                else:
+                    if run and not _joins(run, position, parameter):
+                        yield from _draw_run(run, group, distribution)
+                        run = []
+                    run.append((position, parameter))
             position += parameter.numel()
         if run:
-            factors.update(_draw_run(run, group, distribution))
-    return factors
+            yield from _draw_run(run, group, distribution)
 
 
-def _is_sampled(group: Group, index: int, parameter: Tensor) -> bool:
-    if parameter.grad is None or group["sampling_rate"] == 1:
+def _is_sampled(group: Group, index: int) -> bool:
+    if group["sampling_rate"] == 1:
         return False
     return not (group["exclude"] and _matches(group["param_names"][index], tuple(group["exclude"])))
 
@@ -81,12 +108,14 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _adjoins(last: tuple[int, Tensor], position: int, parameter: Tensor) -> bool:
-    end = last[0] + last[1].numel()
-    return position - end <= _BRIDGED and parameter.device == last[1].device
+def _joins(run: list[tuple[int, Tensor]], position: int, parameter: Tensor) -> bool:
+    (first, _), (last, previous) = run[0], run[-1]
+    if parameter.device != previous.device or position - last - previous.numel() > _BRIDGED:
+        return False
+    return parameter.device.type != "cpu" or position + parameter.numel() - first <= _RUN_ON_CPU
 
 
-def _draw_run(run: list[tuple[int, Tensor]], group: Group, distribution: str) -> Iterable[tuple[Tensor, Tensor]]:
+def _draw_run(run: list[tuple[int, Tensor]], group: Group, distribution: str) -> Iterator[Drawn]:
     """Factors of neighbouring parameters, out of one flat buffer."""
     start = run[0][0]
     count = run[-1][0] + run[-1][1].numel() - start
@@ -99,16 +128,6 @@ def _draw_run(run: list[tuple[int, Tensor]], group: Group, distribution: str) ->
     if group["rescale"]:
         flat.div_(rate)
     for position, parameter in run:
-        yield parameter, flat[position - start :][: parameter.numel()].view(parameter.shape)
-
-
-def gradients(group: Group, optimizer: str) -> list[tuple[Tensor, Tensor]]:
-    """The parameters of a group that have a gradient, with it.
-
-    Raises:
-        RuntimeError: a gradient is sparse.
-    """
-    pairs = [(parameter, parameter.grad) for parameter in group["params"] if parameter.grad is not None]
-    if any(gradient.layout != torch.strided for _, gradient in pairs):
-        raise RuntimeError(f"{optimizer} does not support sparse gradients")
-    return pairs
+        assert parameter.grad is not None
+        factor = flat[position - start :][: parameter.numel()].view(parameter.shape)
+        yield Drawn(group, parameter, parameter.grad, factor)

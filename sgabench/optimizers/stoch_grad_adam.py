@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
-from sgabench.optimizers.sampling import Group, check_sampling, draw, gradients
+from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw
 
-# parameter, gradient, factor, state
-_Item = tuple[Tensor, Tensor, Tensor | None, dict[str, Tensor]]
+State = dict[str, Tensor]
 
 
 class StochGradAdam(Optimizer):
@@ -110,20 +109,18 @@ class StochGradAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        pairs = [gradients(group, "StochGradAdam") for group in self.param_groups]
-        factors = draw(self.param_groups)
-        for group, of_group in zip(self.param_groups, pairs, strict=True):
-            several: dict[tuple[torch.device, torch.dtype], list[_Item]] = {}
-            for parameter, gradient in of_group:
-                state = self.state[parameter] or self._start(parameter)
-                state["step"] += 1
-                item = (parameter, gradient, factors.get(parameter), state)
-                if _takes_foreach(group, parameter):
-                    several.setdefault((parameter.device, parameter.dtype), []).append(item)
-                else:
-                    _single_tensor(item, group)
-            for items in several.values():
-                _multi_tensor(items, group)
+        several: dict[tuple[int, torch.device, torch.dtype], list[Drawn]] = {}
+        for drawn in draw(self.param_groups, "StochGradAdam"):
+            parameter = drawn.parameter
+            state = self.state[parameter] or self._start(parameter)
+            state["step"] += 1
+            if _takes_foreach(drawn):
+                alike = (id(drawn.group), parameter.device, parameter.dtype)
+                several.setdefault(alike, []).append(drawn)
+            else:
+                _single_tensor(drawn, state)
+        for items in several.values():
+            _multi_tensor(items, [self.state[drawn.parameter] for drawn in items])
         return loss
 
     def load_state_dict(self, state_dict: StateDict) -> None:
@@ -138,9 +135,9 @@ class StochGradAdam(Optimizer):
                     moment = state_dict["state"][index][name]
                     self.state[parameter][name] = moment.to(parameter.device, _moment_dtype(parameter))
 
-    def _start(self, parameter: Tensor) -> dict[str, Tensor]:
-        state: dict[str, Tensor] = self.state[parameter]
-        state["step"] = torch.tensor(0.0)
+    def _start(self, parameter: Tensor) -> State:
+        state: State = self.state[parameter]
+        state["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
         for name in ("exp_avg", "exp_avg_sq"):
             state[name] = torch.zeros_like(parameter, dtype=_moment_dtype(parameter))
         return state
@@ -163,12 +160,14 @@ def _moment_dtype(parameter: Tensor) -> torch.dtype:
     return torch.promote_types(parameter.dtype, torch.float32)
 
 
-def _takes_foreach(group: Group, parameter: Tensor) -> bool:
-    wanted = group["foreach"] if group["foreach"] is not None else parameter.device.type != "cpu"
+def _takes_foreach(drawn: Drawn) -> bool:
+    parameter, wanted = drawn.parameter, drawn.group["foreach"]
+    if wanted is None:
+        wanted = parameter.device.type != "cpu"
     return bool(wanted) and _moment_dtype(parameter) == parameter.dtype
 
 
-def _step_size_and_root(state: dict[str, Tensor], group: Group) -> tuple[float, float]:
+def _step_size_and_root(state: State, group: Group) -> tuple[float, float]:
     """lr / (1 - β1ᵗ) and √(1 - β2ᵗ); lr and 1 without bias correction."""
     lr = float(group["lr"])
     if not group["bias_correction"]:
@@ -178,13 +177,13 @@ def _step_size_and_root(state: dict[str, Tensor], group: Group) -> tuple[float, 
     return lr / (1 - beta1**step), float((1 - beta2**step) ** 0.5)
 
 
-def _single_tensor(item: _Item, group: Group) -> None:
-    parameter, gradient, factor, state = item
+def _single_tensor(drawn: Drawn, state: State) -> None:
+    group, parameter, factor = drawn.group, drawn.parameter, drawn.factor
     beta1, beta2 = group["betas"]
     decay = group["weight_decay"]
     moment, second = state["exp_avg"], state["exp_avg_sq"]
     value = parameter.to(moment.dtype)
-    phi = gradient.to(moment.dtype)
+    phi = drawn.gradient.to(moment.dtype)
     if group["maximize"]:
         phi = -phi
     if decay and group["decoupled_weight_decay"]:
@@ -193,21 +192,23 @@ def _single_tensor(item: _Item, group: Group) -> None:
     if decay and group["mask_weight_decay"]:
         phi = phi.add(value, alpha=decay)
     if factor is not None:
-        phi = phi * factor
+        phi = factor.mul_(phi) if factor.dtype == phi.dtype else phi * factor
     if decay and not group["mask_weight_decay"]:
         phi = phi.add(value, alpha=decay)
     moment.lerp_(phi, 1 - beta1)
     second.mul_(beta2).addcmul_(phi, phi, value=1 - beta2)
     step_size, root = _step_size_and_root(state, group)
-    value.addcdiv_(moment, second.sqrt().div_(root).add_(group["eps"]), value=-step_size)
+    root_of_second = torch.sqrt(second, out=None if phi is drawn.gradient else phi)
+    value.addcdiv_(moment, root_of_second.div_(root).add_(group["eps"]), value=-step_size)
     if value is not parameter:
         parameter.copy_(value)
 
 
-def _multi_tensor(items: list[_Item], group: Group) -> None:
-    """The same as `_single_tensor`, for tensors of one device and type."""
-    parameters, phis = [item[0] for item in items], [item[1] for item in items]
-    factors, states = [item[2] for item in items], [item[3] for item in items]
+def _multi_tensor(items: list[Drawn], states: list[State]) -> None:
+    """The same as `_single_tensor`, for parameters of one group, device and type."""
+    group = items[0].group
+    parameters = [drawn.parameter for drawn in items]
+    phis = [drawn.gradient for drawn in items]
     beta1, beta2 = group["betas"]
     decay = group["weight_decay"]
     moments = [state["exp_avg"] for state in states]
@@ -219,7 +220,7 @@ def _multi_tensor(items: list[_Item], group: Group) -> None:
         decay = 0
     if decay and group["mask_weight_decay"]:
         phis = list(torch._foreach_add(phis, parameters, alpha=decay))
-    masked = {index: factor for index, factor in enumerate(factors) if factor is not None}
+    masked = {index: drawn.factor for index, drawn in enumerate(items) if drawn.factor is not None}
     if masked:
         products = torch._foreach_mul([phis[index] for index in masked], list(masked.values()))
         for index, product in zip(masked, products, strict=True):

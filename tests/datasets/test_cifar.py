@@ -181,7 +181,7 @@ def test_changed_pickle_is_never_loaded(python_cifar10: Path, tmp_path: Path, fi
 
 def test_missing_pickle_is_named(python_cifar10: Path) -> None:
     (python_cifar10 / "data_batch_2").unlink()
-    with pytest.raises(InputError, match="data_batch_2: is missing; remove .*cifar-10-batches-py"):
+    with pytest.raises(InputError, match=r"data_batch_2: is missing; remove .*cifar-10-batches-py"):
         datasets["cifar10"].build(python_cifar10.parent, True)
 
 

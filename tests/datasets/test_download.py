@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_who_comes_second_takes_what_is_there(tmp_path: Path) -> None:
 
 def test_nowhere_to_write_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="'toy': cannot download to .*file"):
+    with pytest.raises(InputError, match=r"'toy': cannot download to .*file"):
         locate.fetch("toy", tmp_path / "file", "set", write, "how")
 
 
@@ -67,15 +68,21 @@ def test_without_network_the_answer_is_one_line(
 def test_silent_server_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locate, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        accepted: list[socket.socket] = []
-        thread = threading.Thread(target=lambda: accepted.append(server.accept()[0]), daemon=True)
+        done = threading.Event()
+
+        def accept_and_say_nothing() -> None:
+            with server.accept()[0]:
+                done.wait(8)
+
+        thread = threading.Thread(target=accept_and_say_nothing, daemon=True)
         thread.start()
         for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
             monkeypatch.setenv(variable, f"http://127.0.0.1:{server.getsockname()[1]}")
+        urllib.request.install_opener(None)
         start = time.perf_counter()
         with pytest.raises(InputError, match="timed out"):
             datasets["cifar10"].build(tmp_path, True)
         assert time.perf_counter() - start < 5
-        for connection in accepted:
-            connection.close()
+        done.set()
+        thread.join()
     assert socket.getdefaulttimeout() is None

@@ -133,7 +133,7 @@ def test_other_layouts_are_refused(animals: Path, tmp_path: Path, move: tuple[st
 def test_class_without_images_is_refused(animals: Path) -> None:
     for path in (animals / "test" / "cat").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="class 'cat' has no images in .*test/cat"):
+    with pytest.raises(InputError, match=r"class 'cat' has no images in .*test/cat"):
         load(animals.parent)
 
 

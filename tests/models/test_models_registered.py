@@ -50,5 +50,5 @@ def test_sources_have_defaults_and_take_other_options() -> None:
     plugin = models["timm:resnet18"]
     assert plugin.takes_any_option
     assert plugin.resolve({"drop_rate": 0.1}) == {"stem": "default", "drop_rate": 0.1}
-    with pytest.raises(InputError, match="stem: .*timm:resnet18"):
+    with pytest.raises(InputError, match=r"stem: .*timm:resnet18"):
         plugin.resolve({"stem": "imagenet"})

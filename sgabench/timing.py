@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
-from sgabench.pruners.base import evaluating
+# With CUDA's compiler but no GPU, the next import warns of something that nothing here uses.
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+from torch.utils.benchmark import Timer  # noqa: E402
+
+from sgabench.pruners.base import evaluating  # noqa: E402
 
 
 @dataclass(frozen=True)

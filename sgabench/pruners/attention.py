@@ -7,6 +7,7 @@ their number stays.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,9 +37,10 @@ def update_head_sizes(heads: Mapping[nn.Module, int], network: nn.Module) -> Non
     Scores are divided by the root of the head size. The queries make up for its change, so that the
     removed dimensions are all that is missing from a score.
     """
-    for attention in network.modules():
-        projection = getattr(attention, "qkv", None)
-        if not isinstance(projection, nn.Linear) or projection not in heads:
+    modules: list[Any] = list(network.modules())
+    for attention in modules:
+        projection: Any = getattr(attention, "qkv", None)
+        if projection not in heads:
             continue
         before = attention.head_dim
         after = projection.out_features // (3 * heads[projection])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,7 +28,6 @@ from sgabench.specs import PruningContext
 
 Scope = Literal["global", "layer"]
 Of = Literal["channels", "params", "macs"]
-Selection = Mapping[str, tuple[int, ...]]
 
 # How near to the asked fraction of parameters or multiply-adds the search stops.
 TOLERANCE = 0.001
@@ -44,8 +43,7 @@ def prune_channels(network: nn.Module, ratio: float, context: PruningContext, sc
 
     The ratio is the fraction of the channels that can go in principle, or of the whole network's
     parameters or multiply-adds. The latter are reached by searching for the number of channels:
-    within 0.1 % of the asked fraction where the steps, a channel each, are so fine, else as near as
-    the search gets.
+    to within 0.1 % where the steps, one channel each, are so fine, else as near as they allow.
 
     Returns:
         The same network, or at ratio 0 the network untouched.
@@ -56,16 +54,24 @@ def prune_channels(network: nn.Module, ratio: float, context: PruningContext, sc
     if ratio == 0:
         return network
     images = context.images
-    device = next(network.parameters()).device
-    example = torch.zeros(1, images.channels, images.height, images.width, device=device)
+    example = next(network.parameters()).new_zeros(1, images.channels, images.height, images.width)
     _, classifier = input_and_classifier(network, example)
     kept = context.excluded | classifier
-    choose = _chooser(_rank(network, example, kept), scope)
+    units = _rank(network, example, kept)
+    order = _removal_order(units, scope)
     if of == "channels":
-        selection = choose(ratio)
+        count = min(round(ratio * sum(len(unit.scores) for unit in units)), len(order))
     else:
-        selection = _search(network, example, kept, ratio, choose, _params if of == "params" else _macs)
-    _remove(network, example, kept, selection)
+        cost = _params if of == "params" else _macs
+        before = cost(network, example)
+
+        def removed(count: int) -> float:
+            pruned = copy.deepcopy(network)
+            _remove(pruned, example, kept, order[:count])
+            return 1 - cost(pruned, example) / before
+
+        count = _search(removed, ratio, len(order))
+    _remove(network, example, kept, order[:count])
     return network
 
 
@@ -151,63 +157,37 @@ def _rank(network: nn.Module, example: Tensor, kept: Collection[str]) -> list[_U
     return units
 
 
-def _chooser(units: list[_Unit], scope: Scope) -> Callable[[float], Selection]:
-    """A function from the fraction of channels to remove to the channels, more of them for a greater one."""
-    if not units:
-        return lambda amount: {}
-    orders = [torch.argsort(unit.scores, stable=True).tolist()[:-1] for unit in units]
-    if scope == "layer":
-        sizes = [len(unit.scores) for unit in units]
+def _removal_order(units: list[_Unit], scope: Scope) -> list[tuple[str, int]]:
+    """Root and number of every channel, in the order in which they go; the best of each unit stays.
 
-        def from_each(amount: float) -> Selection:
-            return {
-                unit.root: tuple(sorted(order[: round(amount * size)]))
-                for unit, order, size in zip(units, orders, sizes, strict=True)
-            }
-
-        return from_each
-
-    candidates = [(number, channel) for number, order in enumerate(orders) for channel in order]
-    scores = torch.tensor([float(units[number].scores[channel]) for number, channel in candidates])
-    ranking = torch.argsort(scores, stable=True).tolist()
-    total = sum(len(unit.scores) for unit in units)
-
-    def from_all(amount: float) -> Selection:
-        chosen: dict[str, list[int]] = {}
-        for place in ranking[: round(amount * total)]:
-            number, channel = candidates[place]
-            chosen.setdefault(units[number].root, []).append(channel)
-        return {root: tuple(sorted(channels)) for root, channels in chosen.items()}
-
-    return from_all
+    By importance, or so that all layers shrink at the same pace, the least important channel first.
+    """
+    channels: list[tuple[str, int]] = []
+    keys = [torch.empty(0, dtype=torch.float64)]
+    for unit in units:
+        order = torch.argsort(unit.scores, stable=True)[:-1]
+        channels += [(unit.root, channel) for channel in order.tolist()]
+        pace = (torch.arange(len(order), dtype=torch.float64) + 0.5) / len(unit.scores)
+        keys.append(unit.scores[order] if scope == "global" else pace)
+    return [channels[place] for place in torch.argsort(torch.cat(keys), stable=True).tolist()]
 
 
-def _search(
-    network: nn.Module,
-    example: Tensor,
-    kept: Collection[str],
-    ratio: float,
-    choose: Callable[[float], Selection],
-    cost: Callable[[nn.Module, Tensor], int],
-) -> Selection:
-    """Bisect for the channels whose removal lowers the cost by the asked fraction."""
-    before = cost(network, example)
-    best: Selection = {}
-    nearest = ratio
-    low, high = 0.0, 1.0
-    previous: Selection | None = None
-    removed = 0.0
-    while nearest > TOLERANCE and high - low > 1e-6:
-        middle = (low + high) / 2
-        selection = choose(middle)
-        if selection != previous:
-            pruned = copy.deepcopy(network)
-            _remove(pruned, example, kept, selection)
-            removed = 1 - cost(pruned, example) / before
-            previous = selection
-        if abs(removed - ratio) < nearest:
-            best, nearest = selection, abs(removed - ratio)
-        low, high = (middle, high) if removed < ratio else (low, middle)
+def _search(removed: Callable[[int], float], ratio: float, most: int) -> int:
+    """The number of channels whose removal takes away nearly the asked fraction, found by bisection.
+
+    Args:
+        removed: fraction that the removal of so many channels takes away, growing with the number.
+        ratio: the asked fraction.
+        most: channels that can be removed.
+    """
+    best, nearest = 0, ratio
+    low, high = 0, most + 1
+    while high - low > 1 and nearest > TOLERANCE:
+        middle = (low + high) // 2
+        fraction = removed(middle)
+        if abs(fraction - ratio) < nearest:
+            best, nearest = middle, abs(fraction - ratio)
+        low, high = (middle, high) if fraction < ratio else (low, middle)
     return best
 
 
@@ -219,16 +199,18 @@ def _macs(network: nn.Module, example: Tensor) -> int:
     return count_macs(network, example)[0]
 
 
-def _remove(network: nn.Module, example: Tensor, kept: Collection[str], selection: Selection) -> None:
+def _remove(network: nn.Module, example: Tensor, kept: Collection[str], channels: list[tuple[str, int]]) -> None:
     trainable = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     channels_last = any(parameter.dim() == 4 and not parameter.is_contiguous() for parameter in network.parameters())
     with evaluating(network):
         shape = network(example).shape
     graph = _Graph(network, example, kept)
     groups = graph.groups()
-    for root, channels in selection.items():
-        if channels:
-            _remove_channels(graph, groups[root], channels)
+    chosen: dict[str, list[int]] = {}
+    for root, channel in channels:
+        chosen.setdefault(root, []).append(channel)
+    for root, numbers in chosen.items():
+        _remove_from_group(graph, groups[root], numbers)
     update_head_sizes(graph.heads, network)
     if channels_last:
         network.to(memory_format=torch.channels_last)
@@ -237,7 +219,7 @@ def _remove(network: nn.Module, example: Tensor, kept: Collection[str], selectio
     _check(network, example, shape)
 
 
-def _remove_channels(graph: _Graph, group: Any, channels: tuple[int, ...]) -> None:
+def _remove_from_group(graph: _Graph, group: Any, channels: list[int]) -> None:
     root, indices = group[0]
     repeats = graph.repeats(group)
     part = len(indices) // repeats

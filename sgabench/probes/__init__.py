@@ -1,0 +1,28 @@
+"""Built-in probes.
+
+A probe looks at a dense or at a pruned network (its tag ``on``), leaves it as it was, and returns
+JSON values for the record.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from sgabench.registry import probes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sgabench.specs import PruningContext
+
+
+@probes.register("weights", on="dense")
+def weights(
+    network: nn.Module, context: PruningContext, *, bins: Annotated[int, Field(ge=2, le=1000)] = 64
+) -> dict[str, Any]:
+    """How the weights are spread: moments, quantiles and a histogram of their magnitudes."""
+    from sgabench.probes.weights import describe_weights
+
+    return describe_weights(network, bins)

@@ -47,7 +47,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
         environment["gpu"] = properties.name
         environment["gpu_memory"] = properties.total_memory
         environment["cuda"] = torch.version.cuda
-        environment["cudnn"] = torch.backends.cudnn.version()
+        environment["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return environment
 
 

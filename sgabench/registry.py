@@ -88,7 +88,9 @@ class Plugin:
         # Of the options only: what the context is annotated with may be imported for type checkers alone.
         written = {p.name: p.annotation for p in declared if p.annotation is not p.empty}
         hints = get_type_hints(
-            types.SimpleNamespace(__annotations__=written), getattr(self._function, "__globals__", {}), include_extras=True
+            types.SimpleNamespace(__annotations__=written),
+            getattr(self._function, "__globals__", {}),
+            include_extras=True,
         )
         for parameter in declared:
             default = ... if parameter.default is parameter.empty else parameter.default
@@ -128,7 +130,7 @@ class Plugin:
             raise InputError(f"{where}: {problem} ({self.kind} {self.name!r})") from None
         return dict(checked.model_dump(mode="json"))
 
-    def build(self, *context: Any, **options: Any) -> Any:
+    def build(self, /, *context: Any, **options: Any) -> Any:
         """Call the plugin.
 
         Args:

@@ -173,8 +173,11 @@ class Choice:
     tags: Mapping[str, Any] = field(default_factory=dict)
 
     def identity(self) -> dict[str, Any]:
-        """What enters a key: everything but the label."""
-        identity = {"name": self.name, "options": dict(self.options), **self.settings}
+        """What enters a key: everything but the label, and the content of a data set instead of its path."""
+        options = dict(self.options)
+        if "content" in self.settings:
+            options.pop("path", None)
+        identity = {"name": self.name, "options": options, **self.settings}
         return {**identity, "code": self.code} if self.code else identity
 
 
@@ -317,8 +320,8 @@ def _combinations(entry: _Entry, where: str) -> Iterable[dict[str, Any]]:
             raise InputError(f"{where}: {key}: is set and swept; leave one out")
         if any(value in values[:i] for i, value in enumerate(values)):
             raise InputError(f"{where}: sweep.{key}: names a value twice: {shorten(values)}")
-    for values in itertools.product(*entry.sweep.values()):
-        yield dict(zip(entry.sweep, values, strict=True))
+    for combination in itertools.product(*entry.sweep.values()):
+        yield dict(zip(entry.sweep, combination, strict=True))
 
 
 def _choice(

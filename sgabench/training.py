@@ -212,7 +212,8 @@ def train(
     schedule = LambdaLR(optimizer, learning_rate_factor(recipe, steps))
     average = None
     if recipe.weight_averaging == "ema":
-        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
+        update = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+        average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
     history: list[dict[str, float]] = []
     clock = _Clock(device)
     for epoch in range(recipe.epochs):
@@ -228,7 +229,7 @@ def train(
                 logits = network(images)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             after_step()

@@ -233,7 +233,7 @@ class _TrialRun:
             reestimate_batch_norm(network, context.batches())
         history: list[dict[str, float]] = []
         if settings["finetune"]:
-            history = self._finetune(network, Finetuning.model_validate(settings["finetune"]))
+            history = self._finetune(network, Finetuning.model_validate(settings["finetune"]), excluded)
         seconds = time.perf_counter() - started
         size = measure_size(network, self._example, excluded)
         dense_size = self._dense_size(dense)
@@ -267,7 +267,7 @@ class _TrialRun:
         )
         self._probe(cell.probes, cell.key, network, context)
 
-    def _finetune(self, network: nn.Module, finetuning: Finetuning) -> list[dict[str, float]]:
+    def _finetune(self, network: nn.Module, finetuning: Finetuning, excluded: frozenset[str]) -> list[dict[str, float]]:
         """Train on with the trial's optimizer and batches; what is zero stays zero."""
         trial = self.trial
         recipe = self.recipe.model_copy(
@@ -292,7 +292,7 @@ class _TrialRun:
                 recipe,
                 seed,
                 precision=self.precision,
-                after_step=FixedSparsity(network).apply,
+                after_step=FixedSparsity(network, excluded).apply,
                 on_progress=self.emit,
             )
         return training.history

@@ -59,10 +59,11 @@ def tiny(tmp_path: Path) -> Path:
 def sgabench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command line in a folder of its own."""
 
-    def call(*arguments: str | Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str | Path, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "sgabench", *map(str, arguments)],
             cwd=tmp_path,
+            env={**os.environ, **env},
             capture_output=True,
             text=True,
             timeout=timeout,

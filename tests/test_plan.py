@@ -158,7 +158,7 @@ def test_what_is_stored_is_left_out(tiny: Path) -> None:
     plan = plan_of(variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.8]"))
     first, second, third, fourth = plan.trials
     stored = {
-        **{key: "done" for key in (first.key, *(c.key for c in first.cells), *(p.key for p in first.probes))},
+        **dict.fromkeys((first.key, *(c.key for c in first.cells), *(p.key for p in first.probes)), "done"),
         **{second.key: "done", second.cells[0].key: "done", second.probes[0].key: "done"},
         third.key: "diverged",
         fourth.key: "failed",
@@ -172,9 +172,9 @@ def test_what_is_stored_is_left_out(tiny: Path) -> None:
 
 def test_a_failed_cell_is_tried_again(tiny: Path) -> None:
     plan = plan_of(tiny)
-    stored = {key: "done" for key in trial_keys(plan).values()}
+    stored = dict.fromkeys(trial_keys(plan).values(), "done")
     stored |= {probe.key: "done" for trial in plan.trials for probe in trial.probes}
-    stored |= {key: "done" for key in cell_keys(plan).values()}
+    stored |= dict.fromkeys(cell_keys(plan).values(), "done")
     failed = plan.trials[2].cells[0]
     stored[failed.key] = "failed"
     assert [(trial.key, trial.cells) for trial in remaining(plan, stored)] == [(plan.trials[2].key, (failed,))]

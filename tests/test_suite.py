@@ -122,7 +122,7 @@ BAD = [
     ("lr = 0.01\n", "lr = 0.01\nsweep = {lr = [0.1]}\n", ["optimizers 1 (adam)", "lr", "swept"]),
     ("lr = 0.01\n", "sweep = {lr = [0.1, 0]}\n", ["optimizers 1 (adam)", "lr", "greater than 0"]),
     ("lr = 0.01\n", 'sweep = {name = ["adam", "sgd"]}\n', ["optimizers 1 (adam)", "name"]),
-    ('[[pruners]]\nname = "magnitude"', 'pruners = "magnitude"', ["pruners", "magnitude"]),
+    ('[[pruners]]\nname = "magnitude"', "[pruners]\nname = 'magnitude'", ["pruners", "tuple"]),
     ("train_size = 256", "train_size = 0", ["datasets 1 (digits)", "train_size"]),
     ('name = "magnitude"', 'name = "magnitude"\nfinetune = {epochs = 0}', ["pruners 1 (magnitude)", "finetune.epochs"]),
     ("min_run_time = 0.001", "min_run_time = 0", ["measurement.min_run_time"]),
@@ -221,7 +221,11 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_line(key: str, value: 
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from(["datasets", "models", "optimizers", "pruners"]), st.sampled_from(["sweep", "lr", "of"]), json_values)
+@given(
+    st.sampled_from(["datasets", "models", "optimizers", "pruners"]),
+    st.sampled_from(["sweep", "lr", "of"]),
+    json_values,
+)
 def test_any_value_in_an_entry_is_accepted_or_refused_in_one_line(section: str, key: str, value: Any) -> None:
     import tomllib
 

@@ -8,6 +8,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ def run_here(tasks: Sequence[Task], on_event: OnEvent) -> None:
     from sgabench.trial import run_trial
 
     for task in tasks:
-        run_trial(task, lambda event, task=task: on_event(0, task, event), lambda: contextlib.nullcontext(True))
+        run_trial(task, partial(on_event, 0, task), lambda: contextlib.nullcontext(True))
         on_event(0, task, Finished())
 
 
@@ -123,14 +124,13 @@ def _work(connection: Connection, number: int, plugins: list[Path], quiet: Quiet
         connection.send(event)
         quiet.give_way(number)
 
-    while True:
-        try:
+    # A pipe that ends means that the parent is gone: there is nobody to work for.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
             task = connection.recv()
-        except EOFError:
-            return
-        with quiet.busy(number):
-            run_trial(task, emit, lambda: quiet.alone(number))
-        connection.send(Finished())
+            with quiet.busy(number):
+                run_trial(task, emit, lambda: quiet.alone(number))
+            connection.send(Finished())
 
 
 class Quiet:

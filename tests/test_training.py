@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from sgabench.errors import InputError
+from sgabench.specs import ImageSpec
+from sgabench.suite import Recipe
+from sgabench.training import (
+    Augmentation,
+    Data,
+    Diverged,
+    Images,
+    Progress,
+    batch_order,
+    evaluate,
+    learning_rate_factor,
+    train,
+)
+
+
+def make_data(train: int = 96, test: int = 50, validation: int = 0) -> Data:
+    """Images whose class is the brightness of a quarter: learnable, deterministic."""
+    generator = torch.Generator().manual_seed(0)
+
+    def images(number: int) -> Images:
+        labels = torch.arange(number) % 4
+        pixels = torch.randint(0, 100, (number, 1, 8, 8), generator=generator, dtype=torch.uint8)
+        for label in range(4):
+            row, column = divmod(label, 2)
+            pixels[labels == label, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 100
+        return Images(pixels, labels)
+
+    mean, std = torch.tensor([0.3]).double(), torch.tensor([0.2]).double()
+    return Data(ImageSpec(1, 8, 8, 4), images(train), images(validation), images(test), mean, std)
+
+
+def make_network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 4)
+    )
+
+
+def sgd(network: nn.Module, lr: float = 0.05) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
+
+
+def trained(recipe: Recipe, seed: int = 0, data: Data | None = None) -> nn.Module:
+    network = make_network()
+    train(network, sgd(network), data or make_data(), recipe, seed, precision="fp32")
+    return network
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+RECIPE = Recipe(epochs=3, batch_size=32, augmentation=("crop", "flip"), crop_padding=1)
+
+
+def test_a_network_learns() -> None:
+    data = make_data()
+    network = trained(Recipe(epochs=8, batch_size=16), data=data)
+    top1, loss = evaluate(network, data, data.test, "fp32")
+    assert top1 > 0.95
+    assert loss < 0.3
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    assert same(trained(RECIPE), trained(RECIPE))
+
+
+def test_another_seed_gives_other_weights() -> None:
+    assert not same(trained(RECIPE, seed=0), trained(RECIPE, seed=1))
+
+
+def test_global_generators_are_neither_read_nor_moved() -> None:
+    torch.manual_seed(1)
+    first = torch.Generator.get_state(torch.default_generator)
+    network = make_network()
+    torch.manual_seed(1)
+    train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32")
+    assert torch.equal(torch.Generator.get_state(torch.default_generator), first)
+
+
+def test_an_epoch_sees_every_image_once_but_the_rest_of_the_last_batch() -> None:
+    order = batch_order(seed=3, epoch=0, images=100, batch_size=32)
+    assert order.shape == (3, 32)
+    assert len(set(order.flatten().tolist())) == 96
+    assert not torch.equal(order, batch_order(3, 1, 100, 32))
+    assert not torch.equal(order, batch_order(4, 0, 100, 32))
+
+
+def test_augmentation_is_a_function_of_seed_and_epoch() -> None:
+    shape = torch.Size([2, 16])
+    images = make_data(train=16).train.images
+
+    def augmented(seed: int, epoch: int, recipe: Recipe = RECIPE) -> torch.Tensor:
+        return Augmentation(recipe, seed, epoch, shape, "cpu")(images, 0)
+
+    assert torch.equal(augmented(0, 0), augmented(0, 0))
+    assert not torch.equal(augmented(0, 0), augmented(0, 1))
+    assert not torch.equal(augmented(0, 0), augmented(1, 0))
+    assert torch.equal(augmented(0, 0, Recipe()), images)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at_start", "at_middle", "at_end"),
+    [("constant", 1, 1, 1), ("cosine", 1, 0.5, 0), ("step", 1, 0.1, 0.01), ("one-cycle", 0.04, 0.811, 1e-4)],
+)
+def test_schedules(schedule: str, at_start: float, at_middle: float, at_end: float) -> None:
+    factor = learning_rate_factor(Recipe(epochs=10, schedule=schedule), steps_per_epoch=100)  # type: ignore[arg-type]
+    assert factor(0) == pytest.approx(at_start, abs=1e-3)
+    assert factor(500) == pytest.approx(at_middle, abs=1e-3)
+    assert factor(999) == pytest.approx(at_end, abs=1e-3)
+
+
+def test_one_cycle_peaks_at_the_base_learning_rate() -> None:
+    factor = learning_rate_factor(Recipe(epochs=10, schedule="one-cycle"), steps_per_epoch=100)
+    values = [factor(step) for step in range(1000)]
+    assert max(values) == values[300] == pytest.approx(1)
+
+
+def test_warm_up_rises_evenly_to_the_base_learning_rate() -> None:
+    factor = learning_rate_factor(Recipe(epochs=10, warmup_epochs=1), steps_per_epoch=9)
+    assert [factor(step) for step in range(10)] == pytest.approx([i / 10 for i in range(1, 10)] + [1])
+
+
+def test_the_schedule_reaches_the_optimizer() -> None:
+    network = make_network()
+    optimizer = sgd(network, lr=0.5)
+    recipe = Recipe(epochs=2, batch_size=32, schedule="cosine")
+    training = train(network, optimizer, make_data(), recipe, 0, precision="fp32")
+    assert [row["lr"] for row in training.history] == pytest.approx([0.25, 0.0])
+
+
+def test_history_has_a_row_per_epoch() -> None:
+    network = make_network()
+    training = train(network, sgd(network), make_data(validation=40), RECIPE, 0, precision="fp32")
+    assert [row["epoch"] for row in training.history] == [1, 2, 3]
+    assert training.history[-1]["loss"] < training.history[0]["loss"]
+    assert all(0 <= row["validation_top1"] <= 1 for row in training.history)
+    assert training.images == 3 * 96
+    assert training.seconds >= training.history[-1]["seconds"] > 0
+
+
+def test_without_a_validation_split_nothing_is_said_of_one() -> None:
+    network = make_network()
+    training = train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32")
+    assert set(training.history[0]) == {"epoch", "loss", "top1", "lr", "seconds"}
+
+
+def test_the_test_split_has_no_part_in_training() -> None:
+    data = make_data()
+    other = make_data()
+    other.test.images.fill_(255)
+    assert same(trained(RECIPE, data=data), trained(RECIPE, data=other))
+
+
+def test_top1_is_counted_over_batches_of_unequal_size() -> None:
+    class FirstPixel(nn.Module):
+        """Says class 0 for a dark first pixel, else class 1."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            bright = (images[:, 0, 0, 0] > 0).float()
+            return torch.stack([1 - bright, bright, 0 * bright, 0 * bright], dim=1)
+
+    images = torch.zeros(501, 1, 8, 8, dtype=torch.uint8)  # one more than a batch of the evaluation
+    images[500] = 255
+    split = Images(images, torch.tensor([0] * 300 + [1] * 201))
+    top1, loss = evaluate(FirstPixel(), make_data(), split, "fp32")
+    assert top1 == 301 / 501
+    right, wrong = -math.log(math.e / (math.e + 3)), -math.log(1 / (math.e + 3))
+    assert loss == pytest.approx((301 * right + 200 * wrong) / 501, rel=1e-5)
+
+
+def test_evaluation_changes_nothing() -> None:
+    network, data = make_network(), make_data()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    evaluate(network, data, data.test, "fp32")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_is_divergence() -> None:
+    network = make_network()
+    with pytest.raises(Diverged, match="epoch 1"):
+        train(network, sgd(network, lr=1e30), make_data(), RECIPE, 0, precision="fp32")
+
+
+def test_a_batch_larger_than_the_training_split_is_refused() -> None:
+    network = make_network()
+    with pytest.raises(InputError, match=r"batch_size: 128 is larger than the training split \(96 images\)"):
+        train(network, sgd(network), make_data(), Recipe(), 0, precision="fp32")
+
+
+def test_weight_averaging_measures_the_average() -> None:
+    average = trained(RECIPE.model_copy(update={"weight_averaging": "ema", "ema_decay": 0.5}))
+    last = trained(RECIPE)
+    assert not same(average, last)
+    assert not average.training
+
+
+def test_label_smoothing_raises_the_loss() -> None:
+    def loss(smoothing: float) -> float:
+        network = make_network()
+        recipe = Recipe(epochs=8, batch_size=16, label_smoothing=smoothing)
+        return train(network, sgd(network), make_data(), recipe, 0, precision="fp32").history[-1]["loss"]
+
+    assert loss(0.3) > loss(0.0) + 0.3
+
+
+def test_bf16_stays_close_to_fp32() -> None:
+    network = make_network()
+    training = train(network, sgd(network), make_data(), RECIPE, 0, precision="bf16")
+    reference = make_network()
+    expected = train(reference, sgd(reference), make_data(), RECIPE, 0, precision="fp32")
+    assert training.history[0]["loss"] == pytest.approx(expected.history[0]["loss"], rel=0.05)
+    assert all(value.dtype != torch.bfloat16 for value in network.state_dict().values())
+
+
+def test_after_step_is_called_after_every_step() -> None:
+    calls: list[int] = []
+    network = make_network()
+    train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32", after_step=lambda: calls.append(1))
+    assert len(calls) == 9
+
+
+def test_progress_ends_at_the_end() -> None:
+    seen: list[Progress] = []
+    network = make_network()
+    train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32", on_progress=seen.append)
+    assert (seen[-1].epoch, seen[-1].epochs, seen[-1].seconds_left) == (3, 3, 0)
+    assert seen[-1].images_per_s > 0

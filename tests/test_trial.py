@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import variant
+from torch import nn
+
+from sgabench.errors import InputError
+from sgabench.plan import TrialPlan, make_plan, remaining
+from sgabench.registry import models, optimizers, probes, pruners
+from sgabench.specs import ImageSpec, PruningContext
+from sgabench.store import Record, weights_path
+from sgabench.suite import load_suite
+from sgabench.trial import Task, finite, initial_network, preflight, run_trial
+
+
+@pytest.fixture(autouse=True)
+def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins that misbehave, for the duration of a test."""
+    for registry in (models, optimizers, pruners, probes):
+        registry.load()
+        monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+
+    @pruners.register("raising")
+    def raising(network: nn.Module, ratio: float) -> nn.Module:
+        """Raise at half of the weights."""
+        if ratio == 0.5:
+            raise RuntimeError("no pruning today")
+        return network
+
+    @pruners.register("nothing")
+    def nothing(network: nn.Module, ratio: float) -> None:
+        """Forget to return the network."""
+
+    @optimizers.register("exploding")
+    def exploding(parameters: Any) -> torch.optim.Optimizer:
+        """Diverge at once."""
+        return torch.optim.SGD(parameters, lr=1e30)
+
+    @probes.register("spy", on="pruned")
+    def spy(network: nn.Module, context: PruningContext) -> dict[str, Any]:
+        """Count zeros, and look at the training images that pruners may use."""
+        images = torch.cat([images for images, _ in context.batches()])
+        zeros = sum(int((p == 0).sum()) for p in network.parameters())
+        return {"zeros": zeros, "images": len(images), "excluded": sorted(context.excluded), "nan": float("nan")}
+
+
+def tasks(suite: Path, tmp_path: Path, stored: Sequence[Record] = ()) -> list[Task]:
+    plan = make_plan(load_suite(suite), tmp_path)
+    left = remaining(plan, {record.key: record.status for record in stored})
+    trained = {record.key: record for record in stored if record.kind == "trial" and record.status == "done"}
+    (tmp_path / "weights").mkdir(exist_ok=True)
+    return [
+        Task(trial, trained.get(trial.key), plan.suite.measurement, tmp_path, tmp_path, False, "cpu", 1)
+        for trial in left
+    ]
+
+
+def run_one(task: Task) -> list[Record]:
+    events: list[Any] = []
+    run_trial(task, events.append, lambda: contextlib.nullcontext(True))
+    return [event for event in events if isinstance(event, Record)]
+
+
+def by_kind(records: Sequence[Record], kind: str) -> list[Record]:
+    return [record for record in records if record.kind == kind]
+
+
+def without_times(record: Record) -> dict[str, Any]:
+    timed = ("seconds", "_s", "speedup", "memory")
+    result = {name: value for name, value in record.result.items() if not name.endswith(timed)}
+    result.pop("theoretical_speedup", None)
+    return result
+
+
+def test_a_trial_gives_a_record_of_everything_that_was_asked(tiny: Path, tmp_path: Path) -> None:
+    task = tasks(tiny, tmp_path)[0]
+    records = run_one(task)
+    assert [(record.kind, record.status) for record in records] == [
+        ("trial", "done"),
+        ("probe", "done"),
+        ("cell", "done"),
+    ]
+    trial, probe, cell = records
+    assert (trial.key, cell.key, cell.parent) == (task.trial.key, task.trial.cells[0].key, trial.key)
+    assert trial.result["top1"] > 0.15
+    assert trial.result["params"] == 4934
+    for name in ("loss", "train_images_per_s", "train_seconds", "seconds", "peak_memory", "images_per_s", "latency_s"):
+        assert trial.result[name] > 0
+    assert [row["epoch"] for row in trial.detail["history"]] == [1]
+    assert len(trial.detail["normalization"]["mean"]) == 1
+    assert trial.environment["packages"]["torch"]
+    assert trial.environment["device"] == "cpu"
+    assert probe.parent == trial.key
+    assert cell.result["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert cell.result["retention"] == pytest.approx(cell.result["top1"] / trial.result["top1"])
+    assert cell.result["compression_ratio"] > 1.8
+    assert cell.result["theoretical_speedup"] > 1.2
+    assert cell.result["measured_speedup"] > 0
+    assert cell.result["gzip_bytes"] < trial.result["gzip_bytes"]
+    assert cell.result["bytes"] == trial.result["bytes"]
+    assert set(cell.detail["layer_sparsity"]) == set(trial.detail["layer_sparsity"])
+
+
+def test_the_same_trial_gives_the_same_numbers_and_bits(tiny: Path, tmp_path: Path) -> None:
+    task = tasks(tiny, tmp_path)[2]
+    first = run_one(task)
+    weights = weights_path(tmp_path, task.trial.key).read_bytes()
+    again = run_one(task)
+    assert weights_path(tmp_path, task.trial.key).read_bytes() == weights
+    assert [without_times(record) for record in again] == [without_times(record) for record in first]
+
+
+def test_stored_weights_are_pruned_without_training(tiny: Path, tmp_path: Path) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.9]")
+    (again,) = [task for task in tasks(tiny, tmp_path, first) if task.trained]
+    records = run_one(again)
+    assert [(record.kind, record.labels["ratio"]) for record in records] == [("cell", 0.9)]
+    assert records[0].result["sparsity"] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_a_cell_of_stored_weights_equals_one_of_fresh_ones(tiny: Path, tmp_path: Path) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    kept = [record for record in first if record.kind != "cell"]
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    (cell,) = run_one(again)
+    assert without_times(cell) == without_times(by_kind(first, "cell")[0])
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "flipped"])
+def test_damaged_weights_are_trained_again(tiny: Path, tmp_path: Path, damage: str) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    path = weights_path(tmp_path, first[0].key)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-10] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    kept = [record for record in first if record.kind != "cell"]
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    records = run_one(again)
+    assert [record.kind for record in records] == ["trial", "cell"]
+    assert path.read_bytes() == content
+
+
+def test_a_pruned_network_is_never_saved_over_its_dense_one(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.9]")
+    trial = run_one(tasks(tiny, tmp_path)[0])[0]
+    weights = safetensors.torch.load_file(weights_path(tmp_path, trial.key))
+    assert all((value != 0).all() for name, value in weights.items() if name.endswith("conv2.weight"))
+    assert list((tmp_path / "weights").iterdir()) == [weights_path(tmp_path, trial.key)]
+
+
+def test_optimizers_start_from_the_same_weights(tiny: Path, tmp_path: Path) -> None:
+    def start(trial: TrialPlan) -> dict[str, torch.Tensor]:
+        return dict(initial_network(trial.model, ImageSpec(1, 8, 8, 10), trial.seed).state_dict())
+
+    adam, adam_other_seed, stochgradadam, _ = make_plan(load_suite(tiny), tmp_path).trials
+    one, other, third = start(adam), start(stochgradadam), start(adam_other_seed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(one["conv1.weight"], third["conv1.weight"])
+
+
+def test_a_cell_that_fails_leaves_the_others_alone(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.9]")
+    variant(tiny, '[[pruners]]\nname = "magnitude"', '[[pruners]]\nname = "raising"\n\n[[pruners]]\nname = "magnitude"')
+    cells = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert [(c.labels["pruner"], c.labels["ratio"], c.status) for c in cells] == [
+        ("raising", 0.5, "failed"),
+        ("raising", 0.9, "done"),
+        ("magnitude", 0.5, "done"),
+        ("magnitude", 0.9, "done"),
+    ]
+    assert cells[0].error.strip().endswith("RuntimeError: no pruning today")
+    assert "Traceback" in cells[0].error
+
+
+def test_a_pruner_that_returns_no_network_is_told(tiny: Path, tmp_path: Path) -> None:
+    (cell,) = by_kind(run_one(tasks(variant(tiny, '"magnitude"', '"nothing"'), tmp_path)[0]), "cell")
+    assert "returned NoneType, not a network" in cell.error
+
+
+def test_divergence_is_a_result_and_nothing_is_pruned(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "exploding"')
+    (record,) = run_one(tasks(tiny, tmp_path)[0])
+    assert (record.kind, record.status) == ("trial", "diverged")
+    assert "training loss" in record.error
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_fine_tuning_keeps_what_was_pruned_at_zero(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.8]")
+    variant(tiny, 'name = "magnitude"', 'name = "magnitude"\nfinetune = {epochs = 2}')
+    tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "random"\n')
+    tuned, rough = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert tuned.result["sparsity"] == pytest.approx(0.8, abs=1e-3)
+    assert [row["epoch"] for row in tuned.detail["finetuning"]] == [1, 2]
+    assert tuned.detail["finetuning"][0]["lr"] == pytest.approx(0.001)
+    assert tuned.result["top1"] > rough.result["top1"]
+
+
+def test_batch_norm_is_estimated_anew_when_asked(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.0]")
+    tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "magnitude"\nlabel = "bn"\nreestimate_bn = true\n')
+    plain, estimated = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert plain.result["retention"] == 1
+    assert estimated.result["loss"] != plain.result["loss"]
+
+
+def test_probes_of_pruned_networks_see_training_images_and_nothing_is_excluded_in_vain(
+    tiny: Path, tmp_path: Path
+) -> None:
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "spy"\n')
+    records = run_one(tasks(tiny, tmp_path)[0])
+    (probe,) = by_kind(records, "probe")
+    (cell,) = by_kind(records, "cell")
+    assert probe.parent == cell.key
+    assert probe.detail["images"] == 256
+    assert probe.detail["excluded"] == ["conv1", "fc"]
+    assert probe.detail["zeros"] >= 0.5 * cell.result["prunable_weights"]
+    assert probe.detail["nan"] is None
+
+
+def test_throughput_can_be_left_out(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "min_run_time = 0.001", "throughput = false")
+    trial, _, cell = run_one(tasks(tiny, tmp_path)[0])
+    assert "images_per_s" not in trial.result
+    assert "measured_speedup" not in cell.result
+
+
+Change = tuple[str, str]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size = 64", "batch_size = 300", r"batch_size: 300 is larger.*'digits' \(256 images\)"),
+        ("train_size = 256", "train_size = 100000", "train_size is 100000"),
+        ('name = "adam"\nlr = 0.01', 'name = "torch:AdamX"', r"'torch:AdamX'.*did you mean.*Adam"),
+        ('name = "adam"\nlr = 0.01', 'name = "torch:Adam"\nlearning = 1', "learning"),
+        ('name = "resnet8"\nwidth = 4', 'name = "torchvision:resnet"', "did you mean"),
+        ('name = "digits"\ntrain_size = 256', 'name = "cifar10"', "cifar-10-batches-bin"),
+    ],
+    ids=["batch", "train_size", "class", "option", "model", "data"],
+)
+def test_bad_input_is_found_before_the_first_step(tiny: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        preflight(tasks(variant(tiny, old, new), tmp_path))
+
+
+def test_a_model_with_the_wrong_output_is_found_before_the_first_step(tiny: Path, tmp_path: Path) -> None:
+    @models.register("wrong")
+    def wrong(spec: ImageSpec) -> nn.Module:
+        """Return three logits."""
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "wrong"')
+    with pytest.raises(InputError, match=r"returns \(2, 3\) for 2 images, not logits of shape \(2, 10\)"):
+        preflight(tasks(tiny, tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_cannot_hold_becomes_none(value: float) -> None:
+    make: Callable[[Any], Any] = lambda x: {"a": [1, x, {"b": x}], "c": "text"}  # noqa: E731
+    assert finite(make(value)) == make(None)

@@ -14,20 +14,21 @@ HEADINGS = {
     "ratio": "ratio",
     "optimizer": "optimizer",
     "n": "n",
-    "dense": "dense top-1 %",
-    "pruned": "pruned top-1 %",
+    "dense": "dense %",
+    "pruned": "pruned %",
     "retention": "retention %",
     "sparsity": "sparsity %",
     "compression": "compression",
-    "theoretical": "speedup (theory)",
-    "measured": "speedup (measured)",
-    "incomplete": "seeds without a result",
+    "theoretical": "theory",
+    "measured": "measured",
+    "incomplete": "seeds lacking",
 }
+LEFT = {"pruner", "ratio", "optimizer", "seeds lacking"}
 NOTE = (
-    "Top-1 on the test split: mean ± standard deviation over n seeds. Retention = pruned / dense top-1 of the same "
-    "trial. Sparsity: zeros among the prunable weights. Compression: parameters / non-zero parameters. Speedup in "
-    "theory: multiply-adds / those on non-zero weights; measured: inference time of the dense network / of the pruned "
-    "one, the same batch. Best pruned top-1 first; the order alone says nothing about significance."
+    "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Retention: pruned / dense top-1 "
+    "of the same trial. Sparsity: zeros among the prunable weights. Compression: parameters / non-zero parameters. "
+    "Theory: speedup by multiply-adds, all / those on non-zero weights. Measured: speedup of inference, time of the "
+    "dense network / of the pruned one. Best pruned top-1 first; the order alone says nothing about significance."
 )
 
 

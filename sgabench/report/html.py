@@ -5,8 +5,7 @@ from __future__ import annotations
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sgabench.leaderboard import Tables
-from sgabench.report.display import NOTE, environment_lines, failure_lines, sections
-from sgabench.report.terminal import LEFT
+from sgabench.report.display import LEFT, NOTE, environment_lines, failure_lines, sections
 from sgabench.suite import Suite
 
 
@@ -17,6 +16,7 @@ def html(tables: Tables, suite: Suite | None = None) -> str:
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        keep_trailing_newline=True,
     )
     parts = {title: (list(frame.columns), frame.to_numpy().tolist()) for title, frame in sections(tables).items()}
     return environment.get_template("page.html").render(

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from sgabench.leaderboard import Tables
-from sgabench.report.display import NOTE, environment_lines, failure_lines, sections
-from sgabench.report.terminal import LEFT
+from sgabench.report.display import LEFT, NOTE, environment_lines, failure_lines, sections
 from sgabench.suite import Suite
 
 

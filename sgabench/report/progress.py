@@ -142,7 +142,7 @@ def print_tables(tables: Tables, folder: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDE)
-    console.print(renderable(tables))
+    console.print(renderable(tables, console.width))
     console.print(
         f"written: {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}",
         style="dim",

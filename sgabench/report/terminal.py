@@ -5,45 +5,49 @@ from __future__ import annotations
 import io
 import shutil
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from sgabench.leaderboard import Tables
-from sgabench.report.display import NOTE, failure_lines, sections
+from sgabench.report.display import HEADINGS, LEFT, NOTE, failure_lines, sections
 from sgabench.suite import Suite
 
-LEFT = {"pruner", "ratio", "optimizer", "seeds without a result"}
-WIDE = 160
+WIDE = 140
+LAST = HEADINGS["incomplete"]
 
 
-def renderable(tables: Tables) -> RenderableType:
-    """A Rich table per data set and model, and what failed."""
+NARROW = 110
+ONLY_IF_WIDE = (HEADINGS["sparsity"], HEADINGS["compression"], HEADINGS["theoretical"])
+
+
+def renderable(tables: Tables, width: int) -> RenderableType:
+    """A Rich table per data set and model, with a block per pruner and ratio, and what failed."""
     parts: list[RenderableType] = []
     for title, frame in sections(tables).items():
-        view = Table(title=Text(title, style="bold"), title_justify="left", header_style="bold", pad_edge=False)
-        for name in frame.columns:
-            view.add_column(Text(name), justify="left" if name in LEFT else "right", overflow="fold")
-        previous = None
-        for row in frame.to_dict("records"):
-            block = (row["pruner"], row["ratio"])
-            if previous is not None and block != previous:
-                view.add_section()
-            view.add_row(*(Text(str(value)) for value in row.values()))
-            previous = block
+        view = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+        left_out = ("pruner", "ratio", *(ONLY_IF_WIDE if width < NARROW else ()))
+        columns = [name for name in frame.columns if name not in left_out]
+        for name in columns:
+            words = Text(name.replace(" %", "\N{NO-BREAK SPACE}%"))
+            view.add_column(words, header_style="bold underline", justify="left" if name in LEFT else "right", no_wrap=name != LAST, overflow="fold")
+        for number, ((pruner, ratio), block) in enumerate(frame.groupby(["pruner", "ratio"], sort=False)):
+            if number:
+                view.add_row()
+            view.add_row(Text(f"{pruner}, {ratio}", style="bold"))
+            for row in block[columns].itertuples(index=False, name=None):
+                view.add_row(Text(f"  {row[0]}"), *(Text(str(value)) for value in row[1:]))
         parts.append(view)
-    if not parts:
-        parts.append(Text("nothing is stored yet"))
-    else:
-        parts.append(Text(NOTE, style="dim"))
+    parts.append(Text(NOTE, style="dim") if parts else Text("nothing is stored yet"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*parts)
 
 
 def table(tables: Tables, suite: Suite | None = None) -> str:
     """The same as plain text, as wide as the terminal, or wide where there is none."""
-    width = shutil.get_terminal_size((WIDE, 24)).columns
-    console = Console(file=io.StringIO(), width=max(width, 80))
-    console.print(renderable(tables))
+    width = max(80, shutil.get_terminal_size((WIDE, 24)).columns)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(renderable(tables, width))
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from conftest import variant
+from test_leaderboard import fill
+
+from sgabench.leaderboard import Tables, make_tables
+from sgabench.plan import make_plan
+from sgabench.report import Format, render, write_leaderboard
+from sgabench.report.display import spread, times
+from sgabench.report.markdown import escape
+from sgabench.store import Store
+from sgabench.suite import Suite, load_suite
+
+HOSTILE = '<script>alert(1)<"script>|`*_[x](y)'
+
+
+@pytest.fixture
+def made(tiny: Path, tmp_path: Path) -> tuple[Tables, Suite]:
+    suite = load_suite(tiny)
+    plan = make_plan(suite, Path("data"))
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan, adam_1={"cell": "failed"})
+        return make_tables(store, plan), suite
+
+
+@pytest.fixture
+def hostile(tiny: Path, tmp_path: Path) -> tuple[Tables, Suite]:
+    variant(tiny, 'name = "adam"', f"name = \"adam\"\nlabel = '''{HOSTILE}'''")
+    variant(tiny, 'name = "stochgradadam"', 'name = "stochgradadam"\nlabel = "=1+1"')
+    suite = load_suite(tiny)
+    plan = make_plan(suite, Path("data"))
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan)
+        return make_tables(store, plan), suite
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_every_format_has_the_same_numbers(made: tuple[Tables, Suite], form: Format) -> None:
+    text = render(made[0], form, made[1])
+    assert text.endswith("\n")
+    assert "stochgradadam" in text
+    # pruned and dense top-1 of stochgradadam
+    numbers = ["0.07071067", "0.8,0.07071067"] if form == "csv" else ["65.0 ± 7.1", "80.0 ± 7.1"]
+    for number in ["0.07071067"] if form == "json" else numbers:
+        assert number in text
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "html"])
+def test_what_failed_is_told(made: tuple[Tables, Suite], form: Format) -> None:
+    text = render(made[0], form, made[1]).replace("\\_", "_")
+    assert "1 failed" in text
+    assert "digits/resnet8/adam/1/magnitude/0.5: ValueError: no" in text
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_nothing_stored_can_be_written_too(tmp_path: Path, form: Format) -> None:
+    with Store(tmp_path) as store:
+        assert render(make_tables(store), form).endswith("\n")
+
+
+def test_json_holds_leaderboard_cells_trials_and_failures(made: tuple[Tables, Suite]) -> None:
+    content = json.loads(render(made[0], "json", made[1]))
+    assert content["suite"] == "tiny"
+    assert len(content["cells"]) == len(content["trials"]) == 4
+    best = content["leaderboard"][0]
+    assert (best["optimizer"], best["n"]) == ("stochgradadam", 2)
+    assert best["pruned_top1_mean"] == pytest.approx(0.65)
+    assert content["failures"][0]["status"] == "failed"
+
+
+def test_csv_is_the_leaderboard(made: tuple[Tables, Suite]) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(made[0], "csv", made[1]))))
+    assert [row["optimizer"] for row in rows] == ["stochgradadam", "adam"]
+    assert float(rows[0]["pruned_top1_mean"]) == pytest.approx(0.65)
+
+
+def test_a_name_with_markup_is_shown_as_text_in_html(hostile: tuple[Tables, Suite]) -> None:
+    page = Page(render(hostile[0], "html", hostile[1]))
+    assert "script" not in page.tags
+    assert HOSTILE in page.text
+
+
+def test_a_page_needs_nothing_from_elsewhere(made: tuple[Tables, Suite]) -> None:
+    assert Page(render(made[0], "html", made[1])).links == []
+
+
+def test_a_name_with_markup_is_shown_as_text_in_markdown(hostile: tuple[Tables, Suite]) -> None:
+    text = render(hostile[0], "markdown", hostile[1])
+    assert "<script>" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| magnitude")]
+    assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
+
+
+def test_markdown_escapes_what_it_would_read() -> None:
+    assert escape("a|b\n<c> *d* _e_ `f` [g]") == r"a\|b &lt;c&gt; \*d\* \_e\_ \`f\` \[g\]"
+
+
+def test_a_formula_is_harmless_in_a_spreadsheet(hostile: tuple[Tables, Suite]) -> None:
+    assert "'=1+1" in render(hostile[0], "csv", hostile[1])
+    assert "\n=1" not in render(hostile[0], "csv", hostile[1])
+
+
+def test_rich_markup_in_a_name_is_shown(tiny: Path, tmp_path: Path) -> None:
+    suite = load_suite(variant(tiny, 'name = "adam"', 'name = "adam"\nlabel = "[red]x"'))
+    plan = make_plan(suite, Path("data"))
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan)
+        assert "[red]x" in render(make_tables(store, plan), "table", suite)
+
+
+def test_markdown_says_how_it_was_made(made: tuple[Tables, Suite]) -> None:
+    text = render(made[0], "markdown", made[1])
+    assert f"sgabench run {made[1].source.parent.name}/tiny.toml" in text
+    assert "A second of everything." in text
+    assert "torch 2" in text
+
+
+def test_the_leaderboard_is_written_beside_the_store(made: tuple[Tables, Suite], tmp_path: Path) -> None:
+    write_leaderboard(made[0], tmp_path / "out", made[1])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"leaderboard.md", "leaderboard.csv"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "text"), [(0.5, 0.031, "50.0 ± 3.1"), (0.5, float("nan"), "50.0"), (float("nan"),) * 2 + ("",)]
+)
+def test_a_deviation_is_shown_where_there_is_one(mean: float, std: float, text: str) -> None:
+    assert spread(mean, std) == text
+
+
+def test_missing_ratios_are_empty() -> None:
+    values: list[Any] = [times(2), times(float("nan"))]
+    assert values == ["2.00x", ""]

@@ -64,7 +64,8 @@ def make_tables(store: Store, plan: Plan | None = None) -> Tables:
         trials, cells, failures = _everything(store)
     else:
         trials, cells, failures = _of_plan(store, plan)
-    environments = {content_key(row.pop("environment")): e for row in trials if (e := row["environment"])}
+    found = [environment for row in trials if (environment := row.pop("environment")) is not None]
+    environments = {content_key(environment): environment for environment in found}
     failure_columns = ["kind", "name", "status", "error"]
     frame = pd.DataFrame(_told_apart(cells))
     return Tables(
@@ -174,8 +175,8 @@ def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
     columns = [*GROUP, "n", "incomplete", *(f"{v}_{s}" for v in WITH_SPREAD for s in ("mean", "std")), *MEANS]
     if cells.empty:
         return pd.DataFrame(columns=columns)
-    numbers = [name for name in (*WITH_SPREAD, *MEANS) if name in cells]
-    cells = cells.assign(**{name: pd.to_numeric(cells[name]) for name in numbers})
+    nothing = pd.Series(float("nan"), index=cells.index)
+    cells = cells.assign(**{name: pd.to_numeric(cells.get(name, nothing)) for name in (*WITH_SPREAD, *MEANS)})
     done = cells[cells["status"] == "done"]
     order = cells[GROUP].drop_duplicates().reset_index(drop=True)
     grouped = done.groupby(GROUP, sort=False)
@@ -188,7 +189,7 @@ def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
         board[f"{name}_mean"] = grouped[name].mean()
         board[f"{name}_std"] = grouped[name].std()
     for name in MEANS:
-        board[name] = grouped[name].mean() if name in cells else float("nan")
+        board[name] = grouped[name].mean()
     board = board.reset_index()[columns]
     places = {
         name: {value: i for i, value in enumerate(order[name].unique())} for name in ("dataset", "model", "pruner")

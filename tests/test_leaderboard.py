@@ -154,6 +154,13 @@ def test_what_only_shares_a_label_is_never_averaged(store: Store, tiny: Path, pl
     assert everything["optimizer"].nunique() == 4
 
 
+def test_a_plan_without_a_record_is_all_missing(store: Store, plan: Plan) -> None:
+    tables = make_tables(store, plan)
+    assert tables.leaderboard["n"].tolist() == [0, 0]
+    assert tables.leaderboard["pruned_top1_mean"].isna().all()
+    assert set(tables.cells["status"]) == {"missing"}
+
+
 def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         tables = make_tables(store)

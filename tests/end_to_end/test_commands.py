@@ -1,0 +1,184 @@
+"""Every other command, and bad input anywhere: one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import variant
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """One line on stderr that has all the parts, exit code 2."""
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize("command", [["--help"], ["plan", "tiny.toml"], ["report"], ["list", "optimizers"], ["schema"]])
+def test_what_does_not_compute_does_not_import_torch(tiny: Path, tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "results").mkdir()
+    code = f"""
+import sys
+from sgabench.cli import main
+try:
+    main({command!r})
+except SystemExit as stop:
+    assert not stop.code, stop.code
+assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith("torch"))[:3]
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_command(sgabench: Run) -> None:
+    text = sgabench("--help").stdout
+    for command in ("run", "report", "list", "plan", "env", "schema"):
+        assert f" {command} " in text
+
+
+def test_help_of_run_names_every_option(sgabench: Run) -> None:
+    text = sgabench("run", "--help", COLUMNS="200").stdout
+    for option in ("results", "data-dir", "device", "jobs", "only", "set", "plugin", "dry-run", "quiet", "no-download"):
+        assert f"--{option}" in text
+
+
+def test_plan_shows_what_would_run(sgabench: Run, tiny: Path) -> None:
+    lines = sgabench("plan", tiny).stdout.splitlines()
+    assert lines[0].startswith("to run")
+    assert lines[0].endswith("digits/resnet8/adam/0")
+    assert lines[1].endswith("magnitude/0.5")
+    assert lines[-2:] == ["4 trials: 4 to run", "4 cells: 4 to run"]
+
+
+def test_list_tells_parameters_defaults_and_origin(sgabench: Run) -> None:
+    text = sgabench("list", "optimizers", "--filter", "stochgrad", COLUMNS="160").stdout
+    assert "stochgradadam" in text
+    assert "sampling_rate = 0.8" in text
+    assert "built-in" in text
+    assert "sgd" not in text
+
+
+@pytest.mark.parametrize("kind", ["datasets", "models", "optimizers", "pruners", "probes"])
+def test_every_registry_can_be_listed(sgabench: Run, kind: str) -> None:
+    done = sgabench("list", kind)
+    assert done.returncode == 0
+    expected = {
+        "datasets": ["digits", "cifar10", "cifar100", "fashion_mnist", "folder"],
+        "models": ["resnet8", "resnet56", "resnet110", "resnet152", "timm:NAME", "torchvision:NAME"],
+        "optimizers": ["adam", "adamw", "sgd", "stochgradadam", "torch:NAME", "sampled:NAME"],
+        "pruners": ["magnitude", "random", "structured"],
+        "probes": ["weights"],
+    }
+    for name in expected[kind]:
+        assert name in done.stdout
+
+
+def test_env_is_what_a_record_keeps(sgabench: Run) -> None:
+    environment = json.loads(sgabench("env", "--device", "cpu").stdout)
+    assert environment["device"] == "cpu"
+    assert {"torch", "torchvision", "sgabench"} <= set(environment["packages"])
+    assert environment["cores"] >= 1
+
+
+def test_schema_is_json_schema(sgabench: Run) -> None:
+    schema = json.loads(sgabench("schema").stdout)
+    assert "json-schema.org" in schema["$schema"]
+    assert "optimizers" in schema["properties"]
+
+
+def test_a_report_is_written_to_a_file(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    done = sgabench("report", tiny, "--format", "json", "--output", "out.json")
+    assert (done.returncode, done.stdout) == (0, "")
+    cells = json.loads((tmp_path / "out.json").read_text())["cells"]
+    assert {cell["status"] for cell in cells} == {"missing"}
+
+
+def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    variant(tiny, "ratios = [0.5]", "ratios = [1.2]")
+    for command in ("run", "plan", "report"):
+        refused(sgabench(command, tiny), "tiny.toml: ratios.0", "less than 1", "1.2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["plan", "tinny.toml"], ["tinny.toml", "did you mean 'tiny.toml'"]),
+        (["run", "tiny.toml", "--set", "optimizers.stochgradadam.sampling_rate=0"], ["sampling_rate", "greater than 0"]),
+        (["run", "tiny.toml", "--set", "training.epochs=-3"], ["training.epochs", "-3"]),
+        (["run", "tiny.toml", "--set", "seeds=[]"], ["seeds", "empty"]),
+        (["run", "tiny.toml", "--set", "seeds=[1,1]"], ["seeds", "twice"]),
+        (["run", "tiny.toml", "--only", "nothing"], ["--only nothing", "matches no trial"]),
+        (["run", "tiny.toml", "--plugin", "none.py"], ["--plugin none.py", "No such file"]),
+        (["run", "tiny.toml", "--results", "file"], ["results folder file", "--results"]),
+        (["run", "tiny.toml", "--results", "/proc/none"], ["results folder /proc/none", "--results"]),
+        (["run", "tiny.toml", "--results", "newer"], ["written by a newer sgabench", "upgrade"]),
+        (["run", "tiny.toml", "--no-download", "--set", "datasets.digits.name=cifar10"], ["cifar-10-batches-bin"]),
+        (["report", "--results", "nowhere"], ["results folder nowhere", "not there"]),
+        (["report", "tiny.toml", "--results", ".", "--output", "no/such/file"], ["--output no/such/file"]),
+    ],
+    ids=lambda value: " ".join(value[1:4]) if len(value) > 2 else None,
+)
+def test_bad_input_is_one_line(sgabench: Run, tiny: Path, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "newer").mkdir()
+    database = sqlite3.connect(tmp_path / "newer/store.sqlite")
+    database.execute("PRAGMA user_version = 99")
+    database.commit()
+    database.close()
+    refused(sgabench(*arguments), *parts)
+
+
+def test_cuda_that_is_not_there_is_refused(sgabench: Run, tiny: Path) -> None:
+    refused(sgabench("run", tiny, "--device", "cuda", CUDA_VISIBLE_DEVICES=""), "--device cuda", "--device cpu")
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["run"], ["run", "tiny.toml", "--jobs", "0"], ["list", "things"]])
+def test_wrong_usage_is_exit_code_2(sgabench: Run, tiny: Path, arguments: list[str]) -> None:
+    done = sgabench(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The third-party package, installed as pip installs it."""
+    target = tmp_path_factory.mktemp("site")
+    source = Path(__file__).parents[1] / "plugin_package"
+    build = tmp_path_factory.mktemp("build") / "package"
+    subprocess.run(["cp", "-r", source, build], check=True)
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", target]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, build], check=True)
+    return target
+
+
+def test_an_installed_package_brings_plugins(sgabench: Run, tiny: Path, site: Path) -> None:
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
+    listed = sgabench("list", "optimizers", PYTHONPATH=path)
+    assert "lion" in listed.stdout
+    assert "sgabench-lion 1.2" in listed.stdout
+    assert "broken" in listed.stderr
+    assert "a_package_that_is_not_there" in listed.stderr
+
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "lion"\nlr = 0.001')
+    variant(tiny, 'name = "magnitude"', 'name = "first-layer"')
+    done = sgabench("run", tiny, "--only", "*/lion/0", PYTHONPATH=path)
+    assert done.returncode == 0, done.stderr
+    assert "lion" in done.stdout
+    assert "first-layer, 0.5 of weights" in done.stdout
+
+    variant(tiny, 'name = "lion"\nlr = 0.001', 'name = "broken"')
+    refused(sgabench("run", tiny, PYTHONPATH=path), "plugin 'broken' of sgabench-lion 1.2", "ModuleNotFoundError")

@@ -1,0 +1,187 @@
+"""The main job through the real command line: from a suite file to a leaderboard."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import variant
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+STRUCTURED = '\n[[pruners]]\nname = "structured"\nof = "params"\nratios = [0.3]\n'
+
+
+def records(tmp_path: Path, columns: str = "key, result") -> list[tuple[str, ...]]:
+    database = sqlite3.connect(tmp_path / "results/store.sqlite")
+    rows = database.execute(f"SELECT {columns} FROM records WHERE kind = 'trial' ORDER BY key").fetchall()
+    database.close()
+    return rows
+
+
+def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(tiny.read_text() + STRUCTURED)
+    first = sgabench("run", tiny)
+    assert first.returncode == 0, first.stderr
+    assert "4 trials with 8 cells to run on cpu" in first.stderr
+    assert "stochgradadam" in first.stdout
+    assert "magnitude, 0.5 of weights" in first.stdout
+    assert "structured, 0.3 of params" in first.stdout
+
+    rows = list(csv.DictReader((tmp_path / "results/tiny/leaderboard.csv").open()))
+    assert len(rows) == 4
+    assert {row["n"] for row in rows} == {"2"}
+    structured = [row for row in rows if row["pruner"] == "structured"]
+    assert all(float(row["compression_ratio"]) == pytest.approx(1 / 0.7, rel=0.03) for row in structured)
+    assert "| magnitude |" in (tmp_path / "results/tiny/leaderboard.md").read_text()
+    assert len(list((tmp_path / "results/weights").iterdir())) == 4
+
+    stored = records(tmp_path, "key, finished_at")
+    again = sgabench("run", tiny)
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
+    assert again.stderr == ""
+    assert records(tmp_path, "key, finished_at") == stored
+
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.7]")
+    more = sgabench("run", tiny)
+    assert more.returncode == 0
+    assert "4 trials with 4 cells to run" in more.stderr
+    assert "dense top-1" not in more.stderr
+    assert records(tmp_path, "key, finished_at") == stored
+
+
+def test_two_at_a_time_measure_the_same_and_are_timed_alone(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    assert sgabench("run", tiny, "--only", "*/0").returncode == 0
+    one_at_a_time = dict(records(tmp_path))
+    (tmp_path / "results").rename(tmp_path / "first")
+    done = sgabench("run", tiny, "--only", "*/0", "--jobs", "2", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    two_at_a_time = dict(records(tmp_path))
+    assert set(two_at_a_time) == set(one_at_a_time)
+    for key, text in two_at_a_time.items():
+        result = json.loads(text)
+        assert result["timed_alone"] is True
+        assert result["top1"] == pytest.approx(json.loads(one_at_a_time[key])["top1"], abs=0.05)
+
+
+PLUGIN = '''
+import os, signal, torch
+from sgabench.registry import optimizers, pruners
+
+@optimizers.register("careful")
+def careful(parameters, *, lr: float = 0.01, fail: str = ""):
+    """Adam that can be told to fail."""
+    class Careful(torch.optim.Adam):
+        def step(self, closure=None):
+            if fail == "raise":
+                raise RuntimeError("told to fail")
+            if fail == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if fail == "slow":
+                import time
+                time.sleep(0.5)
+            return super().step(closure)
+    return Careful(parameters, lr=lr)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    path = tmp_path / "careful.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "careful"\nfail = "raise"')
+    done = sgabench("run", tiny, "--plugin", plugin)
+    assert done.returncode == 1
+    assert "digits/resnet8/careful/0: failed: RuntimeError: told to fail" in done.stderr
+    assert "stochgradadam" in done.stdout
+    assert "0 failed, 1 failed" in done.stdout
+    assert "RuntimeError: told to fail" in done.stdout
+    errors = [error for (error,) in records(tmp_path, "error") if error]
+    assert len(errors) == 2
+    assert all(error.startswith("Traceback") and "careful.py" in error for error in errors)
+
+    quiet = sgabench("run", tiny, "--plugin", plugin, "--quiet", "--only", "*/careful/0")
+    assert quiet.returncode == 1
+    assert quiet.stdout == ""
+    assert quiet.stderr.strip().endswith("failed: trial digits/resnet8/careful/0: RuntimeError: told to fail")
+
+    plugin.write_text(PLUGIN.replace('fail == "raise"', 'fail == "never"'))
+    mended = sgabench("run", tiny, "--plugin", plugin)
+    assert mended.returncode == 0, mended.stderr
+    assert "2 trials with 2 cells" in mended.stderr
+
+
+def test_a_worker_that_dies_costs_its_own_trial_only(sgabench: Run, tiny: Path, plugin: Path) -> None:
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "careful"\nfail = "die"')
+    done = sgabench("run", tiny, "--plugin", plugin, "--jobs", "2")
+    assert done.returncode == 1
+    assert done.stderr.count("killed by SIGKILL") == 2
+    assert "0 failed, 1 failed" in done.stdout
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("  stochgradadam")]
+    assert row[1] == "2"
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_what_is_finished_survives_a_stop(
+    sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path, how: signal.Signals, jobs: str
+) -> None:
+    variant(tiny, "seeds = [0, 1]", "seeds = [0]")
+    variant(tiny, 'name = "stochgradadam"\nlr = 0.01\nsampling_rate = 0.8', 'name = "careful"\nfail = "slow"')
+    variant(tiny, "epochs = 1", "epochs = 40")
+    variant(tiny, 'name = "adam"\n', 'name = "adam"\ntraining = {epochs = 1}\n')
+    command = [sys.executable, "-m", "sgabench", "run", tiny, "--plugin", plugin, "--jobs", jobs]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("1/2 digits/resnet8/adam/0"):
+            break
+    time.sleep(1)
+    process.send_signal(how)
+    rest = process.stderr.read()
+    assert process.wait(timeout=30) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    if how == signal.SIGINT:
+        assert "what was finished is stored" in rest
+        assert "Traceback" not in rest
+
+    plan = sgabench("plan", tiny, "--plugin", plugin)
+    assert "2 trials: 1 stored, 1 to run" in plan.stdout
+    (stored,) = records(tmp_path, "finished_at")
+    variant(tiny, "epochs = 40", "epochs = 1")
+    done = sgabench("run", tiny, "--plugin", plugin, "--set", "optimizers.careful.training.epochs=1")
+    assert done.returncode == 0, done.stderr
+    assert "1 trials with 1 cells to run" in done.stderr
+    assert stored in records(tmp_path, "finished_at")
+
+
+def test_a_dry_run_checks_everything_and_makes_nothing(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    done = sgabench("run", tiny, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "4 trials: 4 to run" in done.stdout
+    assert not (tmp_path / "results").exists()
+    bad = sgabench("run", variant(tiny, 'name = "adam"', 'name = "torch:Adm"'), "--dry-run")
+    assert bad.returncode == 2
+    assert "did you mean" in bad.stderr
+
+
+def test_from_python(tiny: Path, tmp_path: Path) -> None:
+    code = f"""
+from sgabench import load_suite, run
+tables = run(load_suite({str(tiny)!r}), results={str(tmp_path / "out")!r}, only="*/adam/*")
+print(len(tables.cells), tables.leaderboard.loc[0, "n"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 2\n"

@@ -1,0 +1,306 @@
+"""The README and the docs say what is true: what they show is run, what they name exists, and nothing is left out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from conftest import TINY
+
+from sgabench import suite as suites
+from sgabench.cli import app
+from sgabench.registry import REGISTRIES, optimizers
+from sgabench.store import Record, Store
+from sgabench.suite import load_suite, resolve
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = typer.main.get_command(app)
+FENCE = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code, with the title that says what it is."""
+
+    page: str
+    language: str
+    title: str
+    text: str
+
+    def __str__(self) -> str:
+        first = next(iter(self.text.splitlines()), "")
+        return f"{self.page}:{self.title or first}"
+
+
+BLOCKS = [Block(page.name, *match) for page in PAGES for match in FENCE.findall(page.read_text(encoding="utf-8"))]
+PLUGINS = [b for b in BLOCKS if b.language == "python" and b.title.endswith(".py")]
+SNIPPETS = [b for b in BLOCKS if b.language == "python" and b.title == "from Python"]
+SUITES = [b for b in BLOCKS if b.language == "toml" and not b.title]
+FRAGMENTS = [b for b in BLOCKS if b.language == "toml" and b.title == "part of a suite"]
+SHELL = [
+    line.partition(" #")[0].partition(" >")[0].strip()
+    for block in BLOCKS
+    if block.language == "sh"
+    for line in block.text.splitlines()
+]
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def registered(block: Block) -> list[tuple[str, str]]:
+    """Kind and name of what a plugin file registers."""
+    return re.findall(r'^@(\w+)\.register\("([^"]+)"', block.text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a suite of all plugins of the docs was run by the real command line."""
+    folder = tmp_path_factory.mktemp("docs")
+    for plugin in PLUGINS:
+        (folder / plugin.title).write_text(plugin.text, encoding="utf-8")
+    entries: dict[str, list[str]] = {kind: [] for kind in REGISTRIES}
+    for kind, name in [item for plugin in PLUGINS for item in registered(plugin)]:
+        entries[kind].append(name)
+    text = (
+        "seeds = [0]\n[training]\nepochs = 2\nbatch_size = 50\n[measurement]\nmin_run_time = 0.001\n"
+        + "".join(f'[[{kind}]]\nname = "{name}"\n' for kind, names in entries.items() for name in names)
+        + '[[pruners]]\nname = "magnitude"\nreestimate_bn = true\nfinetune = {epochs = 1}\n[[probes]]\nname = "weights"\n'
+    )
+    (folder / "all.toml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "sgabench", "run", "all.toml", "--set", "datasets.1.validation_size=50"]
+    command += [part for plugin in PLUGINS for part in ("--plugin", plugin.title)]
+    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / "suites").mkdir()
+    quick = TINY.replace("seeds = [0, 1]", "seeds = [0]").replace("train_size = 256", "train_size = 64")
+    (folder / "suites" / "quickstart.toml").write_text(quick, encoding="utf-8")
+    return folder
+
+
+def records(folder: Path) -> Iterator[Record]:
+    with Store(folder / "results") as store:
+        for kind in ("trial", "cell", "probe"):
+            yield from store.records(kind, detail=True)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "site" / "suite" / "index.html").is_file()
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    titles = {
+        "toml": {"", "part of a suite", "five.toml", "pyproject.toml"},
+        "python": {"from Python", *(b.title for b in PLUGINS)},
+        "sh": {""},
+    }
+    assert [str(b) for b in BLOCKS if b.title not in titles.get(b.language, set())] == []
+    for path in PAGES:
+        fences = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+        for opening, closing in zip(fences[::2], fences[1::2], strict=True):
+            assert re.fullmatch(r'```(\w+( title="[^"]*")?)?', opening), f"{path.name}: {opening}"
+            assert closing == "```", f"{path.name}: {closing}"
+
+
+@pytest.mark.parametrize("block", SUITES, ids=str)
+def test_a_whole_suite_is_valid(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text(block.text, encoding="utf-8")
+    assert load_suite(path).optimizers
+
+
+@pytest.mark.parametrize("block", FRAGMENTS, ids=str)
+def test_a_part_of_a_suite_is_valid_in_one(block: Block) -> None:
+    assert resolve({**tomllib.loads(TINY), **tomllib.loads(block.text)}, Path("shown.toml")).optimizers
+
+
+def test_every_plugin_that_is_shown_works(ran: Path) -> None:
+    kinds = {kind for plugin in PLUGINS for kind, _ in registered(plugin)}
+    assert kinds == set(REGISTRIES)
+    names = {name for plugin in PLUGINS for _, name in registered(plugin)}
+    used = {str(value) for record in records(ran) for value in record.labels.values()}
+    assert names <= used
+    assert {record.status for record in records(ran)} == {"done"}
+
+
+def test_the_suite_of_the_plugins_names_them_all() -> None:
+    (five,) = [block for block in BLOCKS if block.title == "five.toml"]
+    sections = {kind: entries for kind, entries in tomllib.loads(five.text).items() if kind in REGISTRIES}
+    shown = {(kind, entry["name"]) for kind, entries in sections.items() for entry in entries}
+    assert shown == {item for plugin in PLUGINS if plugin.page == "plugins.md" for item in registered(plugin)}
+
+
+def test_the_entry_points_that_are_shown_have_the_right_groups() -> None:
+    (project,) = [tomllib.loads(block.text) for block in BLOCKS if block.title == "pyproject.toml"]
+    assert project["project"]["entry-points"].keys() <= {registry.package for registry in REGISTRIES.values()}
+    for registry in REGISTRIES.values():
+        assert f"`{registry.package}`" in page("plugins.md")
+
+
+@pytest.mark.parametrize("block", SNIPPETS, ids=str)
+def test_what_is_shown_from_python_runs(
+    block: Block, ran: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    monkeypatch.chdir(ran)
+    threads = torch.get_num_threads()
+    try:
+        exec(compile(block.text, str(block), "exec"), {"__name__": "shown"})
+    finally:
+        torch.set_num_threads(threads)
+    assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL if line.startswith("sgabench ")])
+def test_a_command_that_is_shown_is_valid(line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    command = COMMANDS.commands[name]  # type: ignore[attr-defined]
+    values = command.make_context(name, list(arguments)).params
+    file = values.get("suite")
+    if file is not None and file.parts[0] == "suites":
+        load_suite(ROOT / file, values.get("set_") or ())
+    elif file is not None:
+        assert any(block.title == file.name for block in BLOCKS), f"{file} is shown nowhere"
+    for plugin in values.get("plugin") or ():
+        assert any(block.title == plugin.name for block in PLUGINS), f"{plugin} is shown nowhere"
+
+
+def test_every_make_target_that_is_shown_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shown = {target for p in PAGES for target in re.findall(r"(?:^|`)make (\w+)", p.read_text("utf-8"), re.MULTILINE)}
+    assert {"quickstart", "test", "docs"} <= shown
+    assert shown <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+
+
+def test_every_local_link_of_the_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[0].read_text(encoding="utf-8"))
+    assert links
+    for link in links:
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        assert (ROOT / file).is_file(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, link
+
+
+def test_the_readme_has_a_place_for_the_leaderboard() -> None:
+    text = PAGES[0].read_text(encoding="utf-8")
+    assert text.index("<!-- leaderboard:begin -->") < text.index("<!-- leaderboard:end -->")
+
+
+def rows(name: str, heading: str) -> dict[str, str]:
+    """First to second column of the tables under a heading."""
+    section = re.split(r"^#+ ", page(name).split(f"# {heading}\n", 1)[1], flags=re.MULTILINE)[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+
+
+TABLES: dict[str, tuple[type[Any], type[Any] | None]] = {
+    "Top level": (suites.SuiteFile, None),
+    "`[training]`": (suites.Recipe, None),
+    "`[measurement]`": (suites.Measurement, None),
+    "Every entry": (suites.ModelEntry, None),
+    "`[[datasets]]`": (suites.DatasetEntry, suites.ModelEntry),
+    "`[[optimizers]]`": (suites.OptimizerEntry, suites.ModelEntry),
+    "`[[pruners]]`": (suites.PrunerEntry, suites.ModelEntry),
+    "Fine-tuning": (suites.Finetuning, None),
+}
+
+
+@pytest.mark.parametrize("heading", TABLES)
+def test_every_key_of_a_suite_is_described_with_its_default(heading: str) -> None:
+    model, base = TABLES[heading]
+    shown = rows("suite.md", heading)
+    fields = {key: info for key, info in model.model_fields.items() if base is None or key not in base.model_fields}
+    assert shown.keys() == fields.keys()
+    for key, info in fields.items():
+        default = info.get_default(call_default_factory=True)
+        if info.is_required():
+            assert shown[key] == "required", key
+        elif default is None:
+            assert shown[key] == "—", key
+        elif shown[key] != "see below":
+            assert same(shown[key], default), key
+
+
+def test_entries_without_a_table_have_no_keys_of_their_own() -> None:
+    assert suites.ProbeEntry.model_fields.keys() == suites.ModelEntry.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    ("heading", "name"),
+    [("StochGradAdam", "stochgradadam"), ("`sampled:` and `noisy:`", "sampled:SGD")],
+)
+def test_every_option_of_the_sampling_optimizers_is_described(heading: str, name: str) -> None:
+    shown, parameters = rows("optimizers.md", heading), optimizers[name].parameters
+    assert shown.keys() == parameters.keys()
+    for key, default in parameters.items():
+        assert same(shown[key], default), key
+
+
+def same(cell: str, default: Any) -> bool:
+    """Whether a cell of a table shows a default, as TOML."""
+    shown = tomllib.loads(f"value = {cell.strip('`')}")["value"]
+    return bool(shown == (list(default) if isinstance(default, tuple) else default))
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_everything_built_in_is_described(kind: str) -> None:
+    text = "".join(page(name) for name in ("suite.md", "optimizers.md", "data.md"))
+    names = [p.name for p in REGISTRIES[kind].plugins() if p.origin.label == "built-in"]
+    if kind == "models":
+        names = ["resnet8", "resnet152"]
+    assert [name for name in names if f"`{name}`" not in text] == []
+    assert [s.name for s in REGISTRIES[kind].sources() if f"`{s.name}:" not in text] == []
+
+
+def test_every_option_of_the_command_line_is_described() -> None:
+    text = page("cli.md")
+    for name, command in COMMANDS.commands.items():  # type: ignore[attr-defined]
+        _, _, section = text.partition(f"## `sgabench {name}")
+        section = section.split("\n## ")[0]
+        assert section, name
+        for parameter in command.params:
+            options = [*parameter.opts, *parameter.secondary_opts]
+            for option in options if parameter.param_type_name == "option" else []:
+                if option not in ("--help", "-h"):
+                    assert f"`{option}" in section, f"{name} {option}"
+    for parameter in COMMANDS.params:
+        assert all(option in text for option in parameter.opts), parameter
+
+
+def test_every_number_that_is_measured_is_described(ran: Path) -> None:
+    named = set(re.findall(r"`(\w+)`", page("metrics.md")))
+    measured: set[str] = set()
+    for record in records(ran):
+        if record.kind != "probe":
+            measured |= record.result.keys() | record.detail.keys()
+            for row in [*record.detail.get("history", []), *record.detail.get("finetuning", [])]:
+                measured |= row.keys()
+        elif record.labels["probe"] == "weights":
+            measured |= record.detail.keys() | record.detail["all"].keys()
+    assert {"retention", "validation_top1", "finetuning", "measured_speedup", "kurtosis"} <= measured
+    assert measured - named == set()
+
+
+def test_every_column_of_the_leaderboard_is_described(ran: Path) -> None:
+    header = (ran / "results" / "all" / "leaderboard.csv").read_text(encoding="utf-8").splitlines()[0]
+    columns = set(header.split(",")) - {"dataset", "model", "pruner", "optimizer"}
+    assert columns - set(re.findall(r"`(\w+)`", page("metrics.md"))) == set()

@@ -60,7 +60,7 @@ class OnTerminal:
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Show epoch, speed, loss and time left of a trial."""
         bar = self._bar(worker, trial)
-        self._bars.update(bar, completed=int(progress.epoch), total=progress.epochs, info=_numbers(progress))
+        self._bars.update(bar, completed=progress.epoch, total=progress.epochs, info=_numbers(progress))
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
         """Show what was measured last, or print what failed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +30,13 @@ def renderable(tables: Tables, width: int) -> RenderableType:
         columns = [name for name in frame.columns if name not in left_out]
         for name in columns:
             words = Text(name.replace(" %", "\N{NO-BREAK SPACE}%"))
-            view.add_column(words, header_style="bold underline", justify="left" if name in LEFT else "right", no_wrap=name != LAST, overflow="fold")
+            view.add_column(
+                words,
+                header_style="bold underline",
+                justify="left" if name in LEFT else "right",
+                no_wrap=name != LAST,
+                overflow="fold",
+            )
         for number, ((pruner, ratio), block) in enumerate(frame.groupby(["pruner", "ratio"], sort=False)):
             if number:
                 view.add_row()

@@ -117,7 +117,10 @@ def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_
     ("arguments", "parts"),
     [
         (["plan", "tinny.toml"], ["tinny.toml", "did you mean 'tiny.toml'"]),
-        (["run", "tiny.toml", "--set", "optimizers.stochgradadam.sampling_rate=0"], ["sampling_rate", "greater than 0"]),
+        (
+            ["run", "tiny.toml", "--set", "optimizers.stochgradadam.sampling_rate=0"],
+            ["sampling_rate", "greater than 0"],
+        ),
         (["run", "tiny.toml", "--set", "training.epochs=-3"], ["training.epochs", "-3"]),
         (["run", "tiny.toml", "--set", "seeds=[]"], ["seeds", "empty"]),
         (["run", "tiny.toml", "--set", "seeds=[1,1]"], ["seeds", "twice"]),
@@ -132,7 +135,9 @@ def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_
     ],
     ids=lambda value: " ".join(value[1:4]) if len(value) > 2 else None,
 )
-def test_bad_input_is_one_line(sgabench: Run, tiny: Path, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+def test_bad_input_is_one_line(
+    sgabench: Run, tiny: Path, tmp_path: Path, arguments: list[str], parts: list[str]
+) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "newer").mkdir()
     database = sqlite3.connect(tmp_path / "newer/store.sqlite")
@@ -146,7 +151,9 @@ def test_cuda_that_is_not_there_is_refused(sgabench: Run, tiny: Path) -> None:
     refused(sgabench("run", tiny, "--device", "cuda", CUDA_VISIBLE_DEVICES=""), "--device cuda", "--device cpu")
 
 
-@pytest.mark.parametrize("arguments", [["frobnicate"], ["run"], ["run", "tiny.toml", "--jobs", "0"], ["list", "things"]])
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], ["run"], ["run", "tiny.toml", "--jobs", "0"], ["list", "things"]]
+)
 def test_wrong_usage_is_exit_code_2(sgabench: Run, tiny: Path, arguments: list[str]) -> None:
     done = sgabench(*arguments)
     assert done.returncode == 2

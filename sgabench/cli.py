@@ -84,18 +84,19 @@ def run(
 
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
+    from sgabench.plan import make_plan, select
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
-    from sgabench.runner import Options, check, planned, run_plan
+    from sgabench.runner import Options, check, run_plan
     from sgabench.suite import load_suite
 
     _load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     options = Options(results, data_dir, download, device.value, jobs, only, plugins)
-    plan = planned(load_suite(suite, set_ or ()), options)
+    plan = make_plan(load_suite(suite, set_ or ()), options.data)
     if dry_run:
         check(plan, options)
-        _print_plan(plan, results)
+        _print_plan(select(plan, only), results)
         return
     try:
         with listener(quiet) as display:
@@ -209,13 +210,12 @@ def _plan(
     settings: list[str] | None,
     plugins: list[Path] | None,
 ) -> Plan:
-    from sgabench.plan import make_plan
-    from sgabench.plan import only as matching
+    from sgabench.plan import make_plan, select
     from sgabench.suite import load_suite
 
     _load_plugins(plugins)
     made = make_plan(load_suite(suite, settings or ()), data_dir or Path("data"))
-    return made if only is None else matching(made, only)
+    return select(made, only)
 
 
 def _require_store(results: Path) -> None:

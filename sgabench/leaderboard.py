@@ -201,7 +201,7 @@ def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _incomplete(cells: pd.DataFrame) -> pd.Series[str]:
-    """Which seeds a row lacks and why: ``1 diverged, 2 missing``."""
-    lacking = cells[cells["status"] != "done"]
-    text = lacking["seed"].astype(str) + " " + lacking["status"].astype(str)
-    return text.groupby([lacking[name] for name in GROUP], sort=False).agg(", ".join)
+    """Which seeds a row lacks and why: ``diverged 1, 3; missing 2``."""
+    lacking = cells[cells["status"] != "done"].assign(seed=cells["seed"].astype(str))
+    seeds = lacking.groupby([*GROUP, "status"], sort=False)["seed"].agg(", ".join).reset_index("status")
+    return (seeds["status"] + " " + seeds["seed"]).groupby(GROUP, sort=False).agg("; ".join)

@@ -119,9 +119,12 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
         for pruner in suite.pruners
         for ratio in pruner.settings["ratios"]
     ]
-    on = {
-        when: [probe for probe in suite.probes if probe.tags.get("on", "dense") == when] for when in ("dense", "pruned")
-    }
+    on: dict[str, list[Choice]] = {"dense": [], "pruned": []}
+    for probe in suite.probes:
+        network = probe.tags.get("on", "dense")
+        if network not in on:
+            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: dense, pruned")
+        on[network].append(probe)
     trials = []
     for dataset in (with_content(dataset, data_dir) for dataset in suite.datasets):
         for model in suite.models:
@@ -165,12 +168,14 @@ def with_content(dataset: Choice, data_dir: Path) -> Choice:
     return replace(dataset, settings=settings)
 
 
-def only(plan: Plan, pattern: str) -> Plan:
-    """The trials whose name matches a glob (``*`` matches anything, ``/`` too).
+def select(plan: Plan, pattern: str | None) -> Plan:
+    """The trials whose name matches a glob (``*`` matches anything, ``/`` too); None: all.
 
     Raises:
         InputError: none matches.
     """
+    if pattern is None:
+        return plan
     trials = tuple(trial for trial in plan.trials if fnmatchcase(trial.name, pattern))
     if not trials:
         hint = suggestion(pattern, (trial.name for trial in plan.trials))

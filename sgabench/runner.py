@@ -12,7 +12,7 @@ from sgabench.environment import choose_device, cores, describe_environment
 from sgabench.errors import InputError
 from sgabench.executors.local import Finished, WorkerDied, run_here, run_in_processes
 from sgabench.leaderboard import Tables, make_tables
-from sgabench.plan import Plan, TrialPlan, make_plan, only, remaining
+from sgabench.plan import Plan, TrialPlan, make_plan, remaining, select
 from sgabench.registry import load_plugin_file
 from sgabench.report import write_leaderboard
 from sgabench.store import Record, Store
@@ -121,20 +121,14 @@ def run(
         tuple(Path(plugin).resolve() for plugin in plugins),
     )
     checked = suite if isinstance(suite, Suite) else load_suite(suite)
-    return run_plan(planned(checked, options), options, Silent())
-
-
-def planned(suite: Suite, options: Options) -> Plan:
-    """The plan of a suite, cut to what ``only`` asks for."""
-    plan = make_plan(suite, options.data)
-    return only(plan, options.only) if options.only is not None else plan
+    return run_plan(make_plan(checked, options.data), options, Silent())
 
 
 def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
-    """Run what the store does not have of a plan, and write the leaderboard.
+    """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
 
     Returns:
-        The tables of the plan, from all that is stored.
+        The tables of what ``only`` selects, from all that is stored.
 
     Raises:
         InputError: bad input, found before the first trial.
@@ -142,12 +136,13 @@ def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
     if options.jobs < 1:
         raise InputError(f"--jobs {options.jobs}: must be at least 1")
     with Store(options.results, create=True) as store:
-        left = remaining(plan, store.statuses())
+        selected = select(plan, options.only)
+        left = remaining(selected, store.statuses())
         if left:
             _execute(_tasks(left, plan, store, options), store, options, listener)
         tables = make_tables(store, plan)
         write_leaderboard(tables, options.results / plan.suite.name, plan.suite)
-    return tables
+        return tables if options.only is None else make_tables(store, selected)
 
 
 def check(plan: Plan, options: Options) -> None:
@@ -159,7 +154,7 @@ def check(plan: Plan, options: Options) -> None:
     from sgabench.trial import preflight
 
     with Store(options.results) as store:
-        left = remaining(plan, store.statuses())
+        left = remaining(select(plan, options.only), store.statuses())
         preflight(_tasks(left, plan, store, options))
 
 
@@ -167,7 +162,7 @@ def _tasks(left: Sequence[TrialPlan], plan: Plan, store: Store, options: Options
     from sgabench.trial import Task
 
     device = choose_device(options.device)
-    threads = max(1, cores() // min(options.jobs, max(1, len(left))))
+    threads = max(1, cores() // options.jobs)  # not of what is left: a run that goes on must give the same bits
     trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
     return [
         Task(

@@ -65,6 +65,16 @@ class Recipe(_Table):
             raise ValueError(f"step_milestones must increase: {list(self.step_milestones)}")
         return self
 
+    def effective(self) -> dict[str, Any]:
+        """What has an effect, as JSON values: the rest must not change a key."""
+        idle = {
+            "step_milestones": self.schedule != "step",
+            "step_factor": self.schedule != "step",
+            "crop_padding": "crop" not in self.augmentation,
+            "ema_decay": self.weight_averaging == "off",
+        }
+        return self.model_dump(mode="json", exclude={name for name, unused in idle.items() if unused})
+
 
 class Finetuning(_Table):
     """Training after pruning; zeros stay zero."""
@@ -386,7 +396,7 @@ def _recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:
     except ValidationError as error:
         path, problem = first_problem(error, Recipe.model_fields)
         raise InputError(".".join(["training", *map(str, path)]) + f": {problem}") from None
-    return {"training": own.model_dump(mode="json")}
+    return {"training": own.effective()}
 
 
 def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str, Any]:

@@ -244,7 +244,7 @@ def train(
         if not math.isfinite(loss_mean):
             raise Diverged(f"the training loss of epoch {epoch + 1} is {loss_mean}")
         row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": optimizer.param_groups[0]["lr"]}
-        row["seconds"] = clock.seconds
+        row["seconds"] = clock.seconds - sum(earlier["seconds"] for earlier in history)
         if len(data.validation):
             row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
         history.append(row)

@@ -19,16 +19,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sgabench.datasets.base import split
+from sgabench.datasets.base import Dataset, split
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
-from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
+from sgabench.registry import datasets, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.specs import ImageSpec, PruningContext
-from sgabench.store import Record, checksum, weights_path, write_atomically
+from sgabench.store import Record, Status, checksum, weights_path, write_atomically
 from sgabench.suite import Choice, Finetuning, Measurement, Recipe
 from sgabench.timing import time_inference
 from sgabench.training import Data, Diverged, Progress, batches, evaluate, train
@@ -36,6 +36,7 @@ from sgabench.training import Data, Diverged, Progress, batches, evaluate, train
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
 
+Kind = Literal["trial", "cell", "probe"]
 Emit = Callable[["Record | Progress"], None]
 Alone = Callable[[], AbstractContextManager[bool]]
 
@@ -95,49 +96,49 @@ class _TrialRun:
         trial = self.trial
         network = None
         trained = self.task.trained
-        with self._isolated("trial", trial.key, None, trial.description()):
+        with self._isolated("trial", trial.key, None, trial.labels(), trial.description()):
             network = self._load(trained) if trained else None
             if network is None:
                 trained = self._train(network := self._network())
         if network is None or trained is None:
             return
-        self._probe(trial.probes, trial.key, network, self._context(network, frozenset()))
+        self._probe(trial.probes, trial.key, network, self._context(frozenset()))
         for cell in trial.cells:
-            with self._isolated("cell", cell.key, trial.key, cell.description(), cell):
+            with self._isolated("cell", cell.key, trial.key, trial.labels(cell), cell.description()):
                 self._cell(cell, network, trained)
 
     @contextmanager
     def _isolated(
-        self,
-        kind: Literal["trial", "cell", "probe"],
-        key: str,
-        parent: str | None,
-        description: Mapping[str, Any],
-        cell: CellPlan | None = None,
+        self, kind: Kind, key: str, parent: str | None, labels: Mapping[str, Any], description: Mapping[str, Any]
     ) -> Iterator[None]:
         """Turn what is raised inside into a record; the one place that keeps a failure from the rest."""
+        status: Status = "failed"
         try:
             yield
+            return
         except Diverged as error:
-            status: Literal["failed", "diverged"] = "diverged" if kind == "trial" else "failed"
-            self._emit_failure(status, kind, key, parent, description, cell, str(error))
+            status, told = ("diverged" if kind == "trial" else "failed"), str(error)
         except InputError as error:
-            self._emit_failure("failed", kind, key, parent, description, cell, str(error))
+            told = str(error)
         except Exception:
-            self._emit_failure("failed", kind, key, parent, description, cell, traceback.format_exc())
+            told = traceback.format_exc()
+        self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=told))
 
-    def _emit_failure(
+    def _emit_record(
         self,
-        status: Literal["failed", "diverged"],
-        kind: Literal["trial", "cell", "probe"],
+        kind: Kind,
         key: str,
         parent: str | None,
+        labels: Mapping[str, Any],
         description: Mapping[str, Any],
-        cell: CellPlan | None,
-        error: str,
-    ) -> None:
-        labels = self.trial.labels(cell)
-        self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=error))
+        result: Mapping[str, Any],
+        detail: Mapping[str, Any],
+    ) -> Record:
+        record = Record(
+            key, kind, parent, "done", labels, description, self.environment, finite(result), finite(detail)
+        )
+        self.emit(record)
+        return record
 
     @cached_property
     def _data(self) -> Data:
@@ -224,7 +225,7 @@ class _TrialRun:
         settings = cell.pruner.settings
         excluded = self._excluded(dense, settings["include_input"], settings["include_classifier"])
         network = copy.deepcopy(dense)
-        context = self._context(network, excluded)
+        context = self._context(excluded)
         pruned = pruners[cell.pruner.name].build(network, cell.ratio, context, **cell.pruner.options)
         if not isinstance(pruned, nn.Module):
             raise TypeError(f"pruner {cell.pruner.name!r} returned {type(pruned).__name__}, not a network")
@@ -252,19 +253,7 @@ class _TrialRun:
         if history:
             detail["finetuning"] = history
         labels, description = self.trial.labels(cell), cell.description()
-        self.emit(
-            Record(
-                cell.key,
-                "cell",
-                self.trial.key,
-                "done",
-                labels,
-                description,
-                self.environment,
-                finite(result),
-                finite(detail),
-            )
-        )
+        self._emit_record("cell", cell.key, self.trial.key, labels, description, result, detail)
         self._probe(cell.probes, cell.key, network, context)
 
     def _finetune(self, network: nn.Module, finetuning: Finetuning, excluded: frozenset[str]) -> list[dict[str, float]]:
@@ -299,26 +288,16 @@ class _TrialRun:
 
     def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
         for plan in plans:
-            description = {**plan.probe.identity(), "subject": subject}
-            with self._isolated("probe", plan.key, subject, description):
-                detail = probes[plan.probe.name].build(network, context, **plan.probe.options)
-                labels = {**self.trial.labels(), "probe": plan.probe.label}
-                environment = self.environment
-                self.emit(
-                    Record(
-                        plan.key,
-                        "probe",
-                        subject,
-                        "done",
-                        labels,
-                        description,
-                        environment,
-                        {},
-                        finite(detail),
-                    )
-                )
+            probe, labels = plan.probe, {**self.trial.labels(), "probe": plan.probe.label}
+            description = {**probe.identity(), "subject": subject}
+            with self._isolated("probe", plan.key, subject, labels, description):
+                detail = finite(probes[probe.name].build(copy.deepcopy(network), context, **probe.options))
+                if not isinstance(detail, dict):
+                    raise TypeError(f"probe {probe.name!r} returned {type(detail).__name__}, not a dict")
+                json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
+                self._emit_record("probe", plan.key, subject, labels, description, {}, detail)
 
-    def _context(self, network: nn.Module, excluded: frozenset[str]) -> PruningContext:
+    def _context(self, excluded: frozenset[str]) -> PruningContext:
         data, batch_size = self._data, self.recipe.batch_size
         return PruningContext(
             images=data.spec,
@@ -392,6 +371,8 @@ def _load_data(
     device: str,
 ) -> Data:
     dataset = datasets[name].build(data_dir, download, **json.loads(options))
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"data set {name!r} is {type(dataset).__name__}, not a sgabench.datasets.base.Dataset")
     return Data.of(split(dataset, train_size, validation_size), device)
 
 
@@ -424,6 +405,8 @@ def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.o
 def preflight(tasks: Sequence[Task]) -> None:
     """Build everything that the tasks name once, so that bad input is found before the first step.
 
+    What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
+
     Raises:
         InputError: a data set that is not there or damaged, a model that does not fit it, options
             that an optimizer refuses, a batch larger than the training split.
@@ -435,33 +418,35 @@ def preflight(tasks: Sequence[Task]) -> None:
         return key not in seen and not seen.add(key)  # type: ignore[func-returns-value]
 
     for task in tasks:
-        trial = task.trial
-        if not first_time(trial.dataset.identity(), trial.model.identity(), trial.optimizer.identity()):
+        dataset, model, optimizer = task.trial.dataset, task.trial.model, task.trial.optimizer
+        if not first_time(dataset.identity(), model.identity(), optimizer.identity()):
             continue
-        data = load_data(trial.dataset, task.data_dir, task.download, task.device)
-        batch_size = trial.optimizer.settings["training"]["batch_size"]
-        if len(data.train) < batch_size:
-            raise InputError(
-                f"training.batch_size: {batch_size} is larger than the training split of {trial.dataset.label!r} "
-                f"({len(data.train)} images)"
-            )
-        if first_time(trial.dataset.identity(), trial.model.identity()):
-            with _as_input_error("model", trial.model.label):
-                _check_model(trial.model, data.spec)
-        if first_time(trial.optimizer.identity()):
-            with _as_input_error("optimizer", trial.optimizer.label):
-                build_optimizer(trial.optimizer, nn.Linear(2, 2), 0)
+        data = None
+        with _input_errors_of("dataset", dataset):
+            data = load_data(dataset, task.data_dir, task.download, task.device)
+            batch_size = optimizer.settings["training"]["batch_size"]
+            if len(data.train) < batch_size:
+                raise InputError(
+                    f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
+                )
+        if data is not None and first_time(dataset.identity(), model.identity()):
+            with _input_errors_of("model", model):
+                _check_model(model, data.spec)
+        if first_time(optimizer.identity()):
+            with _input_errors_of("optimizer", optimizer):
+                build_optimizer(optimizer, nn.Linear(2, 2), 0)
 
 
 @contextmanager
-def _as_input_error(kind: str, label: str) -> Iterator[None]:
-    """What a plugin raises when it is built with the suite's options is an answer to the suite."""
+def _input_errors_of(kind: str, choice: Choice) -> Iterator[None]:
+    """Let through what the user can mend, with the entry's label."""
     try:
         yield
     except InputError as error:
-        raise InputError(f"{kind} {label!r}: {error}") from None
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{kind} {label!r}: {describe(error)}") from error
+        told = str(error)
+        raise InputError(told if repr(choice.label) in told else f"{kind} {choice.label!r}: {told}") from None
+    except Exception:
+        return
 
 
 def _check_model(model: Choice, spec: ImageSpec) -> None:

@@ -9,42 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import TINY
 
 # Two test processes share two cores; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-TINY = """
-description = "A second of everything."
-seeds = [0, 1]
-ratios = [0.5]
-
-[training]
-epochs = 1
-batch_size = 64
-
-[measurement]
-min_run_time = 0.001
-
-[[datasets]]
-name = "digits"
-train_size = 256
-
-[[models]]
-name = "resnet8"
-width = 4
-
-[[optimizers]]
-name = "adam"
-lr = 0.01
-
-[[optimizers]]
-name = "stochgradadam"
-lr = 0.01
-sampling_rate = 0.8
-
-[[pruners]]
-name = "magnitude"
-"""
 
 
 @pytest.fixture
@@ -71,11 +39,3 @@ def sgabench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return call
-
-
-def variant(suite: Path, old: str, new: str) -> Path:
-    """The same suite with one piece of text replaced; the piece must be there."""
-    text = suite.read_text()
-    assert old in text
-    suite.write_text(text.replace(old, new, 1))
-    return suite

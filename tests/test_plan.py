@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import variant
+from support import variant
 
 from sgabench.errors import InputError
-from sgabench.plan import Plan, content_key, make_plan, only, remaining
+from sgabench.plan import Plan, content_key, make_plan, remaining, select
+from sgabench.registry import probes
 from sgabench.suite import load_suite
 
 
@@ -109,6 +110,26 @@ def test_what_concerns_the_cells_retrains_nothing(tiny: Path, old: str, new: str
     assert not set(cell_keys(after).values()) & set(cell_keys(before).values())
 
 
+@pytest.mark.parametrize(
+    "idle", ["ema_decay = 0.9", "step_factor = 0.5", "step_milestones = [0.3]", "crop_padding = 2"]
+)
+def test_a_setting_without_effect_changes_no_key(tiny: Path, idle: str) -> None:
+    before = trial_keys(plan_of(tiny))
+    assert trial_keys(plan_of(variant(tiny, "epochs = 1", f"epochs = 1\n{idle}"))) == before
+    on = {"ema": 'weight_averaging = "ema"', "ste": 'schedule = "step"', "cro": 'augmentation = ["crop"]'}[idle[:3]]
+    used = trial_keys(plan_of(variant(tiny, idle, f"{idle}\n{on}")))
+    assert used != trial_keys(plan_of(variant(tiny, idle, "")))
+
+
+def test_a_probe_of_an_unknown_kind_of_network_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probes.load()
+    monkeypatch.setattr(probes, "_plugins", dict(probes._plugins))
+    probes.register("lost", on="both")(lambda network: {})
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "lost"\n')
+    with pytest.raises(InputError, match="'lost' is registered on='both'; valid: dense, pruned"):
+        plan_of(tiny)
+
+
 def test_a_further_ratio_keeps_the_others(tiny: Path) -> None:
     before = cell_keys(plan_of(tiny))
     after = cell_keys(plan_of(variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.8]")))
@@ -145,13 +166,13 @@ def test_a_folders_content_is_in_the_key_and_its_place_is_not(tiny: Path, tmp_pa
 
 
 def test_only_keeps_the_trials_that_match(tiny: Path) -> None:
-    plan = only(plan_of(tiny), "*/adam/*")
+    plan = select(plan_of(tiny), "*/adam/*")
     assert [trial.name for trial in plan.trials] == ["digits/resnet8/adam/0", "digits/resnet8/adam/1"]
 
 
 def test_only_that_matches_nothing_is_refused(tiny: Path) -> None:
     with pytest.raises(InputError, match="matches no trial"):
-        only(plan_of(tiny), "*/adamw/*")
+        select(plan_of(tiny), "*/adamw/*")
 
 
 def test_what_is_stored_is_left_out(tiny: Path) -> None:

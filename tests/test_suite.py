@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, variant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import TINY, variant
 
 from sgabench.errors import InputError
 from sgabench.suite import Suite, apply_override, json_schema, load_suite, resolve

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from conftest import variant
+from support import variant
 from torch import nn
 
 from sgabench.errors import InputError
@@ -228,6 +228,41 @@ def test_probes_of_pruned_networks_see_training_images_and_nothing_is_excluded_i
     assert probe.detail["nan"] is None
 
 
+@pytest.mark.parametrize("name", ["unwritable", "vandal"])
+def test_a_probe_that_misbehaves_harms_nothing_else(tiny: Path, tmp_path: Path, name: str) -> None:
+    @probes.register("unwritable", on="dense")
+    def unwritable(network: nn.Module) -> dict[str, Any]:
+        """Return what JSON cannot hold."""
+        return {"network": network}
+
+    @probes.register("vandal", on="dense")
+    def vandal(network: nn.Module) -> dict[str, Any]:
+        """Break the network."""
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        raise RuntimeError("broken")
+
+    (expected,) = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    tiny.write_text(tiny.read_text() + f'\n[[probes]]\nname = "{name}"\n')
+    records = run_one(tasks(tiny, tmp_path)[0])
+    (probe,) = by_kind(records, "probe")
+    assert (probe.status, probe.labels["probe"]) == ("failed", name)
+    assert without_times(by_kind(records, "cell")[0]) == without_times(expected)
+
+
+def test_what_a_plugin_raises_is_left_to_its_trial(tiny: Path, tmp_path: Path) -> None:
+    @models.register("unready")
+    def unready(spec: ImageSpec) -> nn.Module:
+        """Raise."""
+        raise KeyError("weights")
+
+    todo = tasks(variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "unready"'), tmp_path)
+    preflight(todo)
+    (record,) = run_one(todo[0])
+    assert record.status == "failed"
+    assert record.error.strip().endswith("KeyError: 'weights'")
+
+
 def test_throughput_can_be_left_out(tiny: Path, tmp_path: Path) -> None:
     variant(tiny, "min_run_time = 0.001", "throughput = false")
     trial, _, cell = run_one(tasks(tiny, tmp_path)[0])
@@ -241,7 +276,7 @@ Change = tuple[str, str]
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("batch_size = 64", "batch_size = 300", r"batch_size: 300 is larger.*'digits' \(256 images\)"),
+        ("batch_size = 64", "batch_size = 300", r"dataset 'digits': training.batch_size 300 is larger.*\(256 images\)"),
         ("train_size = 256", "train_size = 100000", "train_size is 100000"),
         ('name = "adam"\nlr = 0.01', 'name = "torch:AdamX"', r"'torch:AdamX'.*did you mean.*Adam"),
         ('name = "adam"\nlr = 0.01', 'name = "torch:Adam"\nlearning = 1', "learning"),

@@ -14,11 +14,8 @@ from sgabench.report.display import HEADINGS, LEFT, NOTE, failure_lines, section
 from sgabench.suite import Suite
 
 WIDE = 140
-LAST = HEADINGS["incomplete"]
-
-
-NARROW = 110
-ONLY_IF_WIDE = (HEADINGS["sparsity"], HEADINGS["compression"], HEADINGS["theoretical"])
+NARROW = 120
+WORDS = ("optimizer", HEADINGS["incomplete"])
 
 
 def renderable(tables: Tables, width: int) -> RenderableType:
@@ -26,15 +23,13 @@ def renderable(tables: Tables, width: int) -> RenderableType:
     parts: list[RenderableType] = []
     for title, frame in sections(tables).items():
         view = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
-        left_out = ("pruner", "ratio", *(ONLY_IF_WIDE if width < NARROW else ()))
-        columns = [name for name in frame.columns if name not in left_out]
+        columns = _columns(list(frame.columns), width)
         for name in columns:
-            words = Text(name.replace(" %", "\N{NO-BREAK SPACE}%"))
             view.add_column(
-                words,
+                Text(name.replace(" %", "\N{NO-BREAK SPACE}%")),
                 header_style="bold underline",
                 justify="left" if name in LEFT else "right",
-                no_wrap=name != LAST,
+                no_wrap=name not in WORDS,
                 overflow="fold",
             )
         for number, ((pruner, ratio), block) in enumerate(frame.groupby(["pruner", "ratio"], sort=False)):
@@ -47,6 +42,16 @@ def renderable(tables: Tables, width: int) -> RenderableType:
     parts.append(Text(NOTE, style="dim") if parts else Text("nothing is stored yet"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*parts)
+
+
+def _columns(names: list[str], width: int) -> list[str]:
+    """What fits: the first column of a block is its optimizer, and a narrow terminal shows fewer numbers."""
+    left_out = {"pruner", "ratio"}
+    if width < NARROW:
+        left_out |= {HEADINGS[name] for name in ("sparsity", "compression", "theoretical")}
+        if HEADINGS["incomplete"] in names:
+            left_out.add(HEADINGS["measured"])
+    return [name for name in names if name not in left_out]
 
 
 def table(tables: Tables, suite: Suite | None = None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import variant
+from support import variant
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import variant
+from support import variant
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -107,7 +107,7 @@ def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, p
     assert done.returncode == 1
     assert "digits/resnet8/careful/0: failed: RuntimeError: told to fail" in done.stderr
     assert "stochgradadam" in done.stdout
-    assert "0 failed, 1 failed" in done.stdout
+    assert "failed 0, 1" in done.stdout
     assert "RuntimeError: told to fail" in done.stdout
     errors = [error for (error,) in records(tmp_path, "error") if error]
     assert len(errors) == 2
@@ -129,7 +129,7 @@ def test_a_worker_that_dies_costs_its_own_trial_only(sgabench: Run, tiny: Path, 
     done = sgabench("run", tiny, "--plugin", plugin, "--jobs", "2")
     assert done.returncode == 1
     assert done.stderr.count("killed by SIGKILL") == 2
-    assert "0 failed, 1 failed" in done.stdout
+    assert "failed 0, 1" in done.stdout
     (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("  stochgradadam")]
     assert row[1] == "2"
 

@@ -1,0 +1,80 @@
+"""What tests of several folders use: a suite that takes a second, and a store with known numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sgabench.plan import Plan
+from sgabench.store import Record, Store
+
+TINY = """
+description = "A second of everything."
+seeds = [0, 1]
+ratios = [0.5]
+
+[training]
+epochs = 1
+batch_size = 64
+
+[measurement]
+min_run_time = 0.001
+
+[[datasets]]
+name = "digits"
+train_size = 256
+
+[[models]]
+name = "resnet8"
+width = 4
+
+[[optimizers]]
+name = "adam"
+lr = 0.01
+
+[[optimizers]]
+name = "stochgradadam"
+lr = 0.01
+sampling_rate = 0.8
+
+[[pruners]]
+name = "magnitude"
+"""
+
+
+def variant(suite: Path, old: str, new: str) -> Path:
+    """The same suite with one piece of text replaced; the piece must be there."""
+    text = suite.read_text()
+    assert old in text
+    suite.write_text(text.replace(old, new, 1))
+    return suite
+
+
+ENVIRONMENT = {"device": "cpu", "cpu": "x", "cores": 2, "threads": 1, "python": "3", "packages": {"torch": "2"}}
+DENSE = {("adam", 0): 0.8, ("adam", 1): 0.9, ("stochgradadam", 0): 0.75, ("stochgradadam", 1): 0.85}
+PRUNED = {("adam", 0): 0.4, ("adam", 1): 0.6, ("stochgradadam", 0): 0.6, ("stochgradadam", 1): 0.7}
+
+
+def fill(store: Store, plan: Plan, **changes: dict[str, Any]) -> None:
+    """Store a record for every trial and cell, with known numbers; ``changes`` by trial name."""
+    for trial in plan.trials:
+        who = (trial.optimizer.name, trial.seed)
+        change = changes.get(f"{who[0]}_{who[1]}", {})
+        record = Record(trial.key, "trial", None, "done", trial.labels(), trial.description(), ENVIRONMENT)
+        record = replace(record, result={"top1": DENSE[who], "loss": 1.0, "images_per_s": 100.0})
+        if change.get("trial") == "missing":
+            continue
+        if "trial" in change:
+            record = replace(record, status=change["trial"], result={}, error="it\nbroke")
+            store.put(record)
+            continue
+        store.put(record)
+        for cell in trial.cells:
+            labels, description = trial.labels(cell), cell.description()
+            result = {"top1": PRUNED[who], "loss": 2.0, "retention": PRUNED[who] / DENSE[who], "sparsity": 0.5}
+            result |= {"compression_ratio": 2.0, "theoretical_speedup": 1.5, "measured_speedup": 1.0}
+            done = Record(cell.key, "cell", trial.key, "done", labels, description, ENVIRONMENT, result)
+            if change.get("cell"):
+                done = replace(done, status=change["cell"], result={}, error="ValueError: no")
+            store.put(done)

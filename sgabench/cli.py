@@ -253,7 +253,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         result: Any = app(arguments, standalone_mode=True)
     except InputError as error:
-        line = " ".join(str(error).split())
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     sys.exit(result or 0)

@@ -12,8 +12,13 @@ from pydantic import ValidationError
 class InputError(ValueError):
     """Bad input: one line that says where, what, and what would be right.
 
-    The command line prints the message without a traceback and exits with code 2.
+    The command line prints the message without a traceback and exits with code 2. Whatever it
+    quotes, the message stays one line of printable characters.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:

@@ -64,7 +64,7 @@ def make_tables(store: Store, plan: Plan | None = None) -> Tables:
         trials, cells, failures = _everything(store)
     else:
         trials, cells, failures = _of_plan(store, plan)
-    found = [environment for row in trials if (environment := row.pop("environment")) is not None]
+    found = [environment for row in (*trials, *cells) if (environment := row.pop("environment")) is not None]
     environments = {content_key(environment): environment for environment in found}
     failure_columns = ["kind", "name", "status", "error"]
     frame = pd.DataFrame(_told_apart(cells))
@@ -99,24 +99,36 @@ def _of_plan(store: Store, plan: Plan) -> tuple[Rows, Rows, Rows]:
 
 def _everything(store: Store) -> tuple[Rows, Rows, Rows]:
     trial_records = {record.key: record for record in store.records("trial")}
-    cells, found = [], list(trial_records.values())
-    for record in store.records("cell"):
-        found.append(record)
+    cell_records = list(store.records("cell"))
+    cells = []
+    asked: dict[tuple[Any, Any], dict[tuple[Any, ...], dict[str, Any]]] = {}  # per data set and model
+    for record in cell_records:
         description = {key: value for key, value in record.description.items() if key != "ratio"}
         labels = {**record.labels, "pruner_key": content_key(description)}
         cells.append(_cell_row(record.key, labels, record, trial_records.get(record.parent or "")))
+        pruning = {name: labels[name] for name in ("pruner", "ratio", "of", "pruner_key")}
+        asked.setdefault((labels["dataset"], labels["model"]), {})[tuple(pruning.values())] = pruning
+    for trial in trial_records.values():
+        if trial.status != "done":  # it has no cells, and must not vanish for that
+            for pruning in asked.get((trial.labels["dataset"], trial.labels["model"]), {}).values():
+                cells.append(_cell_row("", {**trial.labels, **pruning}, None, trial))
     cells.sort(key=lambda row: tuple(str(row[name]) for name in (*GROUP, "seed")))
     trials = [_trial_row(record.key, record.labels, record) for record in trial_records.values()]
     trials.sort(key=lambda row: tuple(str(row[name]) for name in ("dataset", "model", "optimizer", "seed")))
-    return trials, cells, _failures([*found, *store.records("probe")])
+    return trials, cells, _failures([*trial_records.values(), *cell_records, *store.records("probe")])
 
 
 def _trial_row(key: str, labels: Mapping[str, Any], record: Record | None) -> dict[str, Any]:
     status = record.status if record else "missing"
     result = record.result if record else {}
+    return {**labels, "status": status, **result, "key": key, **_made_in(record)}
+
+
+def _made_in(record: Record | None) -> dict[str, Any]:
+    """What of the environment a table shows, and all of it for `Tables.environments`."""
     environment = record.environment if record else None
-    device = environment["device"] if environment else None
-    return {**labels, "status": status, "device": device, **result, "key": key, "environment": environment}
+    shown = {name: environment[name] if environment else None for name in ("device", "threads")}
+    return {**shown, "environment": environment}
 
 
 def _cell_row(key: str, labels: Mapping[str, Any], record: Record | None, trial: Record | None) -> dict[str, Any]:
@@ -136,6 +148,7 @@ def _cell_row(key: str, labels: Mapping[str, Any], record: Record | None, trial:
         "dense_images_per_s": dense.get("images_per_s"),
         **result,
         "key": key,
+        **_made_in(record),
     }
 
 

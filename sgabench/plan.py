@@ -33,12 +33,14 @@ class ProbePlan:
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One measurement on a trial's trained network."""
+    """One measurement on a trial's trained network; if it is stored, only probes are left to do."""
 
     key: str
     pruner: Choice
     ratio: float
+    measurement: Mapping[str, Any]
     probes: tuple[ProbePlan, ...] = ()
+    stored: bool = False
 
     @property
     def name(self) -> str:
@@ -47,7 +49,7 @@ class CellPlan:
 
     def description(self) -> dict[str, Any]:
         """What the key is made of, beside the trial's."""
-        return {**_without_ratios(self.pruner), "ratio": self.ratio}
+        return {**_without_ratios(self.pruner), "ratio": self.ratio, "measurement": dict(self.measurement)}
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,22 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
                 group_key = content_key(group)
                 for seed in suite.seeds:
                     key = content_key([group_key, seed])
-                    cells = tuple(_cell(key, *pruner, on["pruned"]) for pruner in pruners)
+                    cells = tuple(_cell(key, *pruner, measurement, on["pruned"]) for pruner in pruners)
                     probes = _probes(key, on["dense"])
                     trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
     return Plan(suite, tuple(trials))
 
 
-def _cell(trial_key: str, pruner: Choice, ratio: float, pruner_key: str, probes: list[Choice]) -> CellPlan:
+def _cell(
+    trial_key: str,
+    pruner: Choice,
+    ratio: float,
+    pruner_key: str,
+    measurement: Mapping[str, Any],
+    probes: list[Choice],
+) -> CellPlan:
     key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
-    return CellPlan(key, pruner, ratio, _probes(key, probes))
+    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes))
 
 
 def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
@@ -192,11 +201,14 @@ def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
             is left to do on the network of a trial that ``diverged``.
     """
     left = []
+    seen: set[str] = set()  # entries with different labels may ask for the same
     for trial in plan.trials:
         status = stored.get(trial.key)
-        if status == "diverged":
+        if status == "diverged" or trial.key in seen:
             continue
-        cells = tuple(_remaining_cell(cell, stored) for cell in trial.cells if _cell_is_open(cell, stored))
+        seen.add(trial.key)
+        different = {cell.key: cell for cell in trial.cells}.values()
+        cells = tuple(_remaining_cell(cell, stored) for cell in different if _cell_is_open(cell, stored))
         probes = tuple(probe for probe in trial.probes if stored.get(probe.key) != "done")
         if status != "done" or cells or probes:
             left.append(replace(trial, cells=cells, probes=probes))
@@ -208,4 +220,5 @@ def _cell_is_open(cell: CellPlan, stored: Mapping[str, str]) -> bool:
 
 
 def _remaining_cell(cell: CellPlan, stored: Mapping[str, str]) -> CellPlan:
-    return replace(cell, probes=tuple(probe for probe in cell.probes if stored.get(probe.key) != "done"))
+    probes = tuple(probe for probe in cell.probes if stored.get(probe.key) != "done")
+    return replace(cell, probes=probes, stored=stored.get(cell.key) == "done")

@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
+import math
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +27,7 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from sgabench.errors import InputError, first_problem, suggestion
+from sgabench.errors import InputError, first_problem, shorten, suggestion
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -122,6 +122,9 @@ class Plugin:
         Raises:
             InputError: an unknown or an invalid option; the message starts with its name.
         """
+        for name, value in options.items():
+            if not _is_finite(value):
+                raise InputError(f"{name}: must be finite, got {shorten(value)} ({self.kind} {self.name!r})")
         try:
             checked = self._options.model_validate(dict(options))
         except ValidationError as error:
@@ -271,21 +274,27 @@ def load_plugin_file(path: Path) -> None:
         registry.load()
     code = hashlib.sha256(source).hexdigest()[:16]
     name = f"sgabench_plugin_{path.stem}_{code}"
-    if name in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--plugin {path}: not a Python file; its name must end in .py")
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
     token = _origin.set(Origin(path.name, code))
     try:
-        spec.loader.exec_module(module)
+        # Just the bytes that were hashed: an import could run a cached, older version.
+        exec(compile(source, str(path), "exec"), module.__dict__)
     except Exception as error:  # the user's own code: whatever it raises is bad input here
         del sys.modules[name]
         raise InputError(f"--plugin {path}: {describe(error)}") from error
     finally:
         _origin.reset(token)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether no number at any depth is infinite or not a number: JSON has neither."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, list | tuple) or all(map(_is_finite, value))
 
 
 def describe(error: BaseException) -> str:

@@ -135,7 +135,7 @@ def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
     """
     if options.jobs < 1:
         raise InputError(f"--jobs {options.jobs}: must be at least 1")
-    with Store(options.results, create=True) as store:
+    with Store(options.results, create=True) as store, store.writing():
         selected = select(plan, options.only)
         left = remaining(selected, store.statuses())
         if left:
@@ -186,33 +186,41 @@ def _execute(tasks: list[Task], store: Store, options: Options, listener: Listen
     device, threads = tasks[0].device, tasks[0].threads
     listener.started(len(tasks), sum(len(task.trial.cells) for task in tasks), device)
 
+    done: set[str] = set()
+
     def on_event(worker: int, task: Task, event: Any) -> None:
         trial = task.trial
+        over = isinstance(event, Finished | WorkerDied)
         if isinstance(event, WorkerDied):
-            environment = describe_environment(device, threads)
-            event = Record(
-                trial.key,
-                "trial",
-                None,
-                "failed",
-                trial.labels(),
-                trial.description(),
-                environment,
-                error=str(event),
-            )
-            if task.trained is None:
-                store.put(event)
-            listener.stored(worker, trial, event)
-            listener.finished(worker, trial)
-        elif isinstance(event, Record):
+            event = _death_record(task, done, describe_environment(device, threads), str(event))
+        if isinstance(event, Record):
             store.put(event)
+            if event.status == "done":
+                done.add(event.key)
             listener.stored(worker, trial, event)
-        elif isinstance(event, Finished):
-            listener.finished(worker, trial)
-        else:
+        elif not over:
             listener.progressed(worker, trial, event)
+        if over:
+            listener.finished(worker, trial)
 
     if options.jobs == 1 or len(tasks) == 1:
         run_here(tasks, on_event)
     else:
         run_in_processes(tasks, options.jobs, options.plugins, on_event)
+
+
+def _death_record(task: Task, done: set[str], environment: dict[str, Any], error: str) -> Record:
+    """The failure of what a worker was at when it died: the training, or what came after it."""
+    trial = task.trial
+    if task.trained is None and trial.key not in done:
+        description = trial.description()
+        return Record(trial.key, "trial", None, "failed", trial.labels(), description, environment, error=error)
+    for probe in trial.probes:
+        if probe.key not in done:
+            description = {**probe.probe.identity(), "subject": trial.key}
+            labels = {**trial.labels(), "probe": probe.probe.label}
+            return Record(probe.key, "probe", trial.key, "failed", labels, description, environment, error=error)
+    open_cells = [cell for cell in trial.cells if cell.key not in done and not cell.stored]
+    cell = open_cells[0] if open_cells else trial.cells[-1]
+    labels, description = trial.labels(cell), cell.description()
+    return Record(cell.key, "cell", trial.key, "failed", labels, description, environment, error=error)

@@ -8,9 +8,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from sgabench.errors import InputError
 
@@ -131,6 +132,25 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Be the one process that writes; remove what a killed one left half written.
+
+        Raises:
+            InputError: another process is writing.
+        """
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                _lock(lock)
+            except OSError:
+                raise InputError(
+                    f"results folder {self.folder}: another run is writing to it; wait for it or name another "
+                    "with --results"
+                ) from None
+            for left in self.weights.glob(".*.part"):
+                left.unlink(missing_ok=True)
+            yield
+
     def put(self, record: Record) -> None:
         """Write a record, in place of an earlier one of the same key."""
         if self._database is None:
@@ -155,7 +175,9 @@ class Store:
             self._database.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (identity, environment))
             self._database.execute(f"INSERT OR REPLACE INTO records VALUES ({', '.join('?' * len(row))})", row)
             self._database.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise InputError(f"results folder {self.folder}: cannot write: {error}") from None
 
     def statuses(self) -> dict[str, str]:
@@ -228,6 +250,18 @@ def write_atomically(path: Path, content: bytes) -> None:
 def checksum(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the file for this process until it is closed; the system frees it when the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _json(value: Any) -> str:

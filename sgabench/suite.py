@@ -59,6 +59,8 @@ class Recipe(_Table):
     def _fits(self) -> Recipe:
         if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
+        if self.warmup_epochs > 0 and self.schedule == "one-cycle":
+            raise ValueError("warmup_epochs: schedule 'one-cycle' has a warm-up of its own; leave one out")
         if len(set(self.augmentation)) != len(self.augmentation):
             raise ValueError(f"augmentation names one twice: {list(self.augmentation)}")
         if list(self.step_milestones) != sorted(set(self.step_milestones)):

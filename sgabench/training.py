@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
@@ -212,8 +212,7 @@ def train(
     schedule = LambdaLR(optimizer, learning_rate_factor(recipe, steps))
     average = None
     if recipe.weight_averaging == "ema":
-        update = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-        average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
+        average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
     history: list[dict[str, float]] = []
     clock = _Clock(device)
     for epoch in range(recipe.epochs):
@@ -252,6 +251,8 @@ def train(
     if average is not None:
         network.load_state_dict(average.module.state_dict())
     network.eval()
+    if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
+        raise Diverged("the last step left weights that are not finite")
     return Training(history, clock.seconds, recipe.epochs * steps * recipe.batch_size)
 
 
@@ -270,12 +271,24 @@ def evaluate(network: nn.Module, data: Data, split: Images, precision: str) -> t
     return int(correct) / len(split), float(loss) / len(split)
 
 
-def batches(data: Data, split: Images, batch_size: int, limit: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalized images and labels of a split in a fixed order, the first ``limit`` images only."""
-    end = len(split) if limit is None else min(limit, len(split))
-    for start in range(0, end, batch_size):
-        part = slice(start, min(start + batch_size, end))
+def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalized images and labels of a split, in its order."""
+    for start in range(0, len(split), batch_size):
+        part = slice(start, start + batch_size)
         yield data.normalize(split.images[part]), split.labels[part]
+
+
+def _moving_average(decay: float) -> Callable[..., None]:
+    """Exponential moving average for `AveragedModel`; what counts or points (integers) is taken as it is."""
+
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], _: Any) -> None:
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+    return update
 
 
 class _Clock:

@@ -31,7 +31,7 @@ from sgabench.specs import ImageSpec, PruningContext
 from sgabench.store import Record, Status, checksum, weights_path, write_atomically
 from sgabench.suite import Choice, Finetuning, Measurement, Recipe
 from sgabench.timing import time_inference
-from sgabench.training import Data, Diverged, Progress, batches, evaluate, train
+from sgabench.training import Data, Diverged, Images, Progress, batches, evaluate, train
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
@@ -77,6 +77,12 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
         alone: a context in which nothing else computes, if that can be had: it gives whether.
     """
     torch.set_num_threads(task.threads)
+    if task.device == "cuda":
+        # fp32 means fp32, and the same seed the same bits.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
     _TrialRun(task, emit, alone).run()
 
 
@@ -97,6 +103,7 @@ class _TrialRun:
         network = None
         trained = self.task.trained
         with self._isolated("trial", trial.key, None, trial.labels(), trial.description()):
+            self._check_plugins()
             network = self._load(trained) if trained else None
             if network is None:
                 trained = self._train(network := self._network())
@@ -139,6 +146,24 @@ class _TrialRun:
         )
         self.emit(record)
         return record
+
+    def _check_plugins(self) -> None:
+        """The plugins must be those that the keys were made of; a worker reads their files anew."""
+        trial = self.trial
+        used = [(datasets, trial.dataset), (models, trial.model), (optimizers, trial.optimizer)]
+        used += [(pruners, cell.pruner) for cell in trial.cells]
+        used += [(probes, plan.probe) for plan in (*trial.probes, *(p for cell in trial.cells for p in cell.probes))]
+        for registry, choice in used:
+            if registry[choice.name].origin.code != choice.code:
+                raise InputError(f"{registry.kind} {choice.name!r}: the plugin was changed during the run; run again")
+
+    @cached_property
+    def _calibration(self) -> Images:
+        """Some training images in random order; a folder's own order is class by class."""
+        train = self._data.train
+        generator = torch.Generator().manual_seed(derive_seed(self.trial.seed, "calibration"))
+        chosen = torch.randperm(len(train), generator=generator)[:CALIBRATION_IMAGES].to(self.task.device)
+        return Images(train.images[chosen], train.labels[chosen])
 
     @cached_property
     def _data(self) -> Data:
@@ -236,6 +261,9 @@ class _TrialRun:
         if settings["finetune"]:
             history = self._finetune(network, Finetuning.model_validate(settings["finetune"]), excluded)
         seconds = time.perf_counter() - started
+        if cell.stored:
+            self._probe(cell.probes, cell.key, network, context)
+            return
         size = measure_size(network, self._example, excluded)
         dense_size = self._dense_size(dense)
         accuracy = self._accuracy(network)
@@ -298,11 +326,11 @@ class _TrialRun:
                 self._emit_record("probe", plan.key, subject, labels, description, {}, detail)
 
     def _context(self, excluded: frozenset[str]) -> PruningContext:
-        data, batch_size = self._data, self.recipe.batch_size
+        data, batch_size, calibration = self._data, self.recipe.batch_size, self._calibration
         return PruningContext(
             images=data.spec,
             seed=derive_seed(self.trial.seed, "pruning"),
-            batches=lambda: batches(data, data.train, batch_size, CALIBRATION_IMAGES),
+            batches=lambda: batches(data, calibration, batch_size),
             excluded=excluded,
         )
 
@@ -356,12 +384,14 @@ def _numbers(size: Size) -> dict[str, Any]:
 def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> Data:
     """A data set's splits on a device; the last one is kept for the next trial."""
     options = json.dumps(dataset.options, sort_keys=True)
+    identity = json.dumps(dataset.identity(), sort_keys=True)
     sizes = dataset.settings["train_size"], dataset.settings["validation_size"]
-    return _load_data(dataset.name, options, *sizes, data_dir, download, device)
+    return _load_data(identity, dataset.name, options, *sizes, data_dir.resolve(), download, device)
 
 
 @lru_cache(maxsize=1)
 def _load_data(
+    _identity: str,
     name: str,
     options: str,
     train_size: int | None,

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
-from sgabench.errors import shorten, suggestion
+from sgabench.errors import InputError, shorten, suggestion
 
 
 def test_a_close_name_is_suggested() -> None:
     assert suggestion("adm", ["adam", "sgd"]) == "; did you mean 'adam'?"
+
+
+def test_a_message_is_one_printable_line() -> None:
+    assert str(InputError("a\n b\x1b[31m\tc\x00")) == r"a b\x1b[31m c\x00"
 
 
 def test_case_does_not_matter() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,8 @@ def test_without_a_plan_everything_stored_is_shown(store: Store, plan: Plan) -> 
     fill(store, plan, adam_1={"trial": "diverged"})
     tables = make_tables(store)
     assert len(tables.trials) == 4
-    assert len(tables.cells) == 3
+    assert tables.cells["status"].tolist().count("done") == 3
+    assert tables.leaderboard.set_index("optimizer").loc["adam", ["n", "incomplete"]].tolist() == [1, "diverged 1"]
     assert len(tables.environments) == 1
     assert len(tables.failures) == 1
 
@@ -130,6 +132,23 @@ def test_a_plan_without_a_record_is_all_missing(store: Store, plan: Plan) -> Non
     assert tables.leaderboard["n"].tolist() == [0, 0]
     assert tables.leaderboard["pruned_top1_mean"].isna().all()
     assert set(tables.cells["status"]) == {"missing"}
+
+
+def test_other_measurements_are_never_averaged_with_the_first(store: Store, tiny: Path, plan: Plan) -> None:
+    fill(store, plan)
+    other = make_plan(load_suite(variant(tiny, "min_run_time = 0.001", "min_run_time = 0.002")), Path("data"))
+    fill(store, other)
+    everything = make_tables(store)
+    assert len(everything.trials) == 4
+    assert everything.leaderboard["n"].tolist() == [2, 2, 2, 2]
+    assert everything.leaderboard["pruner"].nunique() == 2
+
+
+def test_the_environments_of_cells_are_named_too(store: Store, plan: Plan) -> None:
+    fill(store, plan)
+    for record in list(store.records("cell")):
+        store.put(replace(record, environment={**record.environment, "cpu": "another"}))
+    assert {environment["cpu"] for environment in make_tables(store, plan).environments} == {"x", "another"}
 
 
 def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:

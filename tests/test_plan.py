@@ -10,6 +10,12 @@ from sgabench.plan import Plan, content_key, make_plan, remaining, select
 from sgabench.registry import probes
 from sgabench.suite import load_suite
 
+GOLDEN = (
+    "befd09464015b5c98141aec295d03133",
+    "7821f18e22f0f995d3f6a17ad80850a1",
+    "35aee548f81b1e2e72560da1efec5147",
+)
+
 
 def plan_of(suite: Path, data_dir: Path = Path("data")) -> Plan:
     return make_plan(load_suite(suite), data_dir)
@@ -143,6 +149,21 @@ def test_another_probe_changes_neither_trials_nor_cells(tiny: Path) -> None:
     after = plan_of(tiny)
     assert (trial_keys(after), cell_keys(after)) == (trial_keys(before), cell_keys(before))
     assert after.trials[0].probes[0].key != before.trials[0].probes[0].key
+
+
+def test_entries_that_ask_for_the_same_are_run_once(tiny: Path) -> None:
+    text = tiny.read_text()
+    tiny.write_text(text + '\n[[pruners]]\nname = "magnitude"\nlabel = "again"\nratios = [0.5, 0.9]\n')
+    plan = plan_of(tiny)
+    assert [cell.name for cell in plan.trials[0].cells] == ["magnitude/0.5", "again/0.5", "again/0.9"]
+    assert plan.trials[0].cells[0].key == plan.trials[0].cells[1].key
+    assert [cell.ratio for cell in remaining(plan, {})[0].cells] == [0.5, 0.9]
+
+
+def test_keys_never_change(tiny: Path) -> None:
+    # A changed key makes every stored result of this suite unfindable: raise KEY_VERSION if it must be.
+    trial = plan_of(tiny).trials[0]
+    assert (trial.key, trial.cells[0].key, trial.probes[0].key) == GOLDEN
 
 
 def test_seeds_share_a_group(tiny: Path) -> None:

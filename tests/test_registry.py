@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,12 +110,16 @@ def test_a_plugin_file_that_raises_says_which_and_what(tmp_path: Path) -> None:
 def test_the_code_of_a_plugin_file_is_part_of_what_it_is(tmp_path: Path) -> None:
     source = "from sgabench.registry import optimizers\n@optimizers.register('versioned')\ndef f(parameters): {}\n"
     path = tmp_path / "versioned.py"
+    sys.dont_write_bytecode, before = False, sys.dont_write_bytecode
     codes = []
-    for body in ("pass", "return 1"):
-        path.write_text(source.format(body))
+    for value in (1, 2, 1):  # within a second and of the same size: what imports would not notice
+        path.write_text(source.format(f"return {value}"))
         load_plugin_file(path)
+        assert optimizers["versioned"].build([]) == value
         codes.append(optimizers["versioned"].origin.code)
-    assert codes[0] != codes[1]
+    sys.dont_write_bytecode = before
+    assert codes[0] == codes[2] != codes[1]
+    assert list(tmp_path.iterdir()) == [path]
     assert optimizers["adam"].origin.code == ""
 
 

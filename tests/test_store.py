@@ -81,6 +81,26 @@ def test_one_writes_while_others_read(tmp_path: Path) -> None:
         assert set(reader.statuses()) == {"a", "b"}
 
 
+def test_only_one_process_writes(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store, Store(tmp_path, create=True) as other:
+        with (
+            store.writing(),
+            pytest.raises(InputError, match="another run is writing to it"),
+            other.writing(),
+        ):
+            pass
+        with other.writing():
+            other.put(record())
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        (store.weights / ".abc.safetensors.17.part").write_bytes(b"half")
+        (store.weights / "abc.safetensors").write_bytes(b"whole")
+        with store.writing():
+            assert [path.name for path in store.weights.iterdir()] == ["abc.safetensors"]
+
+
 def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     with Store(tmp_path, create=True) as store:
         store.put(record())

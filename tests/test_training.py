@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sgabench.errors import InputError
+from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.specs import ImageSpec
 from sgabench.suite import Recipe
 from sgabench.training import (
@@ -204,6 +205,43 @@ def test_weight_averaging_measures_the_average() -> None:
     last = trained(RECIPE)
     assert not same(average, last)
     assert not average.training
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.95])
+def test_weight_averaging_averages_weights_and_leaves_indices_alone(decay: float) -> None:
+    def network() -> nn.Module:
+        torch.manual_seed(0)
+        return CifarResNet(8, 1, 4, shortcut="A", width=4)
+
+    seen: list[dict[str, torch.Tensor]] = []
+    plain, averaged = network(), network()
+    for net, averaging, after in (
+        (plain, "off", lambda: seen.append({name: p.detach().double() for name, p in plain.named_parameters()})),
+        (averaged, "ema", lambda: None),
+    ):
+        recipe = RECIPE.model_copy(update={"weight_averaging": averaging, "ema_decay": decay})
+        train(net, sgd(net, 0.01), make_data(), recipe, 0, precision="fp32", after_step=after)
+    expected = seen[0]
+    for step in seen[1:]:
+        expected = {name: decay * value + (1 - decay) * step[name] for name, value in expected.items()}
+    for name, value in averaged.named_parameters():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-4, atol=1e-6)
+    sources = {name: value for name, value in network().state_dict().items() if name.endswith("source")}
+    assert sources
+    assert all(torch.equal(averaged.state_dict()[name], value) for name, value in sources.items())
+
+
+def test_weights_that_the_last_step_broke_are_divergence() -> None:
+    network = make_network()
+    steps: list[int] = []
+
+    def break_at_the_end() -> None:
+        steps.append(1)
+        if len(steps) == 9:
+            next(network.parameters()).data[0] = float("nan")
+
+    with pytest.raises(Diverged, match="not finite"):
+        train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32", after_step=break_at_the_end)
 
 
 def test_label_smoothing_raises_the_loss() -> None:

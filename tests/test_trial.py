@@ -2,28 +2,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from support import variant
 from torch import nn
 
+from sgabench.datasets.base import Dataset
 from sgabench.errors import InputError
 from sgabench.plan import TrialPlan, make_plan, remaining
-from sgabench.registry import models, optimizers, probes, pruners
+from sgabench.registry import datasets, load_plugin_file, models, optimizers, probes, pruners
 from sgabench.specs import ImageSpec, PruningContext
 from sgabench.store import Record, weights_path
 from sgabench.suite import load_suite
-from sgabench.trial import Task, finite, initial_network, preflight, run_trial
+from sgabench.trial import Task, finite, initial_network, load_data, preflight, run_trial
 
 
 @pytest.fixture(autouse=True)
 def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plugins that misbehave, for the duration of a test."""
-    for registry in (models, optimizers, pruners, probes):
+    for registry in (datasets, models, optimizers, pruners, probes):
         registry.load()
         monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
 
@@ -261,6 +264,64 @@ def test_what_a_plugin_raises_is_left_to_its_trial(tiny: Path, tmp_path: Path) -
     (record,) = run_one(todo[0])
     assert record.status == "failed"
     assert record.error.strip().endswith("KeyError: 'weights'")
+
+
+def test_pruners_see_training_images_of_all_classes_in_a_folder_too(tiny: Path, tmp_path: Path) -> None:
+    @datasets.register("sorted")
+    def sorted_digits(data_dir: Path) -> Dataset:
+        """Digits in the order of a folder, class by class."""
+        digits = datasets["digits"].build(data_dir, False)
+        order = digits.train_labels.argsort(stable=True)
+        return replace(digits, train_images=digits.train_images[order], train_labels=digits.train_labels[order])
+
+    @probes.register("classes", on="pruned")
+    def classes(network: nn.Module, context: PruningContext) -> dict[str, Any]:
+        """Look at the labels of the first batch, twice."""
+        first, again = (next(context.batches())[1].tolist() for _ in range(2))
+        return {"classes": len(set(first)), "same": first == again}
+
+    variant(tiny, 'name = "digits"', 'name = "sorted"')
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "classes"\n')
+    (probe,) = by_kind(run_one(tasks(tiny, tmp_path)[0]), "probe")
+    assert probe.detail["classes"] >= 8
+    assert probe.detail["same"]
+
+
+def test_a_probe_of_a_stored_cell_leaves_its_record_alone(tiny: Path, tmp_path: Path) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "spy"\n')
+    (again,) = [task for task in tasks(tiny, tmp_path, first) if task.trained]
+    (record,) = run_one(again)
+    assert (record.kind, record.parent) == ("probe", by_kind(first, "cell")[0].key)
+
+
+def test_changed_data_are_read_again(tiny: Path, tmp_path: Path) -> None:
+    def folder(images: int) -> int:
+        for split in ("train", "test"):
+            for name in ("dark", "light"):
+                path = tmp_path / "pictures" / split / name
+                path.mkdir(parents=True, exist_ok=True)
+                for i in range(images):
+                    Image.new("L", (8, 8), (i * 9) % 256).save(path / f"{i}.png")
+        task = tasks(tiny, tmp_path)[0]
+        return len(load_data(task.trial.dataset, task.data_dir, False, "cpu").train)
+
+    old = 'name = "digits"\ntrain_size = 256'
+    variant(tiny, old, 'name = "folder"\npath = "pictures"\nimage_size = 8\nchannels = 1')
+    assert (folder(3), folder(5)) == (6, 10)
+
+
+def test_a_plugin_that_changed_during_the_run_is_refused(tiny: Path, tmp_path: Path) -> None:
+    source = "from sgabench.registry import pruners\n@pruners.register('mine')\ndef mine(network): return network\n"
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    load_plugin_file(path)
+    task = tasks(variant(tiny, '"magnitude"', '"mine"'), tmp_path)[0]
+    path.write_text(source + "# changed\n")
+    load_plugin_file(path)
+    (record,) = run_one(task)
+    assert record.status == "failed"
+    assert "pruner 'mine': the plugin was changed during the run" in record.error
 
 
 def test_throughput_can_be_left_out(tiny: Path, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def run_in_processes(tasks: Sequence[Task], jobs: int, plugins: Sequence[Path], 
     finally:
         for _, process in workers.values():
             process.terminate()
+            process.join(timeout=5)
 
 
 def _cause(code: int | None) -> str:
@@ -144,6 +145,7 @@ class Quiet:
         self._locks = [context.Lock() for _ in range(workers)]
         self._turn = context.Lock()
         self._owner = context.Value("i", -1, lock=False)
+        self._taken = context.Array("b", workers, lock=False)  # by the owner
         self._wanted = context.Event()
 
     @contextmanager
@@ -164,12 +166,12 @@ class Quiet:
         with self._standing_still(number), self._turn:
             self._owner.value = number
             self._wanted.set()
-            taken = [lock for lock in self._locks if lock.acquire(timeout=QUIET_TIMEOUT)]
             try:
-                yield len(taken) == len(self._locks)
+                for i, lock in enumerate(self._locks):
+                    self._taken[i] = lock.acquire(timeout=QUIET_TIMEOUT)
+                yield all(self._taken)
             finally:
-                for lock in taken:
-                    lock.release()
+                self._release_taken()
                 self._wanted.clear()
                 self._owner.value = -1
 
@@ -184,16 +186,17 @@ class Quiet:
     def bury(self, number: int) -> None:
         """Release what a worker that died was holding."""
         if self._owner.value == number:
-            for lock in self._locks:
-                _release(lock)
+            self._release_taken()
             self._wanted.clear()
             self._owner.value = -1
-            _release(self._turn)
+            self._turn.release()
         else:
-            _release(self._locks[number])
+            # Nobody else holds it for long: free it, whether the dead worker had it or not.
+            self._locks[number].acquire(block=False)
+            self._locks[number].release()
 
-
-def _release(lock: Any) -> None:
-    """Free a lock, whoever holds it."""
-    lock.acquire(block=False)
-    lock.release()
+    def _release_taken(self) -> None:
+        for i, lock in enumerate(self._locks):
+            if self._taken[i]:
+                self._taken[i] = False
+                lock.release()

@@ -77,7 +77,9 @@ def test_other_size_is_refused(files: Path, count: int, found: str) -> None:
         read_idx(files, fashion.TEST_LABELS)
 
 
-@pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(bytes(18))[:-9]])
+@pytest.mark.parametrize(
+    "content", [b"", b"not gzip", gzip.compress(bytes(18))[:-9]], ids=["empty", "text", "truncated"]
+)
 def test_damaged_compression_names_the_file(files: Path, content: bytes) -> None:
     path = files / fashion.TEST_LABELS.name
     path.write_bytes(content)

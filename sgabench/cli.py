@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -95,7 +97,7 @@ def run(
     options = Options(results, data_dir, download, device.value, jobs, only, plugins)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
     if dry_run:
-        check(plan, options)
+        check(plan, options, strict=True)
         _print_plan(select(plan, only), results)
         return
     try:
@@ -120,26 +122,30 @@ def report(
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.table,
+    cells: Annotated[bool, typer.Option("--cells", help="Every cell, a row per seed, instead of means.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
 ) -> None:
     """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
-    from sgabench.leaderboard import make_tables
+    from sgabench.leaderboard import each_cell, make_tables
     from sgabench.report import render
-    from sgabench.store import Store
+    from sgabench.store import Store, write_atomically
 
     plan = _plan(suite, results, data_dir, only, set_, plugin) if suite else None
     _require_store(results)
     with Store(results) as store:
         tables = make_tables(store, plan)
-    text = render(tables, form.value, plan.suite if plan else None)
+    text = render(each_cell(tables) if cells else tables, form.value, plan.suite if plan else None)
     if output is None:
         typer.echo(text, nl=False)
         return
+    written = output.resolve()
+    if written in (suite and suite.resolve(), (results / "store.sqlite").resolve()):
+        raise InputError(f"--output {output}: would replace the suite or the store; name another file")
     try:
-        output.write_text(text, encoding="utf-8")
+        write_atomically(written, text.encode())
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror or error}") from None
 
@@ -219,7 +225,11 @@ def _plan(
 
 
 def _require_store(results: Path) -> None:
-    if not results.is_dir():
+    try:
+        there = results.is_dir()
+    except OSError as error:
+        raise InputError(f"results folder: {error.strerror or error}") from None
+    if not there:
         raise InputError(f"results folder {results}: not there; run a suite first, or name another with --results")
 
 
@@ -250,9 +260,31 @@ def _print_plan(plan: Plan, results: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; bad input is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
     try:
-        result: Any = app(arguments, standalone_mode=True)
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    sys.exit(result or 0)
+        _stop(f"error: {error}", 2)
+    except BrokenPipeError:
+        sys.stdout = None  # who read it has seen enough
+        sys.exit(0)
+    except OSError as error:
+        _stop(f"error: cannot write the output: {error.strerror or error}", 2)
+    except Exception as error:
+        # Wrong usage, of click or of Typer's copy of it: no common class, but a common shape.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            _stop(error.format_message(), 2)
+        command = getattr(getattr(error, "ctx", None), "command_path", "sgabench")
+        _stop(f"error: {' '.join(error.format_message().split())}; see {command} --help", 2)
+    sys.exit(code or 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    with contextlib.suppress(OSError, AttributeError):
+        typer.echo(message, err=True)
+    sys.exit(code)

@@ -57,6 +57,8 @@ def choose_device(wanted: str) -> str:
     Raises:
         InputError: CUDA was asked for and there is none.
     """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {wanted!r}: must be auto, cpu or cuda")
     import torch
 
     if wanted == "auto":

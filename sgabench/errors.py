@@ -55,6 +55,12 @@ def first_problem(error: ValidationError, valid: Iterable[str] = ()) -> tuple[tu
         return path, "unknown key" + suggestion(str(path[-1]), valid)
     if kind == "missing":
         return path, "is required"
+    if kind in {"tuple_type", "list_type"}:
+        return path, f"must be a list, got {shorten(problem['input'])}"
+    if kind in {"dict_type", "model_type"}:
+        return path, f"must be a table, got {shorten(problem['input'])}"
+    if kind == "too_short" and not problem["input"]:
+        return path, "the list is empty"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if kind in {"value_error", "assertion_error"}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sgabench.plan import Plan, content_key
@@ -75,6 +75,23 @@ def make_tables(store: Store, plan: Plan | None = None) -> Tables:
         pd.DataFrame(failures, columns=failure_columns),
         tuple(environments.values()),
     )
+
+
+def each_cell(tables: Tables) -> Tables:
+    """The same tables with a row per cell where the leaderboard had one per group of seeds."""
+    cells = tables.cells
+    if cells.empty:
+        return tables
+    done = cells["status"] == "done"
+    board = cells[GROUP].assign(
+        optimizer=cells["optimizer"] + " seed " + cells["seed"].astype(str),
+        n=done.astype(int),
+        incomplete=cells["status"].where(~done, ""),
+        **{f"{name}_mean": cells.get(name) for name in WITH_SPREAD},
+        **{f"{name}_std": float("nan") for name in WITH_SPREAD},
+        **{name: cells.get(name, float("nan")) for name in MEANS},
+    )
+    return replace(tables, leaderboard=board)
 
 
 Rows = list[dict[str, Any]]

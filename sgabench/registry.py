@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import json
 import math
 import sys
 import types
@@ -24,7 +25,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from sgabench.errors import InputError, first_problem, shorten, suggestion
@@ -109,6 +110,21 @@ class Plugin:
         """Whether options are checked by what is built rather than by declared parameters."""
         return self._options.model_config.get("extra") == "allow"
 
+    def check(self) -> None:
+        """Look at what a third party declares.
+
+        Raises:
+            InputError: not a function, an annotation that means nothing, a default that is not data.
+        """
+        where = f"{self.kind} {self.name!r} of {self.origin.label}"
+        if not callable(self.factory):
+            raise InputError(f"{where}: {shorten(self.factory)} is not a function")
+        try:
+            defaults = {name: value for name, value in self.parameters.items() if value is not ...}
+            json.dumps(TypeAdapter(dict[str, Any]).dump_python(defaults, mode="json"), allow_nan=False)
+        except Exception as error:
+            raise InputError(f"{where}: its parameters cannot be options of a suite: {describe(error)}") from error
+
     def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
         """Check options and fill in the defaults.
 
@@ -131,7 +147,10 @@ class Plugin:
             path, problem = first_problem(error, [*self._options.model_fields, *also_valid])
             where = ".".join(str(part) for part in path)
             raise InputError(f"{where}: {problem} ({self.kind} {self.name!r})") from None
-        return dict(checked.model_dump(mode="json"))
+        try:
+            return dict(checked.model_dump(mode="json"))
+        except (ValueError, RecursionError):
+            raise InputError(f"options of {self.kind} {self.name!r}: nested too deeply, or not data") from None
 
     def build(self, /, *context: Any, **options: Any) -> Any:
         """Call the plugin.
@@ -184,6 +203,8 @@ class Registry:
 
     def _add(self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], factory: Factory) -> Factory:
         plugin = Plugin(self.kind, name, factory, _origin.get(), tags)
+        if plugin.origin is not BUILT_IN:
+            plugin.check()
         present = table.get(name)
         if present is not None and present.origin.label != plugin.origin.label:
             raise InputError(
@@ -214,7 +235,7 @@ class Registry:
                     self._add(self._plugins, point.name, {}, loaded)
                 elif self._plugins[point.name].factory is not loaded:
                     raise InputError(f"the name is taken by {self._plugins[point.name].origin.label}")
-            except Exception as error:  # somebody else's code: whatever it raises, the rest must work
+            except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises, the rest must work
                 self.broken[point.name] = f"plugin {point.name!r} of {distribution} failed to load: {describe(error)}"
             finally:
                 _origin.reset(token)
@@ -281,7 +302,10 @@ def load_plugin_file(path: Path) -> None:
     try:
         # Just the bytes that were hashed: an import could run a cached, older version.
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except Exception as error:  # the user's own code: whatever it raises is bad input here
+    except InputError as error:
+        del sys.modules[name]
+        raise InputError(f"--plugin {path}: {error}") from None
+    except (Exception, SystemExit) as error:  # the user's own code: whatever it raises is bad input here
         del sys.modules[name]
         raise InputError(f"--plugin {path}: {describe(error)}") from error
     finally:

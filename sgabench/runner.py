@@ -14,7 +14,7 @@ from sgabench.executors.local import Finished, WorkerDied, run_here, run_in_proc
 from sgabench.leaderboard import Tables, make_tables
 from sgabench.plan import Plan, TrialPlan, make_plan, remaining, select
 from sgabench.registry import load_plugin_file
-from sgabench.report import write_leaderboard
+from sgabench.report import prepare_folder, write_leaderboard
 from sgabench.store import Record, Store
 from sgabench.suite import Suite, load_suite
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a suite; nothing here changes a result.
+    """How to run a suite; nothing here enters a key.
 
     Attributes:
         results: folder of the store.
@@ -133,29 +133,32 @@ def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
     Raises:
         InputError: bad input, found before the first trial.
     """
-    if options.jobs < 1:
-        raise InputError(f"--jobs {options.jobs}: must be at least 1")
+    check(plan, options)
     with Store(options.results, create=True) as store, store.writing():
+        folder = prepare_folder(options.results / plan.suite.name)
         selected = select(plan, options.only)
         left = remaining(selected, store.statuses())
         if left:
             _execute(_tasks(left, plan, store, options), store, options, listener)
         tables = make_tables(store, plan)
-        write_leaderboard(tables, options.results / plan.suite.name, plan.suite)
+        write_leaderboard(tables, folder, plan.suite)
         return tables if options.only is None else make_tables(store, selected)
 
 
-def check(plan: Plan, options: Options) -> None:
-    """Build everything that is left to run once, without training.
+def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
+    """Build everything that is left to run once, without training or writing anything.
 
     Raises:
-        InputError: what `run_plan` would refuse.
+        InputError: what `run_plan` would refuse; if strict, also what would make a trial fail at once.
     """
-    from sgabench.trial import preflight
-
+    if not isinstance(options.jobs, int) or options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1")
     with Store(options.results) as store:
         left = remaining(select(plan, options.only), store.statuses())
-        preflight(_tasks(left, plan, store, options))
+        if left:
+            from sgabench.trial import preflight
+
+            preflight(_tasks(left, plan, store, options), strict=strict)
 
 
 def _tasks(left: Sequence[TrialPlan], plan: Plan, store: Store, options: Options) -> list[Task]:
@@ -180,9 +183,6 @@ def _tasks(left: Sequence[TrialPlan], plan: Plan, store: Store, options: Options
 
 
 def _execute(tasks: list[Task], store: Store, options: Options, listener: Listener) -> None:
-    from sgabench.trial import preflight
-
-    preflight(tasks)
     device, threads = tasks[0].device, tasks[0].threads
     listener.started(len(tasks), sum(len(task.trial.cells) for task in tasks), device)
 

@@ -166,7 +166,7 @@ class Store:
             _json(record.description),
             _json(record.result),
             _json(record.detail),
-            record.error,
+            record.error.encode("utf-8", "backslashreplace").decode(),
             identity,
             record.finished_at,
         )
@@ -193,7 +193,7 @@ class Store:
             detail: read what is per epoch and per layer, too.
         """
         wanted = None if keys is None else set(keys)
-        environments = {key: json.loads(text) for key, text in self._rows("SELECT id, content FROM environments")}
+        environments = dict(self._rows("SELECT id, content FROM environments"))
         details = "detail" if detail else "'{}'"
         rows = self._rows(
             f"SELECT key, kind, parent, status, labels, description, environment, result, {details}, error, "
@@ -201,20 +201,15 @@ class Store:
             (kind,),
         )
         for key, _, parent, status, labels, description, environment, result, extra, error, at in rows:
-            if wanted is None or key in wanted:
-                yield Record(
-                    key,
-                    kind,  # type: ignore[arg-type]
-                    parent,
-                    status,
-                    json.loads(labels),
-                    json.loads(description),
-                    environments[environment],
-                    json.loads(result),
-                    json.loads(extra),
-                    error,
-                    at,
-                )
+            if wanted is not None and key not in wanted:
+                continue
+            try:
+                parts = [json.loads(text) for text in (labels, description, environments[environment], result, extra)]
+            except (ValueError, TypeError, KeyError):
+                parts = []
+            if not parts or not all(isinstance(part, dict) for part in parts) or not _has_context(parts[2]):
+                raise InputError(f"{self.path}: record {key} is damaged; move the results folder away or mend it")
+            yield Record(key, kind, parent, status, *parts, error=error, finished_at=at)  # type: ignore[arg-type, misc]
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
         if self._database is None:
@@ -227,6 +222,10 @@ class Store:
     def weights_path(self, trial_key: str) -> Path:
         """Where the trained weights of a trial are."""
         return weights_path(self.folder, trial_key)
+
+
+def _has_context(environment: dict[str, Any]) -> bool:
+    return isinstance(environment.get("packages"), dict) and {"device", "threads"} <= environment.keys()
 
 
 def weights_path(folder: Path, trial_key: str) -> Path:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import json
+import math
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,13 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sgabench.errors import InputError, first_problem, shorten, suggestion
 from sgabench.registry import REGISTRIES, Registry
 
-Ratio = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Label = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f/]+$")]
+Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+MAX_SUITE_BYTES = 10_000_000
+MAX_CHOICES = 10_000
+SUITE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+
+
+def _check_label(label: str) -> str:
+    if not label.isprintable() or "/" in label:
+        raise ValueError(f"a label is printable text without '/', got {shorten(label)}")
+    return label
+
+
+Label = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_check_label)]
 
 
 class _Table(BaseModel):
@@ -26,10 +41,12 @@ class _Table(BaseModel):
 class Recipe(_Table):
     """How every network of a suite is trained; an optimizer may override parts of it."""
 
-    epochs: int = Field(default=10, ge=1, le=100_000, description="Passes over the training split.")
-    batch_size: int = Field(default=128, ge=2, description="Images in a step; a last smaller batch is left out.")
+    epochs: int = Field(strict=True, default=10, ge=1, le=100_000, description="Passes over the training split.")
+    batch_size: int = Field(
+        strict=True, default=128, ge=2, le=2**31, description="Images in a step; a last smaller batch is left out."
+    )
     lr: float | None = Field(
-        default=None, gt=0, description="Learning rate of every optimizer that does not set its own."
+        strict=True, default=None, gt=0, description="Learning rate of every optimizer that does not set its own."
     )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32",
@@ -38,22 +55,30 @@ class Recipe(_Table):
     schedule: Literal["constant", "cosine", "step", "one-cycle"] = Field(
         default="constant", description="How the learning rate changes over the steps."
     )
-    warmup_epochs: float = Field(default=0.0, ge=0, description="Epochs of linear warm-up from zero.")
-    step_milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+    warmup_epochs: float = Field(strict=True, default=0.0, ge=0, description="Epochs of linear warm-up from zero.")
+    step_milestones: tuple[Annotated[float, Field(strict=True, gt=0, lt=1)], ...] = Field(
         default=(0.5, 0.75),
         description="Of schedule 'step': fractions of the training after which the rate drops.",
     )
-    step_factor: float = Field(default=0.1, gt=0, lt=1, description="Of schedule 'step': factor of each drop.")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy.")
+    step_factor: float = Field(
+        strict=True, default=0.1, gt=0, lt=1, description="Of schedule 'step': factor of each drop."
+    )
+    label_smoothing: float = Field(
+        strict=True, default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy."
+    )
     augmentation: tuple[Literal["crop", "flip"], ...] = Field(
         default=(),
         description="crop: pad and crop at random; flip: left-right with probability 1/2.",
     )
-    crop_padding: int = Field(default=4, ge=1, description="Of augmentation 'crop': pixels added to each side.")
+    crop_padding: int = Field(
+        strict=True, default=4, ge=1, le=10_000, description="Of augmentation 'crop': pixels added to each side."
+    )
     weight_averaging: Literal["off", "ema"] = Field(
         default="off", description="ema: measure an exponential moving average of the weights."
     )
-    ema_decay: float = Field(default=0.999, gt=0, lt=1, description="Of weight averaging 'ema': decay a step.")
+    ema_decay: float = Field(
+        strict=True, default=0.999, gt=0, lt=1, description="Of weight averaging 'ema': decay a step."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
@@ -81,16 +106,22 @@ class Recipe(_Table):
 class Finetuning(_Table):
     """Training after pruning; zeros stay zero."""
 
-    epochs: int = Field(ge=1, description="Passes over the training split.")
-    lr: float | None = Field(default=None, gt=0, description="Learning rate; default: a tenth of the optimizer's.")
+    epochs: int = Field(strict=True, ge=1, description="Passes over the training split.")
+    lr: float | None = Field(
+        strict=True, default=None, gt=0, description="Learning rate; default: a tenth of the optimizer's."
+    )
 
 
 class Measurement(_Table):
     """What is measured beside accuracy and size."""
 
-    throughput: bool = Field(default=True, description="Time the inference of dense and pruned networks.")
-    batch_size: int = Field(default=256, ge=1, description="Large batch of the throughput; latency is of batch 1.")
-    min_run_time: float = Field(default=0.3, gt=0, le=60, description="Seconds that each timing lasts at least.")
+    throughput: bool = Field(strict=True, default=True, description="Time the inference of dense and pruned networks.")
+    batch_size: int = Field(
+        strict=True, default=256, ge=1, le=2**31, description="Large batch of the throughput; latency is of batch 1."
+    )
+    min_run_time: float = Field(
+        strict=True, default=0.3, gt=0, le=60, description="Seconds that each timing lasts at least."
+    )
 
 
 class _Entry(BaseModel):
@@ -106,8 +137,12 @@ class _Entry(BaseModel):
 
 
 class DatasetEntry(_Entry):
-    train_size: int | None = Field(default=None, ge=1, description="Use only so many training images.")
-    validation_size: int = Field(default=0, ge=0, description="Images taken from the training split for validation.")
+    train_size: int | None = Field(
+        strict=True, default=None, ge=1, le=2**40, description="Use only so many training images."
+    )
+    validation_size: int = Field(
+        strict=True, default=0, ge=0, le=2**40, description="Images taken from the training split for validation."
+    )
 
 
 class ModelEntry(_Entry):
@@ -120,10 +155,12 @@ class OptimizerEntry(_Entry):
 
 class PrunerEntry(_Entry):
     ratios: tuple[Ratio, ...] | None = Field(default=None, description="Ratios of this pruner; default: the suite's.")
-    include_input: bool = Field(default=False, description="Prune the layer that sees the image, too.")
-    include_classifier: bool = Field(default=False, description="Prune the layer that gives the logits, too.")
+    include_input: bool = Field(strict=True, default=False, description="Prune the layer that sees the image, too.")
+    include_classifier: bool = Field(
+        strict=True, default=False, description="Prune the layer that gives the logits, too."
+    )
     reestimate_bn: bool = Field(
-        default=False, description="Estimate the BatchNorm statistics anew, on training images."
+        strict=True, default=False, description="Estimate the BatchNorm statistics anew, on training images."
     )
     finetune: Finetuning | None = Field(default=None, description="Train on after pruning.")
 
@@ -142,11 +179,10 @@ class SuiteFile(_Table):
 
     name: str | None = Field(
         default=None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
         description="Name of the results folder; default: the file's name.",
     )
     description: str = Field(default="", description="A line for reports.")
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+    seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...] = Field(
         default=(0, 1, 2), description="One training for each."
     )
     ratios: tuple[Ratio, ...] = Field(default=(0.5,), description="Ratios of every pruner without its own.")
@@ -232,12 +268,12 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = _read(path)
         data = tomllib.loads(text)
     except OSError as error:
         hint = suggestion(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
         raise InputError(f"{path}: {error.strerror or error}{hint}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except ValueError as error:  # of the decoder, of TOML, or a number of thousands of digits
         raise InputError(f"{path}: not a TOML file: {error}") from None
     except RecursionError:
         raise InputError(f"{path}: not a suite: nested too deeply") from None
@@ -247,6 +283,16 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
         return resolve(data, path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _read(path: Path) -> str:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "not a regular file")
+    with path.open("rb") as file:
+        content = file.read(MAX_SUITE_BYTES + 1)
+    if len(content) > MAX_SUITE_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_SUITE_BYTES // 10**6} MB: not a suite")
+    return content.decode("utf-8-sig")
 
 
 def resolve(data: Mapping[str, Any], source: Path) -> Suite:
@@ -260,12 +306,11 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
     except ValidationError as error:
         raise InputError(_sentence(error, data)) from None
     name = written.name or source.stem
-    try:
-        SuiteFile.__pydantic_validator__.validate_assignment(SuiteFile.model_construct(), "name", name)
-    except ValidationError:
+    if not re.match(SUITE_NAME, name) or name == "weights" or name.startswith("store.sqlite"):
         raise InputError(
-            f"name: {name!r} cannot name a folder; set name = \"...\" of letters, digits, '.', '_' and '-'"
-        ) from None
+            f"name: {shorten(name)} cannot name a folder of results; set name = \"...\" of letters, digits, '.', '_' "
+            "and '-', and not a name that the store uses"
+        )
     recipe = written.training
     return Suite(
         name=name,
@@ -284,6 +329,8 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
 def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
     """Where and what, for the first complaint about a suite's own keys."""
     path, problem = first_problem(error)
+    if len(path) == 1 and path[0] in REGISTRIES and isinstance(data.get(str(path[0])), dict):
+        return f"{path[0]}: is a table; write [[{path[0]}]] for each entry"
     if problem.startswith("unknown key"):
         model: Any = SuiteFile
         for part in path[:-1]:
@@ -332,6 +379,9 @@ def _combinations(entry: _Entry, where: str) -> Iterable[dict[str, Any]]:
             raise InputError(f"{where}: {key}: is set and swept; leave one out")
         if any(value in values[:i] for i, value in enumerate(values)):
             raise InputError(f"{where}: sweep.{key}: names a value twice: {shorten(values)}")
+    number = math.prod(len(values) for values in entry.sweep.values())
+    if number > MAX_CHOICES:
+        raise InputError(f"{where}: sweep: {number} combinations; at most {MAX_CHOICES} are possible")
     for combination in itertools.product(*entry.sweep.values()):
         yield dict(zip(entry.sweep, combination, strict=True))
 
@@ -369,11 +419,12 @@ def _plain(value: Any) -> str:
 
 def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[str, Any]]) -> tuple[Choice, ...]:
     """Tell entries of the same name apart by the options that were written for them."""
-    seen: list[dict[str, Any]] = []
+    seen: set[str] = set()
     for choice in choices:
-        if choice.identity() in seen:
+        identity = json.dumps(choice.identity(), sort_keys=True)
+        if identity in seen:
             raise InputError(f"{section}: {choice.label!r} is there twice with the same options; remove one")
-        seen.append(choice.identity())
+        seen.add(identity)
     count = Counter(choice.label for choice in choices)
     labelled = []
     for choice, options in zip(choices, given, strict=True):
@@ -421,7 +472,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}: must be KEY=VALUE, e.g. training.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     targets: list[Any] = [data]
     for position, part in enumerate(path[:-1]):

@@ -108,7 +108,7 @@ class Training:
 
     Attributes:
         history: a row per epoch: loss and top-1 of the (augmented) training batches, learning rate
-            at its end, seconds, and loss and top-1 of the validation split if there is one.
+            of its last step, its seconds, and loss and top-1 of the validation split if there is one.
         seconds: time of all steps, evaluation of the validation split left out.
         images: how many were trained on, all epochs together.
     """
@@ -230,6 +230,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            lr = optimizer.param_groups[0]["lr"]
             schedule.step()
             after_step()
             if average is not None:
@@ -242,7 +243,7 @@ def train(
         clock.stop()
         if not math.isfinite(loss_mean):
             raise Diverged(f"the training loss of epoch {epoch + 1} is {loss_mean}")
-        row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": optimizer.param_groups[0]["lr"]}
+        row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": lr}
         row["seconds"] = clock.seconds - sum(earlier["seconds"] for earlier in history)
         if len(data.validation):
             row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)

@@ -25,7 +25,7 @@ from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
-from sgabench.registry import datasets, models, optimizers, probes, pruners
+from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.specs import ImageSpec, PruningContext
 from sgabench.store import Record, Status, checksum, weights_path, write_atomically
@@ -83,7 +83,23 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-    _TrialRun(task, emit, alone).run()
+    torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
+
+    def undisturbed(event: Record | Progress) -> None:
+        try:
+            emit(event)
+        except Exception as error:
+            raise _NotDelivered from error
+
+    try:
+        _TrialRun(task, undisturbed, alone).run()
+    except _NotDelivered as error:
+        assert error.__cause__ is not None
+        raise error.__cause__ from None
+
+
+class _NotDelivered(BaseException):
+    """A record could not be stored: no failure of the trial, and not to be taken for one."""
 
 
 class _TrialRun:
@@ -127,7 +143,7 @@ class _TrialRun:
             status, told = ("diverged" if kind == "trial" else "failed"), str(error)
         except InputError as error:
             told = str(error)
-        except Exception:
+        except (Exception, SystemExit):
             told = traceback.format_exc()
         self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=told))
 
@@ -182,8 +198,9 @@ class _TrialRun:
     def _load(self, trained: Record) -> nn.Module | None:
         """The trained network of an earlier run, or None if its weights are gone or damaged."""
         try:
-            content = weights_path(self.task.results, trained.key).read_bytes()
-            if checksum(content) != trained.result["weights_sha256"]:
+            path = weights_path(self.task.results, trained.key)
+            content = path.read_bytes() if path.is_file() else b""
+            if checksum(content) != trained.result.get("weights_sha256"):
                 return None
             weights = safetensors.torch.load(content)
         except (OSError, SafetensorError):
@@ -209,7 +226,11 @@ class _TrialRun:
             )
         peak = memory.bytes()
         size = self._dense_size(network)
-        content = safetensors.torch.save({k: v.contiguous() for k, v in network.state_dict().items()})
+        # Copies, because the format has no word for tensors that share memory.
+        state = {
+            name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()
+        }
+        content = safetensors.torch.save(state)
         write_atomically(weights_path(self.task.results, trial.key), content)
         result = {
             **self._accuracy(network),
@@ -254,6 +275,8 @@ class _TrialRun:
         pruned = pruners[cell.pruner.name].build(network, cell.ratio, context, **cell.pruner.options)
         if not isinstance(pruned, nn.Module):
             raise TypeError(f"pruner {cell.pruner.name!r} returned {type(pruned).__name__}, not a network")
+        if _has_hooks(pruned) and not _has_hooks(dense):
+            raise TypeError(f"pruner {cell.pruner.name!r} left hooks on the network")
         network = pruned.eval()
         if settings["reestimate_bn"]:
             reestimate_batch_norm(network, context.batches())
@@ -376,6 +399,10 @@ class _TrialRun:
         return timing
 
 
+def _has_hooks(network: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
 def _numbers(size: Size) -> dict[str, Any]:
     """The fields of a size but what is per layer."""
     return {name: value for name, value in asdict(size).items() if name != "layer_sparsity"}
@@ -432,10 +459,14 @@ def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.o
     return built
 
 
-def preflight(tasks: Sequence[Task]) -> None:
+def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
     """Build everything that the tasks name once, so that bad input is found before the first step.
 
     What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
+
+    Args:
+        tasks: what is to be run.
+        strict: refuse what a plugin raises by itself, too.
 
     Raises:
         InputError: a data set that is not there or damaged, a model that does not fit it, options
@@ -452,7 +483,7 @@ def preflight(tasks: Sequence[Task]) -> None:
         if not first_time(dataset.identity(), model.identity(), optimizer.identity()):
             continue
         data = None
-        with _input_errors_of("dataset", dataset):
+        with _input_errors_of("dataset", dataset, strict):
             data = load_data(dataset, task.data_dir, task.download, task.device)
             batch_size = optimizer.settings["training"]["batch_size"]
             if len(data.train) < batch_size:
@@ -460,23 +491,24 @@ def preflight(tasks: Sequence[Task]) -> None:
                     f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
                 )
         if data is not None and first_time(dataset.identity(), model.identity()):
-            with _input_errors_of("model", model):
+            with _input_errors_of("model", model, strict):
                 _check_model(model, data.spec)
         if first_time(optimizer.identity()):
-            with _input_errors_of("optimizer", optimizer):
+            with _input_errors_of("optimizer", optimizer, strict):
                 build_optimizer(optimizer, nn.Linear(2, 2), 0)
 
 
 @contextmanager
-def _input_errors_of(kind: str, choice: Choice) -> Iterator[None]:
+def _input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
     """Let through what the user can mend, with the entry's label."""
     try:
         yield
     except InputError as error:
         told = str(error)
         raise InputError(told if repr(choice.label) in told else f"{kind} {choice.label!r}: {told}") from None
-    except Exception:
-        return
+    except (Exception, SystemExit) as error:
+        if strict:
+            raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error
 
 
 def _check_model(model: Choice, spec: ImageSpec) -> None:

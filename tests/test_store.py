@@ -17,7 +17,7 @@ def record(key: str = "k", kind: Any = "trial", **values: Any) -> Record:
         "status": "done",
         "labels": {"model": "resnet8"},
         "description": {"seed": 0},
-        "environment": {"device": "cpu", "packages": {"torch": "2"}},
+        "environment": {"device": "cpu", "threads": 1, "packages": {"torch": "2"}},
         "result": {"top1": 0.5},
         "detail": {"history": [1, 2]},
         **values,

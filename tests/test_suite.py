@@ -125,7 +125,7 @@ BAD = [
     ("lr = 0.01\n", "lr = 0.01\nsweep = {lr = [0.1]}\n", ["optimizers 1 (adam)", "lr", "swept"]),
     ("lr = 0.01\n", "sweep = {lr = [0.1, 0]}\n", ["optimizers 1 (adam)", "lr", "greater than 0"]),
     ("lr = 0.01\n", 'sweep = {name = ["adam", "sgd"]}\n', ["optimizers 1 (adam)", "name"]),
-    ('[[pruners]]\nname = "magnitude"', "[pruners]\nname = 'magnitude'", ["pruners", "tuple"]),
+    ('[[pruners]]\nname = "magnitude"', "[pruners]\nname = 'magnitude'", ["pruners", "write [[pruners]]"]),
     ("train_size = 256", "train_size = 0", ["datasets 1 (digits)", "train_size"]),
     ('name = "magnitude"', 'name = "magnitude"\nfinetune = {epochs = 0}', ["pruners 1 (magnitude)", "finetune.epochs"]),
     ("min_run_time = 0.001", "min_run_time = 0", ["measurement.min_run_time"]),

@@ -137,7 +137,7 @@ def test_the_schedule_reaches_the_optimizer() -> None:
     optimizer = sgd(network, lr=0.5)
     recipe = Recipe(epochs=2, batch_size=32, schedule="cosine")
     training = train(network, optimizer, make_data(), recipe, 0, precision="fp32")
-    assert [row["lr"] for row in training.history] == pytest.approx([0.25, 0.0])
+    assert [row["lr"] for row in training.history] == pytest.approx([0.375, 0.25 * (1 + math.cos(5 / 6 * math.pi))])
 
 
 def test_history_has_a_row_per_epoch() -> None:

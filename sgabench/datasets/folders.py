@@ -54,7 +54,7 @@ def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
     for split in SPLITS:
         for file in files[split]:
             content = hashlib.sha256(file.path.read_bytes()).hexdigest()
-            digest.update(f"{file.path.relative_to(root).as_posix()}\0{content}\0".encode())
+            digest.update(f"{file.path.relative_to(root).as_posix()}\0{content}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -68,8 +68,12 @@ def list_folder(data_dir: Path, path: str) -> tuple[Path, tuple[str, ...], dict[
         InputError: a split or its images are missing, the splits have different classes, or something
             lies where it should not.
     """
-    root = data_dir / Path(path).expanduser()
-    if not root.is_dir():
+    try:
+        root = data_dir / Path(path).expanduser()
+        found = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"data set 'folder': path: {error}") from None
+    if not found:
         raise InputError(f"data set 'folder': path: no folder {root}")
     classes: dict[str, list[str]] = {}
     files: dict[str, list[ImageFile]] = {}

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from sgabench.errors import InputError, suggestion
 from sgabench.optimizers.sampled import Sampled
+from sgabench.registry import describe
 
 _REFUSED = {
     "LBFGS": "it evaluates the loss several times per step, which the training loop does not do",
@@ -70,8 +71,8 @@ def build(
         values["fused"] = all(_can_fuse(parameter) for _, parameter in parameters)
     try:
         return kind(parameters, **values)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"torch.optim.{name} refuses its options: {error}") from error
+    except Exception as error:  # each class complains in its own way, down to an IndexError
+        raise InputError(f"torch.optim.{name} refuses its options: {describe(error)}") from error
 
 
 def build_sampled(name: str, parameters: list[tuple[str, Any]], options: Mapping[str, Any], **sampling: Any) -> Sampled:

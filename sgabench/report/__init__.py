@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -32,16 +34,35 @@ def render(tables: Tables, form: Format, suite: Suite | None = None) -> str:
     return formats[form](tables, suite)
 
 
+def prepare_folder(folder: Path) -> Path:
+    """Make the folder of a leaderboard, before anything is computed for it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    taken = next((path for path in _files(folder) if path.is_dir()), None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if taken or not os.access(folder, os.W_OK):
+            raise OSError(errno.EACCES, f"{taken} is a folder" if taken else "cannot be written")
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}; name another folder with --results") from None
+    return folder
+
+
+def _files(folder: Path) -> tuple[Path, Path]:
+    return folder / "leaderboard.md", folder / "leaderboard.csv"
+
+
 def write_leaderboard(tables: Tables, folder: Path, suite: Suite) -> None:
     """Write ``leaderboard.md`` and ``leaderboard.csv`` into a folder.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: they cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "leaderboard.md", markdown(tables, suite).encode())
-        write_atomically(folder / "leaderboard.csv", csv(tables.leaderboard).encode())
+        for path, text in zip(_files(folder), (markdown(tables, suite), csv(tables.leaderboard)), strict=True):
+            write_atomically(path, text.encode())
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}; name another folder with --results") from None
 

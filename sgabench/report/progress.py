@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ def listener(quiet: bool) -> Iterator[Listener]:
     """The listener that fits: silent, bars on a terminal, or lines."""
     if quiet:
         yield Silent()
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         with Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -114,8 +114,10 @@ class InLines:
         self._say(f"{self._done}/{self._trials} {trial.name}: finished")
 
     def _say(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        # Nobody may be reading any more; the run goes on all the same.
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
 
 def _numbers(progress: Progress) -> str:

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 from support import fill, variant
 
-from sgabench.leaderboard import Tables, make_tables
+from sgabench.leaderboard import Tables, each_cell, make_tables
 from sgabench.plan import make_plan
-from sgabench.report import Format, render, write_leaderboard
+from sgabench.report import Format, prepare_folder, render, write_leaderboard
 from sgabench.report.display import spread, times
 from sgabench.report.markdown import escape
 from sgabench.store import Store
@@ -83,6 +83,15 @@ def test_nothing_stored_can_be_written_too(tmp_path: Path, form: Format) -> None
         assert render(make_tables(store), form).endswith("\n")
 
 
+@pytest.mark.parametrize("form", ["table", "markdown", "html", "csv"])
+def test_cells_are_a_row_per_seed(made: tuple[Tables, Suite], form: Format) -> None:
+    text = render(each_cell(made[0]), form, made[1])
+    for seed in (0, 1):
+        assert f"stochgradadam seed {seed}" in text
+        assert f"adam seed {seed}" in text
+    assert "failed" in text
+
+
 def test_json_holds_leaderboard_cells_trials_and_failures(made: tuple[Tables, Suite]) -> None:
     content = json.loads(render(made[0], "json", made[1]))
     assert content["suite"] == "tiny"
@@ -141,7 +150,7 @@ def test_markdown_says_how_it_was_made(made: tuple[Tables, Suite]) -> None:
 
 
 def test_the_leaderboard_is_written_beside_the_store(made: tuple[Tables, Suite], tmp_path: Path) -> None:
-    write_leaderboard(made[0], tmp_path / "out", made[1])
+    write_leaderboard(made[0], prepare_folder(tmp_path / "out"), made[1])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"leaderboard.md", "leaderboard.csv"}
 
 

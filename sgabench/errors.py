@@ -70,5 +70,8 @@ def first_problem(error: ValidationError, valid: Iterable[str] = ()) -> tuple[tu
 
 def shorten(value: Any, limit: int = 60) -> str:
     """``repr`` of a value, cut to one short line."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python does not write numbers of thousands of digits
+        return f"an immense {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."

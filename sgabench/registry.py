@@ -14,7 +14,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
-import json
 import math
 import sys
 import types
@@ -121,7 +120,9 @@ class Plugin:
             raise InputError(f"{where}: {shorten(self.factory)} is not a function")
         try:
             defaults = {name: value for name, value in self.parameters.items() if value is not ...}
-            json.dumps(TypeAdapter(dict[str, Any]).dump_python(defaults, mode="json"), allow_nan=False)
+            TypeAdapter(dict[str, Any]).dump_json(defaults)
+            if not _is_finite(defaults):
+                raise ValueError("a default is not finite")
         except Exception as error:
             raise InputError(f"{where}: its parameters cannot be options of a suite: {describe(error)}") from error
 

@@ -7,7 +7,7 @@ from support import variant
 
 from sgabench.errors import InputError
 from sgabench.plan import Plan, content_key, make_plan, remaining, select
-from sgabench.registry import probes
+from sgabench.registry import datasets, probes
 from sgabench.suite import load_suite
 
 GOLDEN = (
@@ -184,6 +184,15 @@ def test_a_folders_content_is_in_the_key_and_its_place_is_not(tiny: Path, tmp_pa
     assert trial_keys(plan_of(tiny, tmp_path)) == one
     (tmp_path / "two/train/cat/2.png").write_bytes(b"1234")
     assert not set(trial_keys(plan_of(tiny, tmp_path)).values()) & set(one.values())
+
+
+@pytest.mark.parametrize("fingerprint", [lambda folder, options: 1 / 0, lambda folder, options: b"x", "text"])
+def test_a_fingerprint_that_fails_is_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch, fingerprint: object) -> None:
+    datasets.load()
+    monkeypatch.setattr(datasets, "_plugins", dict(datasets._plugins))
+    datasets.register("odd", fingerprint=fingerprint)(lambda folder: None)
+    with pytest.raises(InputError, match="dataset 'odd': its fingerprint"):
+        plan_of(variant(tiny, 'name = "digits"', 'name = "odd"'))
 
 
 def test_only_keeps_the_trials_that_match(tiny: Path) -> None:

@@ -107,6 +107,25 @@ def test_a_plugin_file_that_raises_says_which_and_what(tmp_path: Path) -> None:
         load_plugin_file(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import sys; sys.exit(0)",
+        "optimizers.register('odd')(3)",
+        "@optimizers.register('odd')\ndef odd(parameters, *, x: 'Nope' = 1): pass",
+        "@optimizers.register('odd')\ndef odd(parameters, *, x=object()): pass",
+        "@optimizers.register('odd')\ndef odd(parameters, *, x: float = float('nan')): pass",
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_refused_when_it_is_loaded(tmp_path: Path, body: str) -> None:
+    path = tmp_path / "odd.py"
+    path.write_text("from sgabench.registry import optimizers\n" + body + "\n")
+    with pytest.raises(InputError, match=r"--plugin .*odd.py"):
+        load_plugin_file(path)
+    with pytest.raises(InputError, match="unknown optimizer 'odd'"):
+        optimizers["odd"]
+
+
 def test_the_code_of_a_plugin_file_is_part_of_what_it_is(tmp_path: Path) -> None:
     source = "from sgabench.registry import optimizers\n@optimizers.register('versioned')\ndef f(parameters): {}\n"
     path = tmp_path / "versioned.py"

@@ -144,6 +144,33 @@ def test_a_truncated_store_is_named(tmp_path: Path) -> None:
         list(store.records("trial"))
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE records SET labels = 'no json'",
+        "UPDATE records SET description = x'ff00'",
+        "UPDATE records SET result = '[1]'",
+        "UPDATE environments SET content = '{}'",
+        "DELETE FROM environments",
+    ],
+)
+def test_a_damaged_record_is_named(tmp_path: Path, damage: str) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record("abc"))
+    database = sqlite3.connect(tmp_path / "store.sqlite")
+    database.execute(damage)
+    database.commit()
+    database.close()
+    with Store(tmp_path) as store, pytest.raises(InputError, match="record abc is damaged"):
+        list(store.records("trial"))
+
+
+def test_an_error_of_odd_bytes_is_stored(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record(status="failed", error="no file '\udcff'"))
+        assert next(store.records("trial")).error == r"no file '\udcff'"
+
+
 def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="--results"):

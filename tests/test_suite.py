@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ BAD = [
     ("sampling_rate = 0.8", "sampling_rat = 0.8", ["sampling_rat", "did you mean 'sampling_rate'"]),
     ("lr = 0.01", "lr = -1", ["optimizers 1 (adam)", "lr", "-1"]),
     ("epochs = 1", "epochs = -1", ["training.epochs", "-1"]),
+    ("epochs = 1", "epochs = true", ["training.epochs", "True"]),
+    ("epochs = 1", "epochs = '3'", ["training.epochs", "'3'"]),
+    ("seeds = [0, 1]", "seeds = [true]", ["seeds.0", "True"]),
+    ("ratios = [0.5]", "ratios = ['0.5']", ["ratios.0", "'0.5'"]),
+    ("train_size = 256", "train_size = true", ["datasets 1 (digits)", "train_size"]),
+    ("train_size = 256", "train_size = 0x" + "f" * 6000, ["train_size"]),
+    ("seeds = [0, 1]", "seeds = [" + "9" * 5000 + "]", ["not a TOML file"]),
+    ("seeds = [0, 1]", "seeds = [0]\nname = 'store.sqlite-wal'", ["name", "store.sqlite-wal"]),
+    ("seeds = [0, 1]", "seeds = [0]\nname = 'weights'", ["name", "weights"]),
+    ('name = "adam"\n', 'name = "adam"\nlabel = "a\\u202Eb"\n', ["optimizers 1 (adam)", "label", "printable"]),
+    (
+        "lr = 0.01\n",
+        "sweep = {" + ", ".join(f"{k} = [{', '.join(map(str, range(1, 11)))}]" for k in "abcdefg") + "}\n",
+        ["optimizers 1 (adam)", "sweep", "10000000 combinations"],
+    ),
     ("epochs = 1", "epochs = 1.5", ["training.epochs", "1.5"]),
     ("epochs = 1", "epoch = 1", ["training.epoch", "did you mean 'epochs'"]),
     ("epochs = 1", 'schedule = "cos"', ["training.schedule", "cosine"]),
@@ -132,7 +148,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "expected"), BAD, ids=[new.strip()[:40] or "no models" for _, new, _ in BAD])
+@pytest.mark.parametrize(("old", "new", "expected"), BAD, ids=[ascii(new.strip()[:40]) for _, new, _ in BAD])
 def test_a_mistake_is_one_line_with_file_key_and_value(tiny: Path, old: str, new: str, expected: list[str]) -> None:
     with pytest.raises(InputError) as caught:
         load_suite(variant(tiny, old, new))
@@ -160,6 +176,27 @@ def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"garbage.toml: not a "):
         load_suite(path)
+
+
+def test_a_byte_order_mark_is_no_mistake(tiny: Path) -> None:
+    expected = load_suite(tiny)
+    tiny.write_bytes(b"\xef\xbb\xbf" + tiny.read_bytes())
+    assert load_suite(tiny) == expected
+
+
+def test_a_whole_number_is_a_number(tiny: Path) -> None:
+    expected = load_suite(variant(tiny, "epochs = 1", "epochs = 1\nlabel_smoothing = 0.0"))
+    assert load_suite(variant(tiny, "label_smoothing = 0.0", "label_smoothing = 0")) == expected
+
+
+def test_what_is_not_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(InputError, match="not a regular file"):
+        load_suite(tmp_path / "pipe.toml")
+    with (tmp_path / "large.toml").open("wb") as file:
+        file.truncate(2**30)
+    with pytest.raises(InputError, match="larger than 10 MB"):
+        load_suite(tmp_path / "large.toml")
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

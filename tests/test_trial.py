@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -185,6 +186,59 @@ def test_a_cell_that_fails_leaves_the_others_alone(tiny: Path, tmp_path: Path) -
     assert "Traceback" in cells[0].error
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (lambda network: sys.exit(0), "SystemExit: 0"),
+        (lambda network: network.register_forward_hook(lambda *_: None), "left hooks on the network"),
+    ],
+    ids=["exit", "hooks"],
+)
+def test_a_pruner_that_misbehaves_fails_alone(
+    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], told: str
+) -> None:
+    @pruners.register("rude")
+    def rude(network: nn.Module) -> nn.Module:
+        """Misbehave."""
+        what(network)
+        return network
+
+    tiny.write_text(tiny.read_text().replace('"magnitude"', '"rude"') + '\n[[pruners]]\nname = "magnitude"\n')
+    bad, good = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert (bad.status, good.status) == ("failed", "done")
+    assert told in bad.error
+
+
+def test_what_cannot_be_stored_is_no_failure_of_the_trial(tiny: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def full(event: Any) -> None:
+        seen.append(event)
+        if isinstance(event, Record):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run_trial(tasks(tiny, tmp_path)[0], full, lambda: contextlib.nullcontext(True))
+    assert [event.status for event in seen if isinstance(event, Record)] == ["done"]
+
+
+def test_networks_with_shared_weights_are_stored_and_loaded(tiny: Path, tmp_path: Path) -> None:
+    @models.register("tied")
+    def tied(spec: ImageSpec) -> nn.Module:
+        """Two layers with one weight."""
+        first, second = nn.Linear(64, 64), nn.Linear(64, 64)
+        second.weight = first.weight
+        return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.Linear(64, spec.classes))
+
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "tied"')
+    first = run_one(tasks(tiny, tmp_path)[0])
+    assert {record.status for record in first} == {"done"}
+    kept = [record for record in first if record.kind != "cell"]
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    (cell,) = run_one(again)
+    assert without_times(cell) == without_times(by_kind(first, "cell")[0])
+
+
 def test_a_pruner_that_returns_no_network_is_told(tiny: Path, tmp_path: Path) -> None:
     (cell,) = by_kind(run_one(tasks(variant(tiny, '"magnitude"', '"nothing"'), tmp_path)[0]), "cell")
     assert "returned NoneType, not a network" in cell.error
@@ -261,6 +315,8 @@ def test_what_a_plugin_raises_is_left_to_its_trial(tiny: Path, tmp_path: Path) -
 
     todo = tasks(variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "unready"'), tmp_path)
     preflight(todo)
+    with pytest.raises(InputError, match="model 'unready': KeyError: 'weights'"):
+        preflight(todo, strict=True)
     (record,) = run_one(todo[0])
     assert record.status == "failed"
     assert record.error.strip().endswith("KeyError: 'weights'")

@@ -147,6 +147,44 @@ def test_bad_input_is_one_line(
     refused(sgabench(*arguments), *parts)
 
 
+def test_a_refused_run_makes_no_results_folder(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    refused(sgabench("run", tiny, "--set", "training.batch_size=1000"), "batch_size 1000", "256 images")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_leaderboard_that_cannot_be_written_is_found_first(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "results/tiny/leaderboard.md").mkdir(parents=True)
+    done = sgabench("run", tiny)
+    refused(done, "leaderboard.md is a folder")
+
+
+@pytest.mark.parametrize("target", ["results/store.sqlite", "tiny.toml"])
+def test_a_report_replaces_neither_store_nor_suite(sgabench: Run, tiny: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/store.sqlite").write_bytes(b"")
+    before = (tmp_path / target).read_bytes()
+    done = sgabench("report", tiny, "--output", target)
+    assert done.returncode == 2
+    assert (tmp_path / target).read_bytes() == before
+
+
+def test_output_that_nobody_reads_or_can_show_harms_nothing(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m sgabench run tiny.toml --only '*/adam/0' 2>&1 >/dev/null | head -1"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+    again = sgabench("run", tiny, "--only", "*/adam/0", PYTHONIOENCODING="ascii", LC_ALL="C")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "adam" in again.stdout
+    full = subprocess.run(
+        [sys.executable, "-m", "sgabench", "plan", "tiny.toml"],
+        cwd=tmp_path,
+        stdout=Path("/dev/full").open("w"),  # noqa: SIM115
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    refused(full, "cannot write the output", "No space left")
+
+
 def test_cuda_that_is_not_there_is_refused(sgabench: Run, tiny: Path) -> None:
     refused(sgabench("run", tiny, "--device", "cuda", CUDA_VISIBLE_DEVICES=""), "--device cuda", "--device cpu")
 
@@ -155,9 +193,7 @@ def test_cuda_that_is_not_there_is_refused(sgabench: Run, tiny: Path) -> None:
     "arguments", [["frobnicate"], ["run"], ["run", "tiny.toml", "--jobs", "0"], ["list", "things"]]
 )
 def test_wrong_usage_is_exit_code_2(sgabench: Run, tiny: Path, arguments: list[str]) -> None:
-    done = sgabench(*arguments)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    refused(sgabench(*arguments), "--help")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,19 @@ from pathlib import Path
 import pytest
 from support import TINY
 
+from sgabench.registry import REGISTRIES
+
 # Two test processes share two cores; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    for registry in REGISTRIES.values():
+        registry.load()
+        monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+        monkeypatch.setattr(registry, "_sources", dict(registry._sources))
 
 
 @pytest.fixture

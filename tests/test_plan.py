@@ -127,9 +127,7 @@ def test_a_setting_without_effect_changes_no_key(tiny: Path, idle: str) -> None:
     assert used != trial_keys(plan_of(variant(tiny, idle, "")))
 
 
-def test_a_probe_of_an_unknown_kind_of_network_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probes.load()
-    monkeypatch.setattr(probes, "_plugins", dict(probes._plugins))
+def test_a_probe_of_an_unknown_kind_of_network_is_refused(tiny: Path) -> None:
     probes.register("lost", on="both")(lambda network: {})
     tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "lost"\n')
     with pytest.raises(InputError, match="'lost' is registered on='both'; valid: dense, pruned"):
@@ -187,9 +185,7 @@ def test_a_folders_content_is_in_the_key_and_its_place_is_not(tiny: Path, tmp_pa
 
 
 @pytest.mark.parametrize("fingerprint", [lambda folder, options: 1 / 0, lambda folder, options: b"x", "text"])
-def test_a_fingerprint_that_fails_is_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch, fingerprint: object) -> None:
-    datasets.load()
-    monkeypatch.setattr(datasets, "_plugins", dict(datasets._plugins))
+def test_a_fingerprint_that_fails_is_one_line(tiny: Path, fingerprint: object) -> None:
     datasets.register("odd", fingerprint=fingerprint)(lambda folder: None)
     with pytest.raises(InputError, match="dataset 'odd': its fingerprint"):
         plan_of(variant(tiny, 'name = "digits"', 'name = "odd"'))

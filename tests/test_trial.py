@@ -25,11 +25,8 @@ from sgabench.trial import Task, finite, initial_network, load_data, preflight, 
 
 
 @pytest.fixture(autouse=True)
-def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plugins that misbehave, for the duration of a test."""
-    for registry in (datasets, models, optimizers, pruners, probes):
-        registry.load()
-        monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+def _plugins() -> None:
+    """Plugins that misbehave."""
 
     @pruners.register("raising")
     def raising(network: nn.Module, ratio: float) -> nn.Module:

@@ -48,6 +48,12 @@ class ReportFormat(StrEnum):
     html = "html"
 
 
+class Axis(StrEnum):
+    ratio = "ratio"
+    compression = "compression"
+    macs = "macs"
+
+
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML).")]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
 DataDir = Annotated[
@@ -123,6 +129,12 @@ def report(
     data_dir: DataDir = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.table,
     cells: Annotated[bool, typer.Option("--cells", help="Every cell, a row per seed, instead of means.")] = False,
+    by: Annotated[
+        Axis, typer.Option(help="A row per ratio asked for, or per achieved compression or multiply-adds.")
+    ] = Axis.ratio,
+    reference: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Compare with this optimizer. Default: the suite's first.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
     only: Only = None,
     set_: Set = None,
@@ -136,7 +148,7 @@ def report(
     plan = _plan(suite, results, data_dir, only, set_, plugin) if suite else None
     _require_store(results)
     with Store(results) as store:
-        tables = make_tables(store, plan)
+        tables = make_tables(store, plan, reference=reference, by=by.value)
     text = render(each_cell(tables) if cells else tables, form.value, plan.suite if plan else None)
     if output is None:
         typer.echo(text, nl=False)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sgabench.errors import InputError, suggestion
 from sgabench.plan import Plan, content_key
 from sgabench.store import Record, Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sgabench.comparison import Pairs, Ranks
 
 GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
 WITH_SPREAD = ("dense_top1", "pruned_top1", "retention")
@@ -28,6 +33,19 @@ MEANS = (
     "images_per_s",
     "latency_s",
 )
+SPREAD = ("mean", "std", "low", "high")
+NO_VERDICT: dict[str, Any] = {
+    "reference": "",
+    "difference": math.nan,
+    "difference_low": math.nan,
+    "difference_high": math.nan,
+    "n_paired": 0,
+    "p_adjusted": math.nan,
+    "outcome": "none",
+    "seeds_needed": 0,
+    "best": False,
+    "verdict": "",
+}
 
 
 @dataclass(frozen=True)
@@ -35,12 +53,14 @@ class Tables:
     """What is known of a suite, or of a whole store.
 
     Attributes:
-        leaderboard: a row per (data set, model, pruner, ratio, optimizer): number of seeds, means and
-            standard deviations (of a sample: n - 1), best pruned top-1 first.
+        leaderboard: a row per (data set, model, pruner, ratio, optimizer): number of seeds, means,
+            standard deviations (of a sample: n - 1) and 95 % intervals, the comparison with the reference
+            optimizer (`sgabench.comparison.verdicts`), best pruned top-1 first.
         cells: a row per cell, its trial's dense accuracy beside it.
-        trials: a row per trial.
+        trials: a row per trial; ``at_chance``: no better than guessing.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
         environments: the different environments that the records were made in.
+        reference: the optimizer that the others are compared with.
     """
 
     leaderboard: pd.DataFrame
@@ -48,15 +68,55 @@ class Tables:
     trials: pd.DataFrame
     failures: pd.DataFrame
     environments: tuple[Mapping[str, Any], ...]
+    reference: str = ""
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Every pair of optimizers, by pruned top-1 and by retention at every pruning, and by dense top-1."""
+        import pandas as pd
+
+        from sgabench.comparison import PAIR_COLUMNS, compare
+
+        families = [pairs.table for metric in ("pruned_top1", "retention") for pairs in _compare(self.cells, metric)]
+        if "top1" in self.trials:
+            dense = self.trials[self.trials["status"] == "done"].rename(columns={"top1": "dense_top1"})
+            context = ["dataset", "model"]
+            families += [
+                pairs.table.assign(pruner="", of="", ratio=0.0) for pairs in compare(dense, "dense_top1", context)
+            ]
+        if not families:
+            return pd.DataFrame(columns=PAIR_COLUMNS)
+        return pd.concat(families, ignore_index=True)[PAIR_COLUMNS]
+
+    @cached_property
+    def curves(self) -> pd.DataFrame:
+        """Summaries of the retention curves: `sgabench.comparison.curves`."""
+        from sgabench.comparison import curves
+
+        return curves(self.cells)
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        """Mean ranks of the optimizers over data sets, models and pruners."""
+        from sgabench.comparison import ranks
+
+        return ranks(self.curves)
 
 
-def make_tables(store: Store, plan: Plan | None = None) -> Tables:
+def make_tables(store: Store, plan: Plan | None = None, *, reference: str | None = None, by: str = "ratio") -> Tables:
     """Read the tables from a store.
 
     Args:
         store: the records.
         plan: only its trials and cells, in its order and with its labels, and with a row for what is
             not stored yet; None: all that is stored.
+        reference: label of the optimizer that the others are compared with; default: the first of the
+            plan, or ``adam``, or the first there is.
+        by: ``ratio``: a row per ratio asked for; ``compression`` or ``macs``: per achieved budget,
+            interpolated (`sgabench.comparison.at_budget`).
+
+    Raises:
+        InputError: the reference is not among the optimizers.
     """
     import pandas as pd
 
@@ -68,13 +128,35 @@ def make_tables(store: Store, plan: Plan | None = None) -> Tables:
     environments = {content_key(environment): environment for environment in found}
     failure_columns = ["kind", "name", "status", "error"]
     frame = pd.DataFrame(_told_apart(cells))
+    if by != "ratio":
+        from sgabench.comparison import at_budget
+
+        frame = at_budget(frame, by)
+    chosen = _reference(frame, plan, reference)
     return Tables(
-        _leaderboard(frame),
+        _leaderboard(frame, chosen),
         frame.drop(columns=["group", "pruner_key"], errors="ignore"),
         pd.DataFrame(trials).drop(columns="group", errors="ignore"),
         pd.DataFrame(failures, columns=failure_columns),
         tuple(environments.values()),
+        chosen,
     )
+
+
+def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str:
+    labels = [] if cells.empty else list(cells["optimizer"].unique())
+    if asked is not None and asked not in labels:
+        raise InputError(f"--reference {asked}: no optimizer of that label{suggestion(asked, labels)}")
+    preferred = [asked] if asked else [choice.label for choice in plan.suite.optimizers] if plan else ["adam"]
+    return next((label for label in [*preferred, *labels] if label in labels), "")
+
+
+def _compare(cells: pd.DataFrame, metric: str) -> list[Pairs]:
+    from sgabench.comparison import compare
+
+    if metric not in cells:
+        return []
+    return list(compare(cells[(cells["status"] == "done") & cells[metric].notna()], metric))
 
 
 def each_cell(tables: Tables) -> Tables:
@@ -88,8 +170,9 @@ def each_cell(tables: Tables) -> Tables:
         n=done.astype(int),
         incomplete=cells["status"].where(~done, ""),
         **{f"{name}_mean": cells.get(name) for name in WITH_SPREAD},
-        **{f"{name}_std": float("nan") for name in WITH_SPREAD},
+        **{f"{name}_{number}": float("nan") for name in WITH_SPREAD for number in SPREAD[1:]},
         **{name: cells.get(name, float("nan")) for name in MEANS},
+        **NO_VERDICT,
     )
     return replace(tables, leaderboard=board)
 
@@ -138,7 +221,17 @@ def _everything(store: Store) -> tuple[Rows, Rows, Rows]:
 def _trial_row(key: str, labels: Mapping[str, Any], record: Record | None) -> dict[str, Any]:
     status = record.status if record else "missing"
     result = record.result if record else {}
-    return {**labels, "status": status, **result, "key": key, **_made_in(record)}
+    chance = {"at_chance": _at_chance(result)}
+    return {**labels, "status": status, **result, **chance, "key": key, **_made_in(record)}
+
+
+def _at_chance(result: Mapping[str, Any]) -> bool:
+    """Whether a network is no better than guessing, within three standard deviations of guesses."""
+    classes, images, top1 = (result.get(name) for name in ("classes", "test_images", "top1"))
+    if not (classes and images and top1 is not None):
+        return False
+    chance = 1 / classes
+    return bool(top1 <= chance + 3 * math.sqrt(chance * (1 - chance) / images))
 
 
 def _made_in(record: Record | None) -> dict[str, Any]:
@@ -199,10 +292,11 @@ def _told_apart(cells: Rows) -> Rows:
     return cells
 
 
-def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
+def _leaderboard(cells: pd.DataFrame, reference: str) -> pd.DataFrame:
     import pandas as pd
 
-    columns = [*GROUP, "n", "incomplete", *(f"{v}_{s}" for v in WITH_SPREAD for s in ("mean", "std")), *MEANS]
+    spread = [f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD]
+    columns = [*GROUP, "n", "incomplete", *spread, *MEANS, *NO_VERDICT]
     if cells.empty:
         return pd.DataFrame(columns=columns)
     nothing = pd.Series(float("nan"), index=cells.index)
@@ -215,12 +309,12 @@ def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
     board["n"] = board["n"].fillna(0).astype(int)
     board["incomplete"] = _incomplete(cells)
     board["incomplete"] = board["incomplete"].fillna("")
-    for name in WITH_SPREAD:
-        board[f"{name}_mean"] = grouped[name].mean()
-        board[f"{name}_std"] = grouped[name].std()
+    board = board.join(_spread(done))
     for name in MEANS:
         board[name] = grouped[name].mean()
-    board = board.reset_index()[columns]
+    board = board.join(_verdicts(done, reference))
+    board = board.fillna({name: empty for name, empty in NO_VERDICT.items() if empty == empty})
+    board = board.reset_index()[columns].astype({"best": bool, "n_paired": int, "seeds_needed": int})
     places = {
         name: {value: i for i, value in enumerate(order[name].unique())} for name in ("dataset", "model", "pruner")
     }
@@ -228,6 +322,44 @@ def _leaderboard(cells: pd.DataFrame) -> pd.DataFrame:
     by = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
     ranked = ranks.sort_values(by, ascending=[True, True, True, True, False], kind="stable", na_position="last")
     return board.loc[ranked.index].reset_index(drop=True)
+
+
+def _spread(done: pd.DataFrame) -> pd.DataFrame:
+    """Mean, standard deviation and interval of each metric, by group of seeds."""
+    import numpy as np
+    import pandas as pd
+
+    from sgabench.statistics import summarize
+
+    group = done.groupby(GROUP, sort=False).ngroup().to_numpy()
+    order = np.argsort(group, kind="stable")
+    board = done[GROUP].drop_duplicates().set_index(GROUP)
+    for name in WITH_SPREAD:
+        values = done[name].to_numpy(dtype=float)[order]
+        known = ~np.isnan(values)
+        sizes = np.bincount(group[order][known], minlength=len(board))
+        starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+        values = values[known]
+        numbers = np.full((len(SPREAD), len(board)), np.nan)
+        for n in np.unique(sizes[sizes > 0]):
+            rows = np.flatnonzero(sizes == n)
+            summary = summarize(values[starts[rows][:, None] + np.arange(n)])
+            numbers[:, rows] = summary.mean, summary.std, summary.low, summary.high
+        board = board.join(pd.DataFrame(numbers.T, board.index, [f"{name}_{number}" for number in SPREAD]))
+    return board
+
+
+def _verdicts(done: pd.DataFrame, reference: str) -> pd.DataFrame:
+    import pandas as pd
+
+    from sgabench.comparison import verdict, verdicts
+
+    parts = [verdicts(pairs, reference) for pairs in _compare(done, "pruned_top1")]
+    if not parts:
+        return pd.DataFrame(columns=[*GROUP, *NO_VERDICT]).set_index(GROUP)
+    board = pd.concat(parts, ignore_index=True)
+    board["verdict"] = [verdict(row) for row in board.to_dict("records")]
+    return board.set_index(GROUP)[list(NO_VERDICT)]
 
 
 def _incomplete(cells: pd.DataFrame) -> pd.Series[str]:

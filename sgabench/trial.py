@@ -243,6 +243,8 @@ class _TrialRun:
             "seconds": time.perf_counter() - started,
             "peak_memory": peak,
             "precision": self.precision,
+            "classes": self._data.spec.classes,
+            "test_images": len(self._data.test),
             "weights_sha256": checksum(content),
         }
         constants = {"mean": self._data.mean.tolist(), "std": self._data.std.tolist()}

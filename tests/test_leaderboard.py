@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from support import fill, variant
 
+from sgabench.errors import InputError
 from sgabench.leaderboard import make_tables
 from sgabench.plan import Plan, make_plan
 from sgabench.store import Store
@@ -156,3 +157,30 @@ def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
         tables = make_tables(store)
     assert tables.leaderboard.empty
     assert isinstance(tables.cells, pd.DataFrame)
+
+
+def test_a_network_that_guesses_is_marked(store: Store, plan: Plan) -> None:
+    fill(store, plan)
+    trial = plan.trials[0]
+    (record,) = store.records("trial", [trial.key])
+    guessing = {**record.result, "top1": 0.12, "classes": 10, "test_images": 360}
+    store.put(replace(record, result=guessing))
+    trials = make_tables(store, plan).trials.set_index("key")
+    assert trials["at_chance"].to_dict() == {t.key: t is trial for t in plan.trials}
+
+
+def test_the_first_optimizer_is_the_reference_unless_another_is_named(store: Store, plan: Plan) -> None:
+    fill(store, plan)
+    tables = make_tables(store, plan)
+    assert tables.reference == "adam"
+    assert tables.leaderboard.set_index("optimizer")["outcome"].to_dict() == {
+        "adam": "reference",
+        "stochgradadam": "few",
+    }
+    other = make_tables(store, plan, reference="stochgradadam").leaderboard.set_index("optimizer")
+    assert other["outcome"].to_dict() == {"adam": "few", "stochgradadam": "reference"}
+    assert (
+        other.loc["adam", "difference"] == -tables.leaderboard.set_index("optimizer").loc["stochgradadam", "difference"]
+    )
+    with pytest.raises(InputError, match="--reference adm: no optimizer of that label; did you mean 'adam'"):
+        make_tables(store, plan, reference="adm")

@@ -74,16 +74,27 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def as_json(tables: Tables, suite: Suite | None = None) -> str:
-    """Leaderboard, cells, trials, failures and environments as one JSON object."""
+    """Leaderboard, pairs, curves, ranks, cells, trials, failures and environments as one JSON object."""
     content: dict[str, Any] = {
         "suite": suite.name if suite else None,
         "leaderboard": _records(tables.leaderboard),
+        "pairs": _records(tables.pairs),
+        "curves": _records(tables.curves),
+        "ranks": _ranks(tables),
         "cells": _records(tables.cells),
         "trials": _records(tables.trials),
         "failures": _records(tables.failures),
         "environments": list(tables.environments),
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _ranks(tables: Tables) -> dict[str, Any]:
+    ranks = tables.ranks
+    numbers = {"critical_difference": ranks.critical_difference, "p": ranks.p}
+    known = {name: value if value == value else None for name, value in numbers.items()}
+    left_out = list(ranks.left_out)
+    return {"optimizers": _records(ranks.table), "blocks": ranks.blocks, **known, "left_out": left_out}
 
 
 def _records(frame: pd.DataFrame) -> Any:

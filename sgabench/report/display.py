@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from sgabench.comparison import BUDGETS, KEEPS, half_width
 from sgabench.leaderboard import Tables
 
 HEADINGS = {
@@ -16,19 +17,29 @@ HEADINGS = {
     "n": "n",
     "dense": "dense %",
     "pruned": "pruned %",
+    "interval": "95 % interval",
+    "best": "best",
     "retention": "retention %",
     "sparsity": "sparsity %",
     "compression": "compression",
     "theoretical": "theory",
     "measured": "measured",
+    "verdict": "verdict",
     "incomplete": "seeds lacking",
 }
-LEFT = {"pruner", "ratio", "optimizer", "seeds lacking"}
+LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "best", "verdict", "seeds lacking"}
+OPTIONAL = ("measured", "interval", "best", "verdict", "incomplete")
 NOTE = (
-    "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Retention: pruned / dense top-1 "
-    "of the same trial. Sparsity: zeros among the prunable weights. Compression: parameters / non-zero parameters. "
-    "Theory: speedup by multiply-adds, all / those on non-zero weights. Measured: speedup of inference, time of the "
-    "dense network / of the pruned one. Best pruned top-1 first; the order alone says nothing about significance."
+    "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Interval: 95 % for the mean of "
+    "pruned top-1. Best: the highest pruned top-1 and all that is not distinguishable from it. Retention: pruned / "
+    "dense top-1 of the same trial. Sparsity: zeros among the prunable weights. Compression: parameters / non-zero "
+    "parameters. Theory: speedup by multiply-adds, all / those on non-zero weights. Measured: speedup of inference, "
+    "time of the dense network / of the pruned one. Verdict: difference in pruned top-1, paired by seed, ± half its "
+    "95 % interval; p corrected by Holm for all pairs of optimizers and all prunings of the data set and model."
+)
+CURVE_NOTE = (
+    "Area: mean retention from the dense network to the largest ratio, with its 95 % interval. Keeps: the largest "
+    "ratio at which the mean retention is at least so much, linear between the ratios that were measured."
 )
 
 
@@ -42,10 +53,8 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
     parts = {}
     for (dataset, model), part in board.groupby(["dataset", "model"], sort=False):
         shown = pd.DataFrame([_row(row) for row in part.to_dict("records")])
-        if not (shown["incomplete"] != "").any():
-            shown = shown.drop(columns="incomplete")
-        if not (shown["measured"] != "").any():
-            shown = shown.drop(columns="measured")
+        empty = [name for name in OPTIONAL if not (shown[name] != "").any()]
+        shown = shown.drop(columns=empty)
         parts[f"{dataset}, {model}"] = shown.rename(columns=HEADINGS)
     return parts
 
@@ -53,18 +62,92 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
 def _row(row: Mapping[Any, Any]) -> dict[str, str]:
     return {
         "pruner": str(row["pruner"]),
-        "ratio": f"{row['ratio']:g} of {row['of']}",
+        "ratio": ratio(row),
         "optimizer": str(row["optimizer"]),
         "n": str(row["n"]),
         "dense": spread(row["dense_top1_mean"], row["dense_top1_std"]),
         "pruned": spread(row["pruned_top1_mean"], row["pruned_top1_std"]),
+        "interval": interval(row["pruned_top1_low"], row["pruned_top1_high"]),
+        "best": "*" if row["best"] else "",
         "retention": spread(row["retention_mean"], row["retention_std"]),
         "sparsity": percent(row["sparsity"]),
         "compression": times(row["compression_ratio"]),
         "theoretical": times(row["theoretical_speedup"]),
         "measured": times(row["measured_speedup"]),
+        "verdict": str(row["verdict"]),
         "incomplete": str(row["incomplete"]),
     }
+
+
+def ratio(row: Mapping[Any, Any]) -> str:
+    """What was asked for, ``0.5 of weights``, or an achieved budget, ``2x compression``."""
+    return f"{row['ratio']:g}x {row['of']}" if row["of"] in BUDGETS else f"{row['ratio']:g} of {row['of']}"
+
+
+def answers(tables: Tables) -> list[str]:
+    """The verdicts of each data set and model in a sentence."""
+    board = tables.leaderboard
+    lines = []
+    for (dataset, model), part in board.groupby(["dataset", "model"], sort=False):
+        told = part[part["outcome"].isin(["better", "worse", "same", "few"])]
+        sentences = [_answer(str(name), rows) for name, rows in told.groupby("optimizer", sort=False)]
+        if sentences:
+            lines.append(f"{dataset}, {model}: compared with {tables.reference}, {'; '.join(sentences)}.")
+        elif tables.reference and part["optimizer"].nunique() > 1:
+            lines.append(f"{dataset}, {model}: no verdict; it takes at least two seeds of each optimizer.")
+    return lines
+
+
+def _answer(optimizer: str, rows: pd.DataFrame) -> str:
+    seeds = rows["n_paired"]
+    n = f"n = {seeds.min()}" if seeds.min() == seeds.max() else f"n = {seeds.min()} to {seeds.max()}"
+    counts = rows["outcome"].value_counts()
+    parts = []
+    for outcome in ("better", "worse"):
+        if counts.get(outcome, 0):
+            of_these = rows[rows["outcome"] == outcome]
+            most = of_these.iloc[int(of_these["difference"].abs().argmax())].to_dict()
+            by = f"by up to {abs(100 * most['difference']):.1f} ± {half_width(most):.1f} points"
+            parts.append(f"{outcome} at {counts[outcome]} ({by}: {most['pruner']}, {ratio(most)})")
+    if counts.get("same", 0):
+        parts.append(f"not shown to differ at {counts['same']}")
+    if counts.get("few", 0):
+        parts.append(f"undecided for want of seeds at {counts['few']}")
+    return f"{optimizer} ({len(rows)} prunings, {n}) is {', '.join(parts)}"
+
+
+def curve_table(tables: Tables) -> pd.DataFrame:
+    """The summaries of the retention curves, as text."""
+    rows = []
+    for row in tables.curves.to_dict("records"):
+        of = row["of"]
+        place = "{:.2f}x".format if of in BUDGETS else "{:.2f}".format
+        kept = {f"keeps {round(100 * level)} %": _kept(row, f"keeps_{round(100 * level)}", place) for level in KEEPS}
+        rows.append(
+            {
+                "data set": str(row["dataset"]),
+                "model": str(row["model"]),
+                "pruner": f"{row['pruner']}, of {of}" if of not in BUDGETS else f"{row['pruner']}, {of}",
+                "optimizer": str(row["optimizer"]),
+                "n": str(row["n"]),
+                "area %": percent(row["area"]),
+                "interval": interval(row["area_low"], row["area_high"]),
+                **kept,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _kept(row: Mapping[Any, Any], name: str, place: Any) -> str:
+    value = row[name]
+    if pd.isna(value):
+        return ""
+    return f"beyond {row['largest_ratio']:g}" if value == float("inf") else str(place(value))
+
+
+def interval(low: float, high: float) -> str:
+    """``68.1 to 77.6`` in percent; empty if there is none."""
+    return "" if pd.isna(low) else f"{percent(low)} to {percent(high)}"
 
 
 def percent(value: float) -> str:

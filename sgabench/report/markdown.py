@@ -8,7 +8,16 @@ from collections.abc import Iterable
 import pandas as pd
 
 from sgabench.leaderboard import Tables
-from sgabench.report.display import LEFT, NOTE, environment_lines, failure_lines, sections
+from sgabench.report.display import (
+    CURVE_NOTE,
+    LEFT,
+    NOTE,
+    answers,
+    curve_table,
+    environment_lines,
+    failure_lines,
+    sections,
+)
 from sgabench.suite import Suite
 
 
@@ -17,10 +26,14 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     lines = [f"# Leaderboard of {escape(suite.name)}" if suite else "# Leaderboard", ""]
     if suite and suite.description:
         lines += [escape(suite.description), ""]
+    lines += [line for answer in answers(tables) for line in (escape(answer), "")]
     parts = sections(tables)
     for title, frame in parts.items():
         lines += [f"## {escape(title)}", "", *_table(frame), ""]
     lines += [NOTE if parts else "Nothing is stored yet.", ""]
+    curves = curve_table(tables)
+    if len(curves):
+        lines += ["## Curves over ratios", "", *_table(curves), "", CURVE_NOTE, ""]
     failures = failure_lines(tables)
     if failures:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]

@@ -10,12 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sgabench.leaderboard import Tables
-from sgabench.report.display import HEADINGS, LEFT, NOTE, failure_lines, sections
+from sgabench.report.display import HEADINGS, LEFT, NOTE, answers, failure_lines, sections
 from sgabench.suite import Suite
 
-WIDE = 140
+WIDE = 180
 NARROW = 120
-WORDS = ("optimizer", HEADINGS["incomplete"])
+VERY_NARROW = 100
+# Columns that may be broken into lines, and their least width.
+WORDS = {"optimizer": 22, "verdict": 20, HEADINGS["incomplete"]: 10}
 
 
 def renderable(tables: Tables, width: int) -> RenderableType:
@@ -31,14 +33,18 @@ def renderable(tables: Tables, width: int) -> RenderableType:
                 justify="left" if name in LEFT else "right",
                 no_wrap=name not in WORDS,
                 overflow="fold",
+                min_width=WORDS.get(name),
             )
         for number, ((pruner, ratio), block) in enumerate(frame.groupby(["pruner", "ratio"], sort=False)):
             if number:
                 view.add_row()
             view.add_row(Text(f"{pruner}, {ratio}", style="bold"))
+            if width < NARROW and "verdict" in columns:
+                block = block.assign(verdict=[text.split(":")[0].split(" (")[0] for text in block["verdict"]])
             for row in block[columns].itertuples(index=False, name=None):
                 view.add_row(Text(f"  {row[0]}"), *(Text(str(value)) for value in row[1:]))
         parts.append(view)
+    parts.extend(Text(line, style="bold") for line in answers(tables))
     parts.append(Text(NOTE, style="dim") if parts else Text("nothing is stored yet"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*parts)
@@ -47,10 +53,12 @@ def renderable(tables: Tables, width: int) -> RenderableType:
 def _columns(names: list[str], width: int) -> list[str]:
     """What fits: the first column of a block is its optimizer, and a narrow terminal shows fewer numbers."""
     left_out = {"pruner", "ratio"}
+    if width < WIDE:
+        left_out.add(HEADINGS["interval"])
     if width < NARROW:
-        left_out |= {HEADINGS[name] for name in ("sparsity", "compression", "theoretical")}
-        if HEADINGS["incomplete"] in names:
-            left_out.add(HEADINGS["measured"])
+        left_out |= {HEADINGS[name] for name in ("sparsity", "compression", "theoretical", "measured")}
+    if width < VERY_NARROW:
+        left_out.add("verdict")
     return [name for name in names if name not in left_out]
 
 

@@ -54,6 +54,13 @@ class Axis(StrEnum):
     macs = "macs"
 
 
+class ComparisonFormat(StrEnum):
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML).")]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
 DataDir = Annotated[
@@ -143,23 +150,40 @@ def report(
     """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
     from sgabench.leaderboard import each_cell, make_tables
     from sgabench.report import render
-    from sgabench.store import Store, write_atomically
+    from sgabench.store import Store
 
     plan = _plan(suite, results, data_dir, only, set_, plugin) if suite else None
     _require_store(results)
     with Store(results) as store:
         tables = make_tables(store, plan, reference=reference, by=by.value)
     text = render(each_cell(tables) if cells else tables, form.value, plan.suite if plan else None)
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    written = output.resolve()
-    if written in (suite and suite.resolve(), (results / "store.sqlite").resolve()):
-        raise InputError(f"--output {output}: would replace the suite or the store; name another file")
-    try:
-        write_atomically(written, text.encode())
-    except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
+    _write(text, output, [suite, results / "store.sqlite"])
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Results folder: the reference.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Results folder that is compared with it.")],
+    suite: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only trials and cells of this suite. Default: all.")
+    ] = None,
+    data_dir: DataDir = None,
+    form: Annotated[ComparisonFormat, typer.Option("--format", help="How to write it.")] = ComparisonFormat.table,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what differs, or what one side lacks.")] = False,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Compare two results folders (two commits, two machines), seed by seed."""
+    from sgabench.compare import folder_names, read, side_by_side
+    from sgabench.report.compare import render_comparison
+
+    plan = _plan(suite, first, data_dir, only, set_, plugin) if suite else None
+    names = folder_names(first, second)
+    tables = read(first, plan), read(second, plan)
+    text = render_comparison(side_by_side(*tables, names), names, tables, form.value, changed=changed)
+    _write(text, output, [suite, first / "store.sqlite", second / "store.sqlite"])
 
 
 @app.command("list")
@@ -234,6 +258,22 @@ def _plan(
     _load_plugins(plugins)
     made = make_plan(load_suite(suite, settings or ()), data_dir or Path("data"))
     return select(made, only)
+
+
+def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
+    """Print a text, or write it to a file that is none of those it was made from."""
+    from sgabench.store import write_atomically
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    written = output.resolve()
+    if written in [path.resolve() for path in sources if path]:
+        raise InputError(f"--output {output}: would replace the suite or the store; name another file")
+    try:
+        write_atomically(written, text.encode())
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror or error}") from None
 
 
 def _require_store(results: Path) -> None:

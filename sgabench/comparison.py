@@ -145,9 +145,10 @@ def verdicts(pairs: Pairs, reference: str) -> pd.DataFrame:
     rows = _rows_of(pairs, np.full(contexts, place)).ravel()
     of_pair = pairs.table.loc[rows]
     sign = np.where(of_pair["first"].to_numpy() == reference, -1.0, 1.0)
+    # Adding zero makes a negative zero positive.
     itself = (frame["optimizer"] == reference).to_numpy()
-    low, high = (sign * of_pair[name].to_numpy(dtype=float) for name in ("low", "high"))
-    frame["difference"] = np.where(itself, np.nan, sign * of_pair["difference"].to_numpy(dtype=float))
+    low, high = (sign * of_pair[name].to_numpy(dtype=float) + 0.0 for name in ("low", "high"))
+    frame["difference"] = np.where(itself, np.nan, sign * of_pair["difference"].to_numpy(dtype=float) + 0.0)
     frame["difference_low"] = np.where(itself, np.nan, np.fmin(low, high))
     frame["difference_high"] = np.where(itself, np.nan, np.fmax(low, high))
     frame["p_adjusted"] = np.where(itself, np.nan, of_pair["p_adjusted"].to_numpy(dtype=float))

@@ -77,13 +77,13 @@ def as_json(tables: Tables, suite: Suite | None = None) -> str:
     """Leaderboard, pairs, curves, ranks, cells, trials, failures and environments as one JSON object."""
     content: dict[str, Any] = {
         "suite": suite.name if suite else None,
-        "leaderboard": _records(tables.leaderboard),
-        "pairs": _records(tables.pairs),
-        "curves": _records(tables.curves),
+        "leaderboard": records(tables.leaderboard),
+        "pairs": records(tables.pairs),
+        "curves": records(tables.curves),
         "ranks": _ranks(tables),
-        "cells": _records(tables.cells),
-        "trials": _records(tables.trials),
-        "failures": _records(tables.failures),
+        "cells": records(tables.cells),
+        "trials": records(tables.trials),
+        "failures": records(tables.failures),
         "environments": list(tables.environments),
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -94,8 +94,9 @@ def _ranks(tables: Tables) -> dict[str, Any]:
     numbers = {"critical_difference": ranks.critical_difference, "p": ranks.p}
     known = {name: value if value == value else None for name, value in numbers.items()}
     left_out = list(ranks.left_out)
-    return {"optimizers": _records(ranks.table), "blocks": ranks.blocks, **known, "left_out": left_out}
+    return {"optimizers": records(ranks.table), "blocks": ranks.blocks, **known, "left_out": left_out}
 
 
-def _records(frame: pd.DataFrame) -> Any:
+def records(frame: pd.DataFrame) -> Any:
+    """A table as JSON values, a dictionary per row; what is not finite is None."""
     return json.loads(frame.to_json(orient="records", double_precision=15))

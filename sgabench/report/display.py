@@ -166,13 +166,20 @@ def times(value: float) -> str:
 
 
 def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
-    """A line per failure: what, and the last line of its error."""
+    """A line per failure: what, and the last line of its error; and a line per network that only guesses."""
     rows = tables.failures.to_dict("records")
     lines = [
         f"{row['status']}: {row['kind']} {row['name']}: {(str(row['error']).strip().splitlines() or ['?'])[-1]}"
         for row in rows[:limit]
     ]
-    return lines + ([f"... and {len(rows) - limit} more"] if len(rows) > limit else [])
+    lines += [f"... and {len(rows) - limit} more"] if len(rows) > limit else []
+    trials = tables.trials
+    guessing = trials[trials["at_chance"]].to_dict("records") if "at_chance" in trials else []
+    return lines + [
+        f"at chance: trial {row['dataset']}/{row['model']}/{row['optimizer']}/{row['seed']}: dense top-1 "
+        f"{percent(row['top1'])} %, no better than guessing among {row['classes']:g} classes; it counts in the means"
+        for row in guessing[:limit]
+    ]
 
 
 def environment_lines(tables: Tables) -> list[str]:

@@ -29,11 +29,11 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     lines += [line for answer in answers(tables) for line in (escape(answer), "")]
     parts = sections(tables)
     for title, frame in parts.items():
-        lines += [f"## {escape(title)}", "", *_table(frame), ""]
+        lines += [f"## {escape(title)}", "", *pipe_table(frame), ""]
     lines += [NOTE if parts else "Nothing is stored yet.", ""]
     curves = curve_table(tables)
     if len(curves):
-        lines += ["## Curves over ratios", "", *_table(curves), "", CURVE_NOTE, ""]
+        lines += ["## Curves over ratios", "", *pipe_table(curves), "", CURVE_NOTE, ""]
     failures = failure_lines(tables)
     if failures:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]
@@ -44,8 +44,9 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(frame: pd.DataFrame) -> Iterable[str]:
-    yield "| " + " | ".join(frame.columns) + " |"
+def pipe_table(frame: pd.DataFrame) -> Iterable[str]:
+    """A table of texts, line by line."""
+    yield "| " + " | ".join(escape(name) for name in frame.columns) + " |"
     yield "|" + "|".join("---" if name in LEFT else "---:" for name in frame.columns) + "|"
     for row in frame.to_dict("records"):
         yield "| " + " | ".join(escape(str(value)) for value in row.values()) + " |"

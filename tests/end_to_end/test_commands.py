@@ -225,3 +225,48 @@ def test_an_installed_package_brings_plugins(sgabench: Run, tiny: Path, site: Pa
 
     variant(tiny, 'name = "lion"\nlr = 0.001', 'name = "broken"')
     refused(sgabench("run", tiny, PYTHONPATH=path), "plugin 'broken' of sgabench-lion 1.2", "ModuleNotFoundError")
+
+
+def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    from support import fill
+
+    from sgabench.plan import make_plan
+    from sgabench.store import Store
+    from sgabench.suite import load_suite
+
+    plan = make_plan(load_suite(tiny), Path("data"))
+    for name in ("old", "new"):
+        with Store(tmp_path / name, create=True) as store:
+            fill(store, plan)
+    done = sgabench("compare", "old", "new")
+    assert done.returncode == 0
+    assert "identical" in done.stdout
+    assert "new compared with old: 4 not shown to differ." in done.stdout
+    assert "nothing to compare" not in done.stdout
+    markdown = sgabench("compare", "old", "new", "--format", "markdown", "--changed").stdout
+    assert markdown.startswith("# new compared with old")
+    assert "identical" not in markdown
+    rows = json.loads(sgabench("compare", "old", "new", "--suite", tiny, "--format", "json").stdout)["rows"]
+    assert [row["first_mean"] for row in rows] == [row["second_mean"] for row in rows]
+    refused = sgabench("compare", "old", "old")
+    assert (refused.returncode, refused.stderr) == (2, "error: results folders old and old: are the same\n")
+
+
+def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    from support import fill
+
+    from sgabench.plan import make_plan
+    from sgabench.store import Store
+    from sgabench.suite import load_suite
+
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, make_plan(load_suite(tiny), Path("data")))
+    rows = json.loads(sgabench("report", tiny, "--format", "json", "--reference", "stochgradadam").stdout)
+    outcomes = {row["optimizer"]: row["outcome"] for row in rows["leaderboard"]}
+    assert outcomes == {"adam": "few", "stochgradadam": "reference"}
+    budgets = sgabench("report", tiny, "--format", "markdown", "--by", "compression").stdout
+    assert "1.5x compression" in budgets
+    assert "0.5 of weights" not in budgets
+    wrong = sgabench("report", tiny, "--reference", "adm")
+    assert wrong.returncode == 2
+    assert "did you mean 'adam'" in wrong.stderr

@@ -1,0 +1,121 @@
+"""Two results folders side by side, as text."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sgabench.compare import DENSE
+from sgabench.leaderboard import Tables
+from sgabench.report import csv, records
+from sgabench.report.display import LEFT, environment_lines, percent, ratio
+from sgabench.report.markdown import escape, pipe_table
+from sgabench.report.terminal import WIDE
+
+NOTE = (
+    "Top-1 on the test split, means over n seeds; dense and pruned. The difference is paired by seed, with its 95 % "
+    "interval; p corrected by Holm for all rows of the data set and model."
+)
+
+
+def render_comparison(
+    rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables], form: str, *, changed: bool = False
+) -> str:
+    """Write the rows of `sgabench.compare.side_by_side` in a format: table, markdown, csv or json.
+
+    Args:
+        rows: the comparison.
+        names: of the two folders.
+        tables: of the two folders, for their environments.
+        form: the format.
+        changed: only rows with a difference that is shown, or that one side lacks.
+    """
+    if changed:
+        rows = rows[rows["outcome"].isin(["better", "worse"]) | rows["verdict"].str.startswith("only in")]
+    forms: dict[str, Callable[[], str]] = {
+        "table": lambda: _table(rows, names, tables),
+        "markdown": lambda: _markdown(rows, names, tables),
+        "csv": lambda: csv(rows),
+        "json": lambda: _json(rows, names, tables),
+    }
+    return forms[form]()
+
+
+def summary(rows: pd.DataFrame, names: tuple[str, str]) -> str:
+    """What became of the rows, in a sentence."""
+    counts = rows["outcome"].value_counts() if len(rows) else pd.Series(dtype=int)
+    words = {
+        "better": "better",
+        "worse": "worse",
+        "same": "not shown to differ",
+        "few": "undecided for want of seeds",
+        "single": "with one seed, so undecided",
+        "none": "not comparable",
+    }
+    parts = [f"{counts[outcome]} {text}" for outcome, text in words.items() if counts.get(outcome, 0)]
+    return f"{names[1]} compared with {names[0]}: {', '.join(parts) or 'nothing to compare'}."
+
+
+def _shown(rows: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "data set": str(row["dataset"]),
+                "model": str(row["model"]),
+                "optimizer": str(row["optimizer"]),
+                "pruner": str(row["pruner"]),
+                "ratio": "" if row["pruner"] == DENSE else ratio(row),
+                "n": f"{row['first_n']}"
+                if row["first_n"] == row["second_n"]
+                else f"{row['first_n']}, {row['second_n']}",
+                f"{names[0]} %": percent(row["first_mean"]),
+                f"{names[1]} %": percent(row["second_mean"]),
+                "difference": "" if pd.isna(row["difference"]) else f"{100 * row['difference']:+.1f}",
+                "verdict": str(row["verdict"]),
+            }
+            for row in rows.to_dict("records")
+        ]
+    )
+
+
+def _table(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+    width = max(80, shutil.get_terminal_size((WIDE, 24)).columns)
+    console = Console(file=io.StringIO(), width=width)
+    view = Table(box=None, padding=(0, 2, 0, 0))
+    shown = _shown(rows, names)
+    for name in shown.columns:
+        view.add_column(Text(name), header_style="bold underline", justify="left" if name in LEFT else "right")
+    for values in shown.itertuples(index=False, name=None):
+        view.add_row(*(Text(value) for value in values))
+    if len(shown):
+        console.print(view)
+    console.print(Text(summary(rows, names), style="bold"), Text(NOTE, style="dim"), sep="\n")
+    console.print(*(Text(line) for line in _environments(names, tables)), sep="\n")
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def _markdown(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+    shown = _shown(rows, names)
+    lines = [f"# {escape(names[1])} compared with {escape(names[0])}", "", escape(summary(rows, names)), ""]
+    lines += [*pipe_table(shown), "", NOTE, ""] if len(shown) else []
+    lines += [f"- {escape(line)}" for line in _environments(names, tables)]
+    return "\n".join(lines) + "\n"
+
+
+def _json(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+    import json
+
+    environments = {name: list(of_side.environments) for name, of_side in zip(names, tables, strict=True)}
+    content = {"first": names[0], "second": names[1], "rows": records(rows), "environments": environments}
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _environments(names: tuple[str, str], tables: tuple[Tables, Tables]) -> list[str]:
+    return [f"{name}: {line}" for name, side in zip(names, tables, strict=True) for line in environment_lines(side)]

@@ -31,7 +31,7 @@ from sgabench.specs import ImageSpec, PruningContext
 from sgabench.store import Record, Status, checksum, weights_path, write_atomically
 from sgabench.suite import Choice, Finetuning, Measurement, Recipe
 from sgabench.timing import time_inference
-from sgabench.training import Data, Diverged, Images, Progress, batches, evaluate, train
+from sgabench.training import Data, Diverged, Images, Progress, Training, batches, evaluate, train
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
@@ -76,14 +76,7 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
         emit: takes records, and the progress of the training about twice a second.
         alone: a context in which nothing else computes, if that can be had: it gives whether.
     """
-    torch.set_num_threads(task.threads)
-    if task.device == "cuda":
-        # fp32 means fp32, and the same seed the same bits.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-    torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
+    set_up_torch(task.device, task.threads)
 
     def undisturbed(event: Record | Progress) -> None:
         try:
@@ -96,6 +89,18 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
     except _NotDelivered as error:
         assert error.__cause__ is not None
         raise error.__cause__ from None
+
+
+def set_up_torch(device: str, threads: int) -> None:
+    """Set what a training depends on beside its description, in this process."""
+    torch.set_num_threads(threads)
+    if device == "cuda":
+        # fp32 means fp32, and the same seed the same bits.
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+    torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
 
 
 class _NotDelivered(BaseException):
@@ -111,8 +116,7 @@ class _TrialRun:
         self._measured_size: Size | None = None
         self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
         self.environment = describe_environment(task.device, task.threads)
-        wants_bf16 = self.recipe.precision == "bf16"
-        self.precision: Literal["fp32", "bf16"] = "bf16" if wants_bf16 and self.environment["bf16"] else "fp32"
+        self.precision = precision_on(self.recipe, self.environment)
 
     def run(self) -> None:
         trial = self.trial
@@ -192,8 +196,7 @@ class _TrialRun:
         return example.contiguous(memory_format=torch.channels_last)
 
     def _network(self) -> nn.Module:
-        network = initial_network(self.trial.model, self._data.spec, self.trial.seed)
-        return network.to(device=self.task.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return untrained_network(self.trial, self._data)
 
     def _load(self, trained: Record) -> nn.Module | None:
         """The trained network of an earlier run, or None if its weights are gone or damaged."""
@@ -213,17 +216,7 @@ class _TrialRun:
         trial = self.trial
         memory = PeakMemory(self.task.device)
         started = time.perf_counter()
-        optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
-        with seeded(derive_seed(trial.seed, "training"), self.task.device):
-            training = train(
-                network,
-                optimizer,
-                self._data,
-                self.recipe,
-                trial.seed,
-                precision=self.precision,
-                on_progress=self.emit,
-            )
+        training = train_network(network, trial, self._data, self.precision, self.emit)
         peak = memory.bytes()
         size = self._dense_size(network)
         # Copies, because the format has no word for tensors that share memory.
@@ -452,6 +445,31 @@ def initial_network(model: Choice, spec: ImageSpec, seed: int) -> nn.Module:
     return network
 
 
+def precision_on(recipe: Recipe, environment: Mapping[str, Any]) -> Literal["fp32", "bf16"]:
+    """The precision that a recipe gets where it is trained."""
+    return "bf16" if recipe.precision == "bf16" and environment["bf16"] else "fp32"
+
+
+def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
+    """A trial's network before training, on the data's device."""
+    network = initial_network(trial.model, data.spec, trial.seed)
+    return network.to(device=data.train.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def train_network(
+    network: nn.Module, trial: TrialPlan, data: Data, precision: str, on_progress: Callable[[Progress], None]
+) -> Training:
+    """Train a trial's network in place; all that is random follows from the trial's seed.
+
+    Raises:
+        Diverged: as `train`.
+    """
+    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
+    recipe = Recipe.model_validate(trial.optimizer.settings["training"])
+    with seeded(derive_seed(trial.seed, "training"), data.train.images.device.type):
+        return train(network, optimizer, data, recipe, trial.seed, precision=precision, on_progress=on_progress)
+
+
 def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:
     """The optimizer over the parameters that are trained."""
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
@@ -485,7 +503,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
         if not first_time(dataset.identity(), model.identity(), optimizer.identity()):
             continue
         data = None
-        with _input_errors_of("dataset", dataset, strict):
+        with input_errors_of("dataset", dataset, strict):
             data = load_data(dataset, task.data_dir, task.download, task.device)
             batch_size = optimizer.settings["training"]["batch_size"]
             if len(data.train) < batch_size:
@@ -493,15 +511,15 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
                     f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
                 )
         if data is not None and first_time(dataset.identity(), model.identity()):
-            with _input_errors_of("model", model, strict):
+            with input_errors_of("model", model, strict):
                 _check_model(model, data.spec)
         if first_time(optimizer.identity()):
-            with _input_errors_of("optimizer", optimizer, strict):
+            with input_errors_of("optimizer", optimizer, strict):
                 build_optimizer(optimizer, nn.Linear(2, 2), 0)
 
 
 @contextmanager
-def _input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
+def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
     """Let through what the user can mend, with the entry's label."""
     try:
         yield

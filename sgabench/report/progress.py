@@ -60,7 +60,7 @@ class OnTerminal:
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Show epoch, speed, loss and time left of a trial."""
         bar = self._bar(worker, trial)
-        self._bars.update(bar, completed=progress.epoch, total=progress.epochs, info=_numbers(progress))
+        self._bars.update(bar, completed=progress.epoch, total=progress.epochs, info=numbers(progress))
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
         """Show what was measured last, or print what failed."""
@@ -101,7 +101,7 @@ class InLines:
         now = time.monotonic()
         if now - self._last.setdefault(worker, now) >= LINE_SECONDS:
             self._last[worker] = now
-            self._say(f"{trial.name}: epoch {progress.epoch:.1f}/{progress.epochs}, {_numbers(progress)}")
+            self._say(f"{trial.name}: epoch {progress.epoch:.1f}/{progress.epochs}, {numbers(progress)}")
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
         """Say how a training ended, and what failed."""
@@ -120,7 +120,8 @@ class InLines:
             sys.stderr.flush()
 
 
-def _numbers(progress: Progress) -> str:
+def numbers(progress: Progress) -> str:
+    """Speed, loss and time left of a training."""
     minutes, seconds = divmod(round(progress.seconds_left), 60)
     return f"{progress.images_per_s:.0f} images/s, loss {progress.loss:.3f}, {minutes}:{seconds:02d} left"
 

@@ -128,6 +128,70 @@ def run(
 
 
 @app.command()
+def tune(
+    suite: SuiteFile,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Write the tuned suite here (TOML).")],
+    tries: Annotated[int, typer.Option(metavar="N", min=1, help="Tries of each optimizer.")] = 20,
+    validation_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Training images to hold out. Default: what the suite says, else a tenth."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Seed of the trainings and the search. Repeatable: the mean. Default: 1000."),
+    ] = None,
+    lr_factors: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Learning rates searched, times the given one.")
+    ] = (0.01, 10.0),
+    weight_decays: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Weight decays searched, beside 0.")
+    ] = (1e-5, 0.1),
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    set_: Set = None,
+    plugin: Plugins = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+) -> None:
+    """Tune learning rate and weight decay of each optimizer on a validation split; write a new suite.
+
+    Exit code 0; 1 when a training failed; 2 for bad input.
+    """
+    from sgabench.tuning import require_extra
+
+    require_extra()
+    from sgabench.report.tuning import listener, print_tuning
+    from sgabench.runner import Options
+    from sgabench.suite import load_suite
+    from sgabench.tuning.search import TryFailed, tune_subjects
+    from sgabench.tuning.subjects import Settings, find_subjects
+    from sgabench.tuning.suite_file import TunedSuite
+
+    _load_plugins(plugin)
+    loaded = load_suite(suite, set_ or ())
+    settings = Settings(tries, validation_size, tuple(seed or [1000]), lr_factors, weight_decays)
+    subjects = find_subjects(loaded, settings)
+    target = TunedSuite(loaded, tuple(set_ or ()), output, subjects)
+    target.check(force)
+    try:
+        with listener(quiet) as display:
+            options = Options(results, data_dir, download, device.value)
+            tuned, held_out = tune_subjects(subjects, loaded, settings, options, display)
+    except KeyboardInterrupt:
+        typer.echo("stopped: every finished try is stored; run the same command to go on", err=True)
+        raise typer.Exit(130) from None
+    except TryFailed as error:
+        _stop(f"failed: {error}", 1)
+    target.write(tuned, settings, held_out)
+    if not quiet:
+        print_tuning(tuned, target.untuned, output)
+
+
+@app.command()
 def report(
     suite: Annotated[
         Path | None, typer.Argument(metavar="[SUITE]", help="Suite file (TOML); default: all that is stored.")

@@ -1,0 +1,140 @@
+"""Trains on what validation leaves of the training split, and measures on the validation split alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from sgabench.environment import choose_device, cores, describe_environment
+from sgabench.errors import InputError
+from sgabench.plan import TrialPlan, make_plan
+from sgabench.runner import Options
+from sgabench.suite import Choice, Measurement, Recipe, Suite
+from sgabench.training import Data, Diverged, Images, Progress, evaluate
+from sgabench.trial import (
+    Task,
+    input_errors_of,
+    load_data,
+    precision_on,
+    preflight,
+    set_up_torch,
+    train_network,
+    untrained_network,
+)
+
+# Of the training images, where neither the command nor the suite says how many to hold out.
+DEFAULT_SHARE = 0.1
+
+OnProgress = Callable[[TrialPlan, Progress], None]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The data sets and models of a suite without their test splits: what an optimizer is judged on.
+
+    Attributes:
+        trials: one for each (data set, model, seed), into which an optimizer is put.
+        data: by label of the data set; the test split is empty.
+        options: folders of the data, and whether to download.
+        environment: where it is computed, as a record keeps it.
+    """
+
+    trials: tuple[TrialPlan, ...]
+    data: dict[str, Data]
+    options: Options
+    environment: dict[str, Any]
+
+    def top1(self, optimizer: Choice, on_progress: OnProgress) -> dict[str, float | None]:
+        """Train with an optimizer, and measure top-1 on the validation split.
+
+        Returns:
+            The fraction by ``dataset/model/seed``; None where the training diverged.
+        """
+        return {
+            f"{trial.dataset.label}/{trial.model.label}/{trial.seed}": self._top1(trial, on_progress)
+            for trial in self._with(optimizer)
+        }
+
+    def _top1(self, trial: TrialPlan, on_progress: OnProgress) -> float | None:
+        data = self.data[trial.dataset.label]
+        recipe = Recipe.model_validate(trial.optimizer.settings["training"])
+        precision = precision_on(recipe, self.environment)
+        network = untrained_network(trial, data)
+        # The last epoch is what counts, here as in a run: what is held out is not looked at before.
+        training_alone = replace(data, validation=_nothing_of(data.validation))
+        try:
+            train_network(network, trial, training_alone, precision, partial(on_progress, trial))
+        except Diverged:
+            return None
+        return evaluate(network, data, data.validation, precision)[0]
+
+    def check(self, optimizers: Sequence[Choice]) -> None:
+        """Build everything once with each of some optimizers.
+
+        Raises:
+            InputError: what would make a training fail at once.
+        """
+        options, device, threads = self.options, self.environment["device"], self.environment["threads"]
+        folders = (options.results, options.data, options.download)
+        trials = [trial for optimizer in optimizers for trial in self._with(optimizer)]
+        preflight([Task(trial, None, Measurement(), *folders, device, threads) for trial in trials], strict=True)
+
+    def held_out(self) -> str:
+        """How many images of each data set, in words."""
+        return "; ".join(
+            f"{len(data.validation)} images of {label}, {len(data.train)} left to train on"
+            for label, data in self.data.items()
+        )
+
+    def _with(self, optimizer: Choice) -> list[TrialPlan]:
+        return [replace(trial, optimizer=optimizer) for trial in self.trials]
+
+
+def prepare_validation(suite: Suite, seeds: tuple[int, ...], size: int | None, options: Options) -> Validation:
+    """Load the data sets of a suite and hold out a part of each training split.
+
+    Args:
+        suite: what to train; its own seeds are not used.
+        seeds: of the trainings.
+        size: images to hold out of each data set; None: what the suite says, else a tenth.
+        options: folders and device.
+
+    Raises:
+        InputError: a data set that is not there, or of which so many cannot be held out.
+    """
+    device, threads = choose_device(options.device), cores()
+    set_up_torch(device, threads)
+    sized = tuple(_hold_out(dataset, size, options, device) for dataset in suite.datasets)
+    # Of the trials only what is trained is used, and their optimizer is put in later.
+    plan = make_plan(replace(suite, datasets=sized, seeds=seeds, optimizers=suite.optimizers[:1]), options.data)
+    data = {}
+    for dataset in sized:
+        with input_errors_of("dataset", dataset, True):
+            loaded = load_data(dataset, options.data, options.download, device)
+            data[dataset.label] = _without_test(loaded)
+    return Validation(plan.trials, data, options, describe_environment(device, threads))
+
+
+def _hold_out(dataset: Choice, size: int | None, options: Options, device: str) -> Choice:
+    """The data set with its validation split, which must have room for an image of each class."""
+    whole = replace(dataset, settings={**dataset.settings, "train_size": None, "validation_size": 0})
+    with input_errors_of("dataset", dataset, True):
+        data = load_data(whole, options.data, options.download, device)
+    chosen = size or dataset.settings["validation_size"] or round(DEFAULT_SHARE * len(data.train))
+    if chosen < data.spec.classes:
+        raise InputError(
+            f"--validation-size: {chosen} of the {len(data.train)} training images of dataset {dataset.label!r} "
+            f"are too few for its {data.spec.classes} classes; hold out at least {data.spec.classes}"
+        )
+    return replace(dataset, settings={**dataset.settings, "validation_size": chosen})
+
+
+def _without_test(data: Data) -> Data:
+    """The same data, on which nobody can look at the test split, not even by mistake."""
+    return replace(data, test=_nothing_of(data.test))
+
+
+def _nothing_of(split: Images) -> Images:
+    return Images(split.images[:0], split.labels[:0])

@@ -1,13 +1,17 @@
-"""What tests of several folders use: a suite that takes a second, and a store with known numbers."""
+"""What tests of several folders use: a suite that takes a second, a store with known numbers, a listener."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgabench.plan import Plan
 from sgabench.store import Record, Store
+
+if TYPE_CHECKING:
+    from sgabench.tuning.search import Try
+    from sgabench.tuning.subjects import Subject
 
 TINY = """
 description = "A second of everything."
@@ -78,3 +82,21 @@ def fill(store: Store, plan: Plan, **changes: dict[str, Any]) -> None:
             if change.get("cell"):
                 done = replace(done, status=change["cell"], result={}, error="ValueError: no")
             store.put(done)
+
+
+@dataclass
+class Remembering:
+    """A listener that keeps every try, and stops like Ctrl-C before one."""
+
+    stop_before: int | None = None
+    tries: list[Try] = field(default_factory=list)
+
+    def started(self, subjects: Any, settings: Any, validation: Any) -> None:
+        pass
+
+    def progressed(self, trial: Any, progress: Any) -> None:
+        if len(self.tries) + 1 == self.stop_before:
+            raise KeyboardInterrupt
+
+    def tried(self, subject: Subject, attempt: Try) -> None:
+        self.tries.append(attempt)

@@ -66,12 +66,13 @@ class _Lines:
     def started(self, subjects: Sequence[Subject], settings: Settings, validation: Validation) -> None:
         """Say what is tuned, and on what."""
         self._tries = settings.tries
-        number = len(validation.trials)
-        trainings = "1 training" if number == 1 else f"{number} trainings"
-        self._say(
-            f"{len(subjects)} optimizers, {settings.tries} tries of {trainings} each, on "
-            f"{validation.environment['device']}; held out for validation: {validation.held_out()}"
+        optimizers = _count(len(subjects), "optimizer", "optimizers")
+        tries, trainings = (
+            _count(settings.tries, "try", "tries"),
+            _count(len(validation.trials), "training", "trainings"),
         )
+        device, held_out = validation.environment["device"], validation.held_out()
+        self._say(f"{optimizers}, {tries}, {trainings} each, on {device}; held out for validation: {held_out}")
         for subject in subjects:
             ranges = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
             zero = " or 0" if "weight_decay" in subject.ranges else ""
@@ -107,6 +108,10 @@ class _Lines:
             else:
                 sys.stderr.write(text + "\n")
                 sys.stderr.flush()
+
+
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"
 
 
 def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path) -> None:

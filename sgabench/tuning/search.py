@@ -22,7 +22,7 @@ from sgabench.registry import describe
 from sgabench.runner import Options
 from sgabench.seeds import derive_seed
 from sgabench.store import Store
-from sgabench.suite import Choice, Suite
+from sgabench.suite import Suite
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def tune_subjects(
 
     with Store(options.results, create=True) as store, store.writing():
         validation = prepare_validation(suite, settings.seeds, settings.validation_size, options)
-        validation.check([choice for subject in subjects for choice in _extremes(subject)])
+        _check(subjects, validation)
         storage = _open(options.results / STUDIES)
         listener.started(subjects, settings, validation)
         try:
@@ -112,15 +112,20 @@ def tune_subjects(
     return tuned, validation.held_out()
 
 
-def _extremes(subject: Subject) -> list[Choice]:
-    """The optimizer as it is given, and at both ends of its ranges, where a plugin may refuse it."""
-    ends = [{name: limits[end] for name, limits in subject.ranges.items()} for end in (0, 1)]
+def _check(subjects: Sequence[Subject], validation: Validation) -> None:
+    """Build every optimizer as it is given, and at both ends of its ranges, where a plugin may refuse it."""
+    validation.check([choice for subject in subjects for choice in subject.members])
+    ends = [
+        (subject, {name: limits[end] for name, limits in subject.ranges.items()})
+        for subject in subjects
+        for end in (0, 1)
+    ]
     try:
-        return [*subject.members, *map(subject.with_values, ends)]
+        validation.check([subject.with_values(values) for subject, values in ends])
     except InputError as error:
         raise InputError(
-            f"optimizer {subject.label!r}: {error}; change the ranges by --lr-factors or --weight-decays"
-        ) from None
+            f"{error}; it is to be searched there, but for other --lr-factors or --weight-decays"
+        ) from error
 
 
 def _tune_one(

@@ -112,9 +112,9 @@ class TunedSuite:
         if "name" in document or self.output.stem == self.suite.name:
             document["name"] = f"{self.suite.name[:74]}-tuned"
         text = document.as_string()
+        if tomllib.loads(text) != document.unwrap():  # a library wrote it: what it says must be what was meant
+            raise InputError(f"{self.suite.source}: cannot be rewritten; write its optimizers as [[optimizers]]")
         try:
-            # A library wrote it: what it says must be what was meant, or nothing is written.
-            assert tomllib.loads(text) == document.unwrap()
             resolve(tomllib.loads(text), self.output)
         except InputError as error:
             raise InputError(f"--output {self.output}: {error}") from None

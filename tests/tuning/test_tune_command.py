@@ -1,0 +1,98 @@
+"""The command in this process, for what would cost a second of imports each time in one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sgabench.cli import main
+from sgabench.registry import optimizers
+from sgabench.suite import Suite
+
+Load = Callable[..., Suite]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Exit code and what was said of ``sgabench tune quick.toml --output tuned.toml ...``."""
+    monkeypatch.chdir(tmp_path)
+
+    def tune(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["tune", "quick.toml", "--output", "tuned.toml", "--device", "cpu", *arguments])
+        said = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, said.out, said.err
+
+    return tune
+
+
+def test_the_same_command_gives_the_same_file_without_training(suite: Load, call: Call, tmp_path: Path) -> None:
+    suite()
+    code, out, told = call("--tries", "3")
+    assert (code, told.count("validation top-1")) == (0, 3)
+    assert "sgd: lr from 0.0001 to 0.1, weight_decay from 1e-05 to 0.1 or 0" in told
+    assert "1 optimizer, 3 tries, 1 training each, on cpu; held out for validation: 144 images of digits" in told
+    text = (tmp_path / "tuned.toml").read_text()
+    assert call("--tries", "3")[0] == 2
+    code, again, told = call("--tries", "3", "--force")
+    assert (code, told.count(", stored\n"), again) == (0, 3, out)
+    assert (tmp_path / "tuned.toml").read_text() == text
+    assert call("--tries", "4", "--force", "--quiet") == (0, "", "")
+
+
+def test_a_training_that_raises_is_told_in_a_line(suite: Load, call: Call, tmp_path: Path) -> None:
+    class Bad(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            raise ValueError("no step today")
+
+    @optimizers.register("bad")
+    def bad(parameters: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:
+        """Raise at the first step."""
+        return Bad(parameters, lr=lr)
+
+    suite('[[optimizers]]\nname = "bad"')
+    said = "failed: optimizer 'bad', try 1 (lr 0.01): ValueError: no step today\n"
+    assert call("--quiet") == (1, "", said)
+    assert not (tmp_path / "tuned.toml").exists()
+
+
+def test_what_a_reader_should_doubt_is_said(suite: Load, call: Call) -> None:
+    suite('[[optimizers]]\nname = "sgd"\nlr = 1e-6\n[[optimizers]]\nname = "fixed"\n')
+    code, out, _ = call("--tries", "6", "--lr-factors", "1", "100")
+    assert code == 0
+    assert "fixed: has no lr and no weight_decay to set; left as it is" in out
+    assert "is at an end of what was searched; widen it by --lr-factors" in out
+    suite('[[optimizers]]\nname = "exploding"')
+    code, out, told = call("--tries", "2", "--lr-factors", "1", "10", "--force")
+    assert told.count("validation top-1 0.0 %, 1 diverged") == 2
+    assert "exploding: diverged in every try" in out
+
+
+def test_several_seeds_are_a_mean(suite: Load, call: Call) -> None:
+    suite()
+    code, _, told = call("--tries", "1", "--seed", "5", "--seed", "6")
+    assert code == 0
+    assert "1 try, 2 trainings each" in told
+
+
+def test_ctrl_c_keeps_what_is_finished(suite: Load, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite()
+
+    @optimizers.register("stopped")
+    def stopped(parameters: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:
+        """Be stopped by the user where the learning rate is not the given one."""
+        if lr != 0.01 and sum(p.numel() for _, p in parameters) > 100:
+            raise KeyboardInterrupt
+        return torch.optim.SGD(parameters, lr=lr)
+
+    suite('[[optimizers]]\nname = "stopped"')
+    code, _, told = call("--tries", "3")
+    assert code == 130
+    assert told.endswith("stopped: every finished try is stored; run the same command to go on\n")
+    assert "try 1/3: lr 0.01" in told

@@ -67,12 +67,10 @@ class _Lines:
         """Say what is tuned, and on what."""
         self._tries = settings.tries
         optimizers = _count(len(subjects), "optimizer", "optimizers")
-        tries, trainings = (
-            _count(settings.tries, "try", "tries"),
-            _count(len(validation.trials), "training", "trainings"),
-        )
+        tries = _count(settings.tries, "try", "tries")
+        trainings = _count(len(validation.trials), "training", "trainings")
         device, held_out = validation.environment["device"], validation.held_out()
-        self._say(f"{optimizers}, {tries}, {trainings} each, on {device}; held out for validation: {held_out}")
+        self._say(f"{optimizers} with {tries} of {trainings} each, on {device}; held out for validation: {held_out}")
         for subject in subjects:
             ranges = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
             zero = " or 0" if "weight_decay" in subject.ranges else ""

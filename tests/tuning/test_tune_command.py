@@ -37,7 +37,7 @@ def test_the_same_command_gives_the_same_file_without_training(suite: Load, call
     code, out, told = call("--tries", "3")
     assert (code, told.count("validation top-1")) == (0, 3)
     assert "sgd: lr from 0.0001 to 0.1, weight_decay from 1e-05 to 0.1 or 0" in told
-    assert "1 optimizer, 3 tries, 1 training each, on cpu; held out for validation: 144 images of digits" in told
+    assert "1 optimizer with 3 tries of 1 training each, on cpu; held out for validation: 144 images of digits" in told
     text = (tmp_path / "tuned.toml").read_text()
     assert call("--tries", "3")[0] == 2
     code, again, told = call("--tries", "3", "--force")
@@ -78,7 +78,7 @@ def test_several_seeds_are_a_mean(suite: Load, call: Call) -> None:
     suite()
     code, _, told = call("--tries", "1", "--seed", "5", "--seed", "6")
     assert code == 0
-    assert "1 try, 2 trainings each" in told
+    assert "1 try of 2 trainings each" in told
 
 
 def test_ctrl_c_keeps_what_is_finished(suite: Load, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,11 @@ def tune(
         _stop(f"failed: {error}", 1)
     target.write(tuned, settings, held_out)
     if not quiet:
-        print_tuning(tuned, target.untuned, output)
+        next_command = ["sgabench", "run", str(output)]
+        next_command += [part for path in plugin or () for part in ("--plugin", str(path))]
+        next_command += [] if results == DEFAULT_RESULTS else ["--results", str(results)]
+        next_command += [] if data_dir is None else ["--data-dir", str(data_dir)]
+        print_tuning(tuned, target.untuned, output, next_command)
 
 
 @app.command()

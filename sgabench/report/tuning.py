@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from shlex import quote
+from shlex import join
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -40,7 +40,7 @@ def listener(quiet: bool) -> Iterator[Listener]:
     if not console.is_terminal:
         yield _Lines(None)
         return
-    with console.status("") as status:
+    with console.status("looking at data and optimizers") as status:
         yield _Lines(status)
 
 
@@ -112,13 +112,14 @@ def _count(number: int, singular: str, plural: str) -> str:
     return f"{number} {singular if number == 1 else plural}"
 
 
-def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path) -> None:
+def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path, command: Sequence[str]) -> None:
     """Print what was chosen for each optimizer, what to be careful about, and what to do next.
 
     Args:
         tuned: the optimizers.
         left: labels of the optimizers that have nothing to tune.
         output: the tuned suite.
+        command: what runs it.
     """
     console = Console()
     if not console.is_terminal:
@@ -142,9 +143,7 @@ def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path) -> N
     notes = [f"{label}: has no lr and no weight_decay to set; left as it is" for label in left]
     for note in [*notes, *(line for of in tuned for line in _cautions(of))]:
         console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"written: {output}; next: sgabench run {quote(str(output))}", markup=False, highlight=False, soft_wrap=True
-    )
+    console.print(f"written: {output}; next: {join(command)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _arrow(given: float | None, chosen: float | None) -> str:

@@ -52,9 +52,10 @@ class TunedSuite:
         try:
             if self.output.resolve() == self.suite.source.resolve():
                 raise InputError(f"{where}: would replace the suite itself; name another file")
-            if self.output.is_dir() or not self.output.parent.is_dir():
+            there = self.output.exists()
+            if not self.output.parent.is_dir() or (there and not self.output.is_file()):
                 raise InputError(f"{where}: must be a file in a folder that is there")
-            if self.output.exists() and not force:
+            if there and not force:
                 raise InputError(f"{where}: is there already; name another file or give --force")
         except OSError as error:
             raise InputError(f"{where}: {error.strerror or error}") from None
@@ -82,7 +83,7 @@ class TunedSuite:
         Raises:
             InputError: it cannot be written.
         """
-        header = "".join(f"# {line}\n" for line in self._story(tuned, settings, held_out))
+        header = "".join(f"# {_printable(line)}\n" for line in self._story(tuned, settings, held_out))
         text = self._text({of.subject.label: of.chosen.values for of in tuned})
         try:
             write_atomically(self.output.resolve(), (header + text).encode())
@@ -182,3 +183,8 @@ def _variant(
                 variant[name] = value
                 variant[name].comment(f"given: {', '.join(f'{number:g}' for number in dict.fromkeys(given))}")
     return variant
+
+
+def _printable(text: str) -> str:
+    """What the user named may have line breaks, which would end a comment."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -64,8 +64,9 @@ def test_a_training_that_raises_is_told_in_a_line(suite: Load, call: Call, tmp_p
 
 def test_what_a_reader_should_doubt_is_said(suite: Load, call: Call) -> None:
     suite('[[optimizers]]\nname = "sgd"\nlr = 1e-6\n[[optimizers]]\nname = "fixed"\n')
-    code, out, _ = call("--tries", "6", "--lr-factors", "1", "100")
+    code, out, _ = call("--tries", "6", "--lr-factors", "1", "100", "--results", "my results")
     assert code == 0
+    assert "next: sgabench run tuned.toml --results 'my results'" in out
     assert "fixed: has no lr and no weight_decay to set; left as it is" in out
     assert "is at an end of what was searched; widen it by --lr-factors" in out
     suite('[[optimizers]]\nname = "exploding"')

@@ -149,6 +149,14 @@ def test_overrides_are_part_of_the_tuned_suite(suite: Load, tmp_path: Path) -> N
     assert "with training.epochs=3, seeds=[4, 5]" in text.splitlines()[0]
 
 
+def test_a_line_break_in_an_override_stays_in_the_comment(suite: Load, tmp_path: Path) -> None:
+    override = 'description="""one\nseeds = [9]"""'
+    text = rewrite(suite("", override), tmp_path / "tuned.toml", {"sgd": {"lr": 0.0625}}, override)
+    assert r"one\nseeds = [9]" in text.splitlines()[0]
+    tuned = load_suite(tmp_path / "tuned.toml")
+    assert (tuned.description, tuned.seeds) == ("one\nseeds = [9]", (0,))
+
+
 @pytest.mark.parametrize(
     ("own", "file", "name"),
     [
@@ -174,6 +182,7 @@ def test_the_tuned_suite_has_a_results_folder_of_its_own(
         ("quick.toml", "would replace the suite itself"),
         ("there.toml", "is there already; name another file or give --force"),
         ("nowhere/tuned.toml", "must be a file in a folder that is there"),
+        ("/dev/null", "must be a file in a folder that is there"),
         (".", "must be a file in a folder that is there"),
         ("a b.toml", "'a b' cannot name a folder of results"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -179,6 +180,16 @@ def test_a_file_that_is_something_else_is_refused(suite: Load, tune: Tune, tmp_p
     (tmp_path / "results" / STUDIES).write_text("a diary, perhaps, of more than sixteen characters")
     with pytest.raises(InputError, match=r"tuning.sqlite: cannot be used: .*; move it away or mend it"):
         tune(suite(), 1)
+
+
+def test_a_file_that_breaks_on_the_way_is_told(suite: Load, tune: Tune, tmp_path: Path) -> None:
+    class Breaking(Remembering):
+        def tried(self, subject: Any, attempt: Try) -> None:
+            with sqlite3.connect(tmp_path / "results" / STUDIES) as database:
+                database.execute("DROP TABLE trial_params")
+
+    with pytest.raises(InputError, match=r"tuning.sqlite: cannot be read or written: "):
+        tune(suite(), 2, Breaking())
 
 
 def test_a_results_folder_may_have_any_name(suite: Load, tune: Tune, tmp_path: Path) -> None:

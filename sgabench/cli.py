@@ -92,6 +92,9 @@ def run(
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
+    snapshot_minutes: Annotated[
+        float, typer.Option(metavar="N", min=0, help="Save a training every N minutes; 0: only when it is stopped.")
+    ] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
 ) -> None:
@@ -99,6 +102,7 @@ def run(
 
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
+    from sgabench.interruption import Terminated, terminable
     from sgabench.plan import make_plan, select
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
@@ -107,18 +111,18 @@ def run(
 
     _load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
-    options = Options(results, data_dir, download, device.value, jobs, only, plugins)
+    options = Options(results, data_dir, download, device.value, jobs, only, plugins, snapshot_minutes)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
     if dry_run:
         check(plan, options, strict=True)
         _print_plan(select(plan, only), results)
         return
     try:
-        with listener(quiet) as display:
+        with terminable(), listener(quiet) as display:
             tables = run_plan(plan, options, display)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as stop:
         typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
     if not quiet:
         print_tables(tables, results / plan.suite.name)
     if len(tables.failures):

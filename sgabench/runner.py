@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sgabench.trial import Task
 
 
+SNAPSHOT_MINUTES = 5.0
+
+
 @dataclass(frozen=True)
 class Options:
     """How to run a suite; nothing here enters a key.
@@ -35,6 +38,7 @@ class Options:
         jobs: trials at the same time.
         only: glob over trial names.
         plugins: plugin files, which every worker loads.
+        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
     """
 
     results: Path = Path("results")
@@ -44,6 +48,7 @@ class Options:
     jobs: int = 1
     only: str | None = None
     plugins: tuple[Path, ...] = field(default=())
+    snapshot_minutes: float = SNAPSHOT_MINUTES
 
     @property
     def data(self) -> Path:
@@ -93,6 +98,7 @@ def run(
     jobs: int = 1,
     only: str | None = None,
     plugins: Sequence[str | Path] = (),
+    snapshot_minutes: float = SNAPSHOT_MINUTES,
 ) -> Tables:
     """Run what the store does not have yet, and return the tables of the whole suite.
 
@@ -105,6 +111,7 @@ def run(
         jobs: trials at the same time, in processes of their own.
         only: glob over trial names (dataset/model/optimizer/seed).
         plugins: plugin files to load first.
+        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
 
     Raises:
         InputError: anything about the suite, the data or the results folder that the user can mend.
@@ -119,6 +126,7 @@ def run(
         jobs,
         only,
         tuple(Path(plugin).resolve() for plugin in plugins),
+        snapshot_minutes,
     )
     checked = suite if isinstance(suite, Suite) else load_suite(suite)
     return run_plan(make_plan(checked, options.data), options, Silent())
@@ -153,6 +161,8 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
     """
     if not isinstance(options.jobs, int) or options.jobs < 1:
         raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1")
+    if not options.snapshot_minutes >= 0:
+        raise InputError(f"--snapshot-minutes {options.snapshot_minutes}: must be 0 or more")
     with Store(options.results) as store:
         left = remaining(select(plan, options.only), store.statuses())
         if left:
@@ -177,6 +187,7 @@ def _tasks(left: Sequence[TrialPlan], plan: Plan, store: Store, options: Options
             options.download,
             device,
             threads,
+            60 * options.snapshot_minutes,
         )
         for trial in left
     ]

@@ -147,8 +147,9 @@ class Store:
                     f"results folder {self.folder}: another run is writing to it; wait for it or name another "
                     "with --results"
                 ) from None
-            for left in self.weights.glob(".*.part"):
-                left.unlink(missing_ok=True)
+            for folder in (self.weights, self.folder / "snapshots"):
+                for left in folder.glob(".*.part"):
+                    left.unlink(missing_ok=True)
             yield
 
     def put(self, record: Record) -> None:
@@ -231,6 +232,11 @@ def _has_context(environment: dict[str, Any]) -> bool:
 def weights_path(folder: Path, trial_key: str) -> Path:
     """Where the trained weights of a trial are, in a results folder."""
     return folder / "weights" / f"{trial_key}.safetensors"
+
+
+def snapshot_path(folder: Path, trial_key: str) -> Path:
+    """Where the snapshot of a trial's training is while it goes on, in a results folder."""
+    return folder / "snapshots" / f"{trial_key}.safetensors"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
 from sgabench.errors import InputError
 from sgabench.seeds import derive_seed
+from sgabench.snapshot import Snapshots
 from sgabench.specs import ImageSpec
 from sgabench.suite import Recipe
 
@@ -111,11 +112,15 @@ class Training:
             of its last step, its seconds, and loss and top-1 of the validation split if there is one.
         seconds: time of all steps, evaluation of the validation split left out.
         images: how many were trained on, all epochs together.
+        interruptions: how often it was stopped and taken up again.
+        seconds_before: of ``seconds``, those before it was taken up again.
     """
 
     history: list[dict[str, float]]
     seconds: float
     images: int
+    interruptions: int
+    seconds_before: float
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
@@ -187,8 +192,9 @@ def train(
     precision: str,
     after_step: Callable[[], None] = lambda: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    snapshots: Snapshots | None = None,
 ) -> Training:
-    """Train a network in place.
+    """Train a network in place; a training that was stopped goes on from its snapshot.
 
     Args:
         network: on the data's device.
@@ -198,9 +204,11 @@ def train(
         seed: data order and augmentation follow from it and the epoch alone.
         after_step: called after every step, e.g. to keep pruned weights at zero.
         on_progress: called about twice a second.
+        snapshots: where its snapshots are, if it has any.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
+        KeyboardInterrupt, Terminated: the process was asked to stop, and the snapshot is on disk.
         InputError: the training split is smaller than a batch.
     """
     device = data.train.images.device.type
@@ -213,48 +221,120 @@ def train(
     average = None
     if recipe.weight_averaging == "ema":
         average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
-    history: list[dict[str, float]] = []
-    clock = _Clock(device)
-    for epoch in range(recipe.epochs):
-        network.train()
-        order = batch_order(seed, epoch, len(data.train), recipe.batch_size)
-        augment = Augmentation(recipe, seed, epoch, order.shape, device)
-        totals = torch.zeros(2, dtype=torch.float64, device=device)
-        clock.start()
-        for step, indices in enumerate(order.to(device)):
-            labels = data.train.labels[indices]
-            images = data.normalize(augment(data.train.images[indices], step))
-            with autocast(device, precision):
-                logits = network(images)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            lr = optimizer.param_groups[0]["lr"]
-            schedule.step()
-            after_step()
-            if average is not None:
-                average.update_parameters(network)
-            with torch.no_grad():
-                totals += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
-            if clock.time_to_report():
-                on_progress(_progress(clock, recipe, epoch, step + 1, steps, float(totals[0]) / (step + 1)))
-        loss_mean, top1 = (totals / steps).tolist()
-        clock.stop()
-        if not math.isfinite(loss_mean):
-            raise Diverged(f"the training loss of epoch {epoch + 1} is {loss_mean}")
-        row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": lr}
-        row["seconds"] = clock.seconds - sum(earlier["seconds"] for earlier in history)
-        if len(data.validation):
-            row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
-        history.append(row)
-        on_progress(_progress(clock, recipe, epoch, steps, steps, loss_mean))
+    run = _Run(network, optimizer, schedule, average, torch.zeros(2, dtype=torch.float64, device=device), device)
+    if snapshots is not None and (saved := snapshots.load()) is not None:
+        run.restore(saved)
+    with snapshots.listening() if snapshots is not None else nullcontext():
+        for epoch in range(run.epoch, recipe.epochs):
+            network.train()
+            order = batch_order(seed, epoch, len(data.train), recipe.batch_size).to(device)
+            augment = Augmentation(recipe, seed, epoch, order.shape, device)
+            run.clock.start()
+            for step in range(run.step, steps):
+                labels = data.train.labels[order[step]]
+                images = data.normalize(augment(data.train.images[order[step]], step))
+                with autocast(device, precision):
+                    logits = network(images)
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                run.lr = optimizer.param_groups[0]["lr"]
+                schedule.step()
+                after_step()
+                if average is not None:
+                    average.update_parameters(network)
+                with torch.no_grad():
+                    run.totals += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+                run.step = step + 1
+                if run.clock.time_to_report():
+                    on_progress(run.progress(recipe, steps))
+                if snapshots is not None and snapshots.due():
+                    snapshots.save(run.state())
+            run.clock.stop()
+            loss_mean, top1 = (run.totals / steps).tolist()
+            if not math.isfinite(loss_mean):
+                raise Diverged(f"the training loss of epoch {epoch + 1} is {loss_mean}")
+            row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": run.lr}
+            row["seconds"] = run.clock.seconds - sum(earlier["seconds"] for earlier in run.history)
+            if len(data.validation):
+                row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
+            run.history.append(row)
+            on_progress(run.progress(recipe, steps))
+            run.next_epoch()
     if average is not None:
         network.load_state_dict(average.module.state_dict())
     network.eval()
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise Diverged("the last step left weights that are not finite")
-    return Training(history, clock.seconds, recipe.epochs * steps * recipe.batch_size)
+    number = recipe.epochs * steps * recipe.batch_size
+    return Training(run.history, run.clock.seconds, number, run.interruptions, run.seconds_before)
+
+
+class _Run:
+    """Where a training is: all that its next step depends on."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: LambdaLR,
+        average: AveragedModel | None,
+        totals: Tensor,
+        device: str,
+    ) -> None:
+        self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
+        if average is not None:
+            self._parts["average"] = average
+        self._device = device
+        self.totals = totals
+        self.clock = _Clock(device)
+        self.epoch = 0
+        self.step = 0
+        self.lr = 0.0
+        self.history: list[dict[str, float]] = []
+        self.interruptions = 0
+        self.seconds_before = 0.0
+
+    def next_epoch(self) -> None:
+        self.epoch, self.step = self.epoch + 1, 0
+        self.totals = torch.zeros_like(self.totals)
+
+    def progress(self, recipe: Recipe, steps: int) -> Progress:
+        return _progress(self.clock, recipe, self.epoch, self.step, steps, float(self.totals[0]) / self.step)
+
+    def state(self) -> dict[str, Any]:
+        """What a snapshot holds; data order and augmentation are functions of the epoch and need no place in it."""
+        return {
+            "parts": {name: part.state_dict() for name, part in self._parts.items()},
+            "position": (self.epoch, self.step, self.lr, self.clock.seconds, self.interruptions),
+            "history": self.history,
+            "totals": self.totals,
+            "random": torch.get_rng_state(),
+            "random_on_device": torch.cuda.get_rng_state() if self._device == "cuda" else None,
+        }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go back to where a snapshot was taken."""
+        for name, part in self._parts.items():
+            part.load_state_dict(saved["parts"][name])
+        _lay_out_like_parameters(self._parts["optimizer"])
+        self.epoch, self.step, self.lr, self.seconds_before, interruptions = saved["position"]
+        self.interruptions = interruptions + 1
+        self.clock = _Clock(self._device, self.seconds_before)
+        self.history = saved["history"]
+        self.totals = saved["totals"].to(self._device)
+        torch.set_rng_state(saved["random"])
+        if saved["random_on_device"] is not None:
+            torch.cuda.set_rng_state(saved["random_on_device"])
+
+
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the strides of their parameters again, which a file does not keep; kernels are chosen by them."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def evaluate(network: nn.Module, data: Data, split: Images, precision: str) -> tuple[float, float]:
@@ -295,9 +375,9 @@ def _moving_average(decay: float) -> Callable[..., None]:
 class _Clock:
     """Adds up the time of training steps, synchronized with the device."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, seconds: float = 0.0) -> None:
         self._device = device
-        self._finished = 0.0
+        self._finished = seconds
         self._started: float | None = None
         self._reported = 0.0
 

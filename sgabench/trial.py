@@ -22,13 +22,15 @@ from torch import Tensor, nn
 from sgabench.datasets.base import Dataset, split
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
+from sgabench.interruption import Terminated
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
 from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
+from sgabench.snapshot import Snapshots
 from sgabench.specs import ImageSpec, PruningContext
-from sgabench.store import Record, Status, checksum, weights_path, write_atomically
+from sgabench.store import Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite import Choice, Finetuning, Measurement, Recipe
 from sgabench.timing import time_inference
 from sgabench.training import Data, Diverged, Images, Progress, Training, batches, evaluate, train
@@ -54,6 +56,7 @@ class Task:
         download: whether a data set that is not there may be fetched.
         device: ``cpu`` or ``cuda``.
         threads: threads on the CPU.
+        snapshot_seconds: time between two snapshots of a training; 0: only when the process is asked to stop.
     """
 
     trial: TrialPlan
@@ -64,6 +67,7 @@ class Task:
     download: bool
     device: str
     threads: int
+    snapshot_seconds: float = 0.0
 
 
 def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
@@ -147,6 +151,8 @@ class _TrialRun:
             status, told = ("diverged" if kind == "trial" else "failed"), str(error)
         except InputError as error:
             told = str(error)
+        except Terminated:
+            raise
         except (Exception, SystemExit):
             told = traceback.format_exc()
         self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=told))
@@ -216,7 +222,12 @@ class _TrialRun:
         trial = self.trial
         memory = PeakMemory(self.task.device)
         started = time.perf_counter()
-        training = train_network(network, trial, self._data, self.precision, self.emit)
+        snapshots = self._snapshots()
+        try:
+            training = train_network(network, trial, self._data, self.precision, self.emit, snapshots)
+        except Diverged:
+            snapshots.discard()
+            raise
         peak = memory.bytes()
         size = self._dense_size(network)
         # Copies, because the format has no word for tensors that share memory.
@@ -233,7 +244,8 @@ class _TrialRun:
             "train_top1": training.history[-1]["top1"],
             "train_seconds": training.seconds,
             "train_images_per_s": training.images / training.seconds,
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - started + training.seconds_before,
+            "interruptions": training.interruptions,
             "peak_memory": peak,
             "precision": self.precision,
             "classes": self._data.spec.classes,
@@ -259,7 +271,13 @@ class _TrialRun:
             finite(detail),
         )
         self.emit(record)
+        snapshots.discard()
         return record
+
+    def _snapshots(self) -> Snapshots:
+        task = self.task
+        same = {"key": self.trial.key, "device": task.device, "threads": task.threads, "precision": self.precision}
+        return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
 
     def _cell(self, cell: CellPlan, dense: nn.Module, trained: Record) -> None:
         started = time.perf_counter()
@@ -457,7 +475,12 @@ def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
 
 
 def train_network(
-    network: nn.Module, trial: TrialPlan, data: Data, precision: str, on_progress: Callable[[Progress], None]
+    network: nn.Module,
+    trial: TrialPlan,
+    data: Data,
+    precision: str,
+    on_progress: Callable[[Progress], None],
+    snapshots: Snapshots | None = None,
 ) -> Training:
     """Train a trial's network in place; all that is random follows from the trial's seed.
 
@@ -467,7 +490,16 @@ def train_network(
     optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
     recipe = Recipe.model_validate(trial.optimizer.settings["training"])
     with seeded(derive_seed(trial.seed, "training"), data.train.images.device.type):
-        return train(network, optimizer, data, recipe, trial.seed, precision=precision, on_progress=on_progress)
+        return train(
+            network,
+            optimizer,
+            data,
+            recipe,
+            trial.seed,
+            precision=precision,
+            on_progress=on_progress,
+            snapshots=snapshots,
+        )
 
 
 def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,9 @@ from torch import nn
 
 from sgabench.errors import InputError
 from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.optimizers.sampled import Sampled
+from sgabench.optimizers.stoch_grad_adam import StochGradAdam
+from sgabench.snapshot import Snapshots
 from sgabench.specs import ImageSpec
 from sgabench.suite import Recipe
 from sgabench.training import (
@@ -16,6 +21,7 @@ from sgabench.training import (
     Diverged,
     Images,
     Progress,
+    Training,
     batch_order,
     evaluate,
     learning_rate_factor,
@@ -275,3 +281,78 @@ def test_progress_ends_at_the_end() -> None:
     train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32", on_progress=seen.append)
     assert (seen[-1].epoch, seen[-1].epochs, seen[-1].seconds_left) == (3, 3, 0)
     assert seen[-1].images_per_s > 0
+
+
+class Stopped(Exception):
+    pass
+
+
+def dropping_network() -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(), nn.Linear(8 * 64, 4)
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01, amsgrad=True, fused=True),
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
+    "stochgradadam": lambda parameters: StochGradAdam(parameters, lr=0.01, seed=2**62 + 1),
+    "stochgradadam, foreach": lambda parameters: StochGradAdam(parameters, lr=0.01, weight_decay=0.1, foreach=True),
+    "sampled": lambda parameters: Sampled(torch.optim.NAdam(parameters, lr=0.01), sampling_rate=0.7, seed=3),
+    "noisy update": lambda parameters: Sampled(
+        torch.optim.SGD(parameters, lr=0.05), distribution="gaussian", mask="update"
+    ),
+}
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5, 6, 13], ids="stopped after step {}".format)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_path: Path, name: str, stop: int) -> None:
+    recipe = Recipe(
+        epochs=3,
+        batch_size=16,
+        schedule="cosine",
+        warmup_epochs=0.5,
+        augmentation=("crop", "flip"),
+        weight_averaging="ema",
+        ema_decay=0.8,
+    )
+
+    def run(after_step: Callable[[], None], snapshots: Snapshots | None) -> tuple[nn.Module, Training]:
+        network = dropping_network()
+        optimizer = OPTIMIZERS[name](network.parameters())
+        training = train(
+            network,
+            optimizer,
+            make_data(validation=8),
+            recipe,
+            0,
+            precision="fp32",
+            after_step=after_step,
+            snapshots=snapshots,
+        )
+        return network, training
+
+    def snapshots() -> Snapshots:
+        return Snapshots(tmp_path / "s.safetensors", {}, 1e-9)
+
+    undisturbed, expected = run(lambda: None, None)
+    steps = iter(range(1, 100))
+
+    def stop_at() -> None:
+        if next(steps) > stop:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(stop_at, snapshots())
+    network, training = run(lambda: None, snapshots())
+    assert same(network, undisturbed)
+    assert training.interruptions == 1
+    assert training.seconds > training.seconds_before > 0
+
+    def numbers(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+    assert numbers(training.history) == numbers(expected.history)

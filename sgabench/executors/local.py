@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 # Long enough for what another worker may be in the middle of: an evaluation of the test split.
 QUIET_TIMEOUT = 120.0
+STOP_SECONDS = 4.0
 
 Event = Any
 OnEvent = Callable[[int, "Task", Event], None]
@@ -101,9 +103,18 @@ def run_in_processes(tasks: Sequence[Task], jobs: int, plugins: Sequence[Path], 
                     del running[connection]
                     hand_over(connection)
     finally:
-        for _, process in workers.values():
-            process.terminate()
-            process.join(timeout=5)
+        _stop([process for _, process in workers.values()])
+
+
+def _stop(processes: Sequence[Any]) -> None:
+    """Ask workers to stop, which write a snapshot first; do not wait long for it."""
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        process.join(timeout=max(0.0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
 
 
 def _cause(code: int | None) -> str:

@@ -20,8 +20,8 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 STRUCTURED = '\n[[pruners]]\nname = "structured"\nof = "params"\nratios = [0.3]\n'
 
 
-def records(tmp_path: Path, columns: str = "key, result") -> list[tuple[str, ...]]:
-    database = sqlite3.connect(tmp_path / "results/store.sqlite")
+def records(tmp_path: Path, columns: str = "key, result", results: str = "results") -> list[tuple[str, ...]]:
+    database = sqlite3.connect(tmp_path / results / "store.sqlite")
     rows = database.execute(f"SELECT {columns} FROM records WHERE kind = 'trial' ORDER BY key").fetchall()
     database.close()
     return rows
@@ -183,6 +183,43 @@ def test_what_is_finished_survives_a_stop(
     assert done.returncode == 0, done.stderr
     assert "1 trials with 1 cells to run" in done.stderr
     assert stored in records(tmp_path, "finished_at")
+
+
+def weights(results: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (results / "weights").iterdir()}
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_training_that_is_terminated_goes_on_where_it_was(
+    sgabench: Run, tiny: Path, tmp_path: Path, jobs: str
+) -> None:
+    variant(tiny, "seeds = [0, 1]", "seeds = [0]")
+    variant(tiny, "epochs = 1", "epochs = 60")
+    command = ["run", tiny, "--jobs", jobs, "--results"]
+    assert sgabench(*command, "undisturbed").returncode == 0
+
+    snapshots = tmp_path / "stopped" / "snapshots"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sgabench", *command, "stopped", "--snapshot-minutes", "0.002"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(snapshots.glob("[!.]*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert told.endswith("stopped: what was finished is stored; run the same command to go on\n")
+    assert list(snapshots.glob("[!.]*"))
+
+    done = sgabench(*command, "stopped")
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "undisturbed")
+    interrupted = [json.loads(result)["interruptions"] for (result,) in records(tmp_path, "result", "stopped")]
+    assert sum(interrupted) >= 1
+    assert not list(snapshots.iterdir())
 
 
 def test_a_dry_run_checks_everything_and_makes_nothing(sgabench: Run, tiny: Path, tmp_path: Path) -> None:

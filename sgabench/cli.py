@@ -343,7 +343,10 @@ def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
     if written in [path.resolve() for path in sources if path]:
         raise InputError(f"--output {output}: would replace the suite or the store; name another file")
     try:
-        write_atomically(written, text.encode())
+        if output.exists() and not output.is_file():  # a device or a pipe is written to, never replaced
+            output.write_text(text, encoding="utf-8")
+        else:
+            write_atomically(written, text.encode())
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror or error}") from None
 

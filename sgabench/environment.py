@@ -18,6 +18,8 @@ PACKAGES = (
     "timm",
     "numpy",
     "pandas",
+    "pillow",
+    "scikit-learn",
     "scipy",
     "safetensors",
 )

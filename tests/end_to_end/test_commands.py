@@ -227,6 +227,19 @@ def test_an_installed_package_brings_plugins(sgabench: Run, tiny: Path, site: Pa
     refused(sgabench("run", tiny, PYTHONPATH=path), "plugin 'broken' of sgabench-lion 1.2", "ModuleNotFoundError")
 
 
+def test_a_report_can_be_written_to_a_pipe(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    done = sgabench("report", tiny, "--format", "csv", "--output", pipe)
+    text = os.read(reader, 1_000_000).decode()
+    os.close(reader)
+    assert done.returncode == 0, done.stderr
+    assert text.startswith("dataset,model,")
+    assert pipe.is_fifo()
+
+
 def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     from support import fill
 

@@ -33,8 +33,12 @@ rounding of its erfinv.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +46,8 @@ _WORD = 0xFFFFFFFF
 _LONG = 0xFFFFFFFFFFFFFFFF
 _GOLDEN = 0x9E3779B97F4A7C15
 # On the CPU the scratch must stay in the cache; elsewhere every chunk costs a dozen kernel launches.
-_CHUNK_ON_CPU = 1 << 16
-_CHUNK = 1 << 23
+_CHUNK_ON_CPU = 1 << 15
+_CHUNK = 1 << 20
 
 
 def key(seed: int, step: int) -> tuple[int, int]:
@@ -57,6 +61,11 @@ def key(seed: int, step: int) -> tuple[int, int]:
     return mixed & _WORD, mixed >> 32
 
 
+def threshold(rate: float) -> int:
+    """What the bits of an element, as a signed number, must be below for it to be kept; 2**31 keeps all."""
+    return round(rate * 2**32) - 2**31
+
+
 def random_bits(seed: int, step: int, start: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Bits of the positions ``start`` to ``start + count - 1``.
 
@@ -64,8 +73,7 @@ def random_bits(seed: int, step: int, start: int, count: int, device: torch.devi
         int32 (count,): the 32 bits of each element, uniform over all int32 values.
     """
     out = torch.empty(count, dtype=torch.int32, device=device)
-    for part, bits in _chunks(seed, step, start, count, out.device):
-        out[part] = bits
+    _hash(seed, step, start, out, lambda bits, to: to.copy_(bits))
     return out
 
 
@@ -78,12 +86,18 @@ def bernoulli(seed: int, step: int, start: int, count: int, rate: float, device:
     Returns:
         float32 (count,), to be multiplied with what is sampled.
     """
-    below = round(rate * 2**32) - 2**31
+    below = threshold(rate)
     if below == 2**31:
         return torch.ones(count, dtype=torch.float32, device=device)
     out = torch.empty(count, dtype=torch.float32, device=device)
-    for part, bits in _chunks(seed, step, start, count, out.device):
-        torch.lt(bits, below, out=out[part])
+
+    def put(bits: Tensor, to: Tensor) -> None:
+        if to.device.type == "cpu":
+            np.less(bits.numpy(), np.int32(below), out=to.numpy(), casting="unsafe")
+        else:
+            torch.lt(bits, below, out=to)
+
+    _hash(seed, step, start, out, put)
     return out
 
 
@@ -94,31 +108,66 @@ def normal(seed: int, step: int, start: int, count: int, device: torch.device | 
         float32 (count,).
     """
     out = torch.empty(count, dtype=torch.float32, device=device)
-    for part, bits in _chunks(seed, step, start, count, out.device):
-        out[part] = bits.bitwise_right_shift_(8)
+    _hash(seed, step, start, out, lambda bits, to: to.copy_(bits.bitwise_right_shift_(8)))
     return out.add_(0.5).mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))
 
 
-def _chunks(seed: int, step: int, start: int, count: int, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
-    """Which elements, and their bits in a buffer that the next chunk overwrites."""
-    k0, k1 = key(seed, step)
-    size = min(count, _CHUNK_ON_CPU if device.type == "cpu" else _CHUNK)
-    counter = torch.arange(size, dtype=torch.int32, device=device)
+def _hash(seed: int, step: int, start: int, out: Tensor, put: Callable[[Tensor, Tensor], object]) -> None:
+    """Compute the bits of as many positions as ``out`` has, a chunk at a time, and ``put`` them into it."""
+    count, words = len(out), key(seed, step)
+    if out.device.type != "cpu":
+        _hash_by_torch(*words, start, out, put)
+        return
+    workers = min(torch.get_num_threads(), count // (4 * _CHUNK_ON_CPU))
+    if workers <= 1:
+        _hash_by_numpy(*words, start, out, put)
+        return
+    bounds = [count * worker // workers for worker in range(workers + 1)]
+    parts = [(start + begin, out[begin:end]) for begin, end in pairwise(bounds)]
+    list(_threads(workers).map(lambda part: _hash_by_numpy(*words, part[0], part[1], put), parts))
+
+
+@lru_cache(maxsize=1)
+def _threads(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers)
+
+
+def _hash_by_numpy(k0: int, k1: int, start: int, out: Tensor, put: Callable[[Tensor, Tensor], object]) -> None:
+    """NumPy has unsigned integers, lets other threads run, and costs a third of torch per call."""
+    counter, buffer, scratch = (np.empty(min(len(out), _CHUNK_ON_CPU), np.uint32) for _ in range(3))
+    np.multiply(np.arange(len(counter), dtype=np.uint32), np.uint32(0x9E3779B9), out=counter)
+    for first in range(0, len(out), _CHUNK_ON_CPU):
+        to = out[first : first + _CHUNK_ON_CPU]
+        x, t = buffer[: len(to)], scratch[: len(to)]
+        offset = np.uint32((start + first) * 0x9E3779B9 + k0 & _WORD)
+        np.add(counter[: len(to)], offset, out=x)
+        np.bitwise_xor(x, np.right_shift(x, np.uint32(16), out=t), out=x)
+        np.multiply(x, np.uint32(0xED5AD4BB), out=x)
+        np.add(x, np.uint32(k1), out=x)
+        np.bitwise_xor(x, np.right_shift(x, np.uint32(11), out=t), out=x)
+        np.multiply(x, np.uint32(0xAC4C1B51), out=x)
+        np.bitwise_xor(x, np.right_shift(x, np.uint32(15), out=t), out=x)
+        np.multiply(x, np.uint32(0x31848BAB), out=x)
+        put(torch.from_numpy(x.view(np.int32)), to)
+
+
+def _hash_by_torch(k0: int, k1: int, start: int, out: Tensor, put: Callable[[Tensor, Tensor], object]) -> None:
+    counter = torch.arange(min(len(out), _CHUNK), dtype=torch.int32, device=out.device)
     buffer, scratch = torch.empty_like(counter), torch.empty_like(counter)
     # torch.add(a, b, alpha=c) is a + b * c in one pass over b
-    injected = torch.tensor(_signed(k1), dtype=torch.int32, device="cpu")
-    for first in range(0, count, size or 1):
-        part = slice(first, min(first + size, count))
-        x, t = buffer[: part.stop - first], scratch[: part.stop - first]
-        offset = torch.tensor(_signed((start + first) * 0x9E3779B9 + k0), dtype=torch.int32, device="cpu")
-        torch.add(offset, counter[: part.stop - first], alpha=_signed(0x9E3779B9), out=x)
+    injected = torch.tensor(signed(k1), dtype=torch.int32, device="cpu")
+    for first in range(0, len(out), _CHUNK):
+        to = out[first : first + _CHUNK]
+        x, t = buffer[: len(to)], scratch[: len(to)]
+        offset = torch.tensor(signed((start + first) * 0x9E3779B9 + k0), dtype=torch.int32, device="cpu")
+        torch.add(offset, counter[: len(to)], alpha=signed(0x9E3779B9), out=x)
         _xor_shift(x, 16, t)
-        torch.add(injected, x, alpha=_signed(0xED5AD4BB), out=x)
+        torch.add(injected, x, alpha=signed(0xED5AD4BB), out=x)
         _xor_shift(x, 11, t)
-        x.mul_(_signed(0xAC4C1B51))
+        x.mul_(signed(0xAC4C1B51))
         _xor_shift(x, 15, t)
-        x.mul_(_signed(0x31848BAB))
-        yield part, x
+        x.mul_(signed(0x31848BAB))
+        put(x, to)
 
 
 def _xor_shift(x: Tensor, places: int, scratch: Tensor) -> None:
@@ -134,6 +183,6 @@ def _mix64(z: int) -> int:
     return z ^ z >> 31
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """The int32 with the same low 32 bits."""
     return (word + 2**31 & _WORD) - 2**31

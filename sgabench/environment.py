@@ -31,8 +31,13 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
     Args:
         device: ``cpu`` or ``cuda``.
         threads: threads that a trial computes with on the CPU.
+
+    Raises:
+        InputError: the implementation that was asked for is not to be had.
     """
     import torch
+
+    from sgabench.optimizers.implementations import on_device
 
     environment: dict[str, Any] = {
         "python": platform.python_version(),
@@ -43,6 +48,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "device": device,
         "bf16": has_fast_bf16(device),
+        "stochgradadam": on_device(device),
     }
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
@@ -86,15 +92,16 @@ def has_fast_bf16(device: str) -> bool:
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if supported is not None and supported():
         return True
-    return platform.machine() in ("arm64", "aarch64") and "bf16" in _cpuinfo("Features")
+    return platform.machine() in ("arm64", "aarch64") and "bf16" in cpuinfo("Features")
 
 
 def processor() -> str:
     """The processor's name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    return cpuinfo("model name") or platform.processor() or platform.machine()
 
 
-def _cpuinfo(field: str) -> str:
+def cpuinfo(field: str) -> str:
+    """What Linux says of the first processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -7,11 +7,12 @@ a state dict carries them, with the number of draws so far.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from itertools import chain, groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,23 @@ Group = dict[str, Any]
 _BRIDGED = 1 << 14
 # On the CPU short runs keep their memory from being returned to the system and fetched again.
 _RUN_ON_CPU = 1 << 20
+
+
+class Placed(NamedTuple):
+    """A parameter that a step updates.
+
+    Attributes:
+        group: the parameter group that it belongs to.
+        gradient: its `.grad`.
+        position: of its first element, in the counter of the mask.
+        sampled: whether the mask covers it.
+    """
+
+    group: Group
+    parameter: Tensor
+    gradient: Tensor
+    position: int
+    sampled: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,33 @@ def check_sampling(group: Group) -> None:
         raise ValueError("exclude needs named parameters: pass model.named_parameters() to the optimizer")
 
 
+def place(groups: list[Group], optimizer: str) -> list[Placed]:
+    """Count a draw in every group, and find what the next step updates.
+
+    Args:
+        groups: all parameter groups of an optimizer; ``sampling_step`` is advanced.
+        optimizer: its name, for messages.
+
+    Returns:
+        Every parameter that has a gradient, in their order.
+
+    Raises:
+        RuntimeError: a gradient is sparse; nothing has been counted then.
+    """
+    for group in groups:
+        if any(p.grad is not None and p.grad.layout != torch.strided for p in group["params"]):
+            raise RuntimeError(f"{optimizer} does not support sparse gradients")
+    placed, position = [], 0
+    for group in groups:
+        group["sampling_step"] += 1
+        for index, parameter in enumerate(group["params"]):
+            if parameter.grad is not None:
+                sampled = _is_sampled(group, index)
+                placed.append(Placed(group, parameter, parameter.grad, position, sampled))
+            position += parameter.numel()
+    return placed
+
+
 def draw(groups: list[Group], optimizer: str, distribution: str = "bernoulli") -> Iterator[Drawn]:
     """Draw the factors of the next step, and count the draw in every group.
 
@@ -76,25 +121,31 @@ def draw(groups: list[Group], optimizer: str, distribution: str = "bernoulli") -
     Raises:
         RuntimeError: a gradient is sparse; nothing has been counted then.
     """
-    for group in groups:
-        if any(p.grad is not None and p.grad.layout != torch.strided for p in group["params"]):
-            raise RuntimeError(f"{optimizer} does not support sparse gradients")
-    position = 0
-    for group in groups:
-        group["sampling_step"] += 1
-        run: list[tuple[int, Tensor]] = []
-        for index, parameter in enumerate(group["params"]):
-            if parameter.grad is not None:
-                if not _is_sampled(group, index):
-                    yield Drawn(group, parameter, parameter.grad, None)
-                else:
-                    if run and not _joins(run, position, parameter):
-                        yield from _draw_run(run, group, distribution)
-                        run = []
-                    run.append((position, parameter))
-            position += parameter.numel()
+    return chain.from_iterable(draw_runs(place(groups, optimizer), distribution))
+
+
+def draw_runs(placed: Iterable[Placed], distribution: str = "bernoulli") -> Iterator[list[Drawn]]:
+    """Draw the factors of parameters that have been placed.
+
+    Returns:
+        Parameters of one group and device at a time: those without a factor, or neighbours whose
+        factors lie in one buffer, short enough for its memory to be used again.
+    """
+    for _, of_group in groupby(placed, key=lambda item: id(item.group)):
+        run: list[Placed] = []
+        plain: dict[torch.device, list[Drawn]] = {}
+        for item in of_group:
+            if not item.sampled:
+                drawn = Drawn(item.group, item.parameter, item.gradient, None)
+                plain.setdefault(item.parameter.device, []).append(drawn)
+                continue
+            if run and not _joins(run, item):
+                yield _draw_run(run, distribution)
+                run = []
+            run.append(item)
         if run:
-            yield from _draw_run(run, group, distribution)
+            yield _draw_run(run, distribution)
+        yield from plain.values()
 
 
 def _is_sampled(group: Group, index: int) -> bool:
@@ -108,26 +159,25 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _joins(run: list[tuple[int, Tensor]], position: int, parameter: Tensor) -> bool:
-    (first, _), (last, previous) = run[0], run[-1]
-    if parameter.device != previous.device or position - last - previous.numel() > _BRIDGED:
+def _joins(run: list[Placed], item: Placed) -> bool:
+    first, last = run[0], run[-1]
+    end = last.position + last.parameter.numel()
+    if item.parameter.device != last.parameter.device or item.position - end > _BRIDGED:
         return False
-    return parameter.device.type != "cpu" or position + parameter.numel() - first <= _RUN_ON_CPU
+    return item.parameter.device.type != "cpu" or item.position + item.parameter.numel() - first.position <= _RUN_ON_CPU
 
 
-def _draw_run(run: list[tuple[int, Tensor]], group: Group, distribution: str) -> Iterator[Drawn]:
+def _draw_run(run: list[Placed], distribution: str) -> list[Drawn]:
     """Factors of neighbouring parameters, out of one flat buffer."""
-    start = run[0][0]
-    count = run[-1][0] + run[-1][1].numel() - start
+    group, start = run[0].group, run[0].position
+    count = run[-1].position + run[-1].parameter.numel() - start
     which = (group["seed"], group["sampling_step"], start, count)
-    rate, device = group["sampling_rate"], run[0][1].device
+    rate, device = group["sampling_rate"], run[0].parameter.device
     if distribution == "gaussian":
         flat = mask.normal(*which, device).mul_(math.sqrt(rate * (1 - rate))).add_(rate)
     else:
         flat = mask.bernoulli(*which, rate, device)
     if group["rescale"]:
         flat.div_(rate)
-    for position, parameter in run:
-        assert parameter.grad is not None
-        factor = flat[position - start :][: parameter.numel()].view(parameter.shape)
-        yield Drawn(group, parameter, parameter.grad, factor)
+    factors = [flat[item.position - start :][: item.parameter.numel()].view(item.parameter.shape) for item in run]
+    return [Drawn(group, item.parameter, item.gradient, factor) for item, factor in zip(run, factors, strict=True)]

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT, StateDict
 
-from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw
-
-State = dict[str, Tensor]
+from sgabench.optimizers import compiled
+from sgabench.optimizers.implementations import Implementation, check, moment_dtype, suited
+from sgabench.optimizers.sampling import Group, Placed, check_sampling, draw_runs, place
+from sgabench.optimizers.updates import State, multi_tensor, single_tensor
 
 
 class StochGradAdam(Optimizer):
@@ -24,7 +25,7 @@ class StochGradAdam(Optimizer):
 
     Moments are float32 for bfloat16 and float16 parameters, and of the parameter's type otherwise; a
     parameter of low precision is itself rounded at every step, so that small updates are lost.
-    All options but ``foreach`` and ``maximize`` may differ between parameter groups.
+    All options but ``implementation`` may differ between parameter groups.
 
     Args:
         params: parameters, named parameters or groups, as torch.optim takes them.
@@ -43,11 +44,16 @@ class StochGradAdam(Optimizer):
             implementations do, or φ = Ω ⊙ g + λθ. The papers have no decay.
         exclude: fnmatch patterns of names of parameters that are never masked, e.g. ``"*bn*"``.
         maximize: ascend.
-        foreach: use the multi-tensor implementation; default: for parameters on an accelerator.
+        implementation: ``single`` (tensor by tensor, the reference), ``foreach`` (several tensors at
+            once), ``compiled`` (C++, for the CPU), ``triton`` (for CUDA), or ``auto``: the fastest
+            that there is. Default: the environment variable SGABENCH_IMPLEMENTATION, else ``auto``.
+            They differ in the rounding of the last bits only. Parameters that it does not take
+            (``compiled`` and ``triton``: all but dense float32) are updated tensor by tensor.
 
     Raises:
         ValueError: a value is out of range, a parameter is complex, or ``exclude`` is given for
             parameters without names.
+        InputError: the implementation is unknown, or this machine does not have it.
     """
 
     def __init__(
@@ -66,7 +72,7 @@ class StochGradAdam(Optimizer):
         mask_weight_decay: bool = True,
         exclude: tuple[str, ...] = (),
         maximize: bool = False,
-        foreach: bool | None = None,
+        implementation: Implementation | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -82,8 +88,8 @@ class StochGradAdam(Optimizer):
             "mask_weight_decay": mask_weight_decay,
             "exclude": exclude,
             "maximize": maximize,
-            "foreach": foreach,
         }
+        self._implementation = check(implementation)
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -109,37 +115,52 @@ class StochGradAdam(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        several: dict[tuple[int, torch.device, torch.dtype], list[Drawn]] = {}
-        for drawn in draw(self.param_groups, "StochGradAdam"):
-            parameter = drawn.parameter
-            state = self.state[parameter] or self._start(parameter)
-            state["step"] += 1
-            if _takes_foreach(drawn):
-                alike = (id(drawn.group), parameter.device, parameter.dtype)
-                several.setdefault(alike, []).append(drawn)
-            else:
-                _single_tensor(drawn, state)
-        for items in several.values():
-            _multi_tensor(items, [self.state[drawn.parameter] for drawn in items])
+        alike: dict[tuple[str, int, torch.device, torch.dtype], list[Placed]] = {}
+        for item in place(self.param_groups, "StochGradAdam"):
+            parameter = item.parameter
+            kind = suited(self._implementation, parameter)
+            alike.setdefault((kind, id(item.group), parameter.device, parameter.dtype), []).append(item)
+        for (kind, *_), items in alike.items():
+            self._update(kind, items)
         return loss
+
+    def _update(self, kind: str, items: list[Placed]) -> None:
+        """Update parameters of one group, device and type."""
+        states = {item.parameter: self.state[item.parameter] or self._start(item.parameter) for item in items}
+        if kind == "compiled":
+            compiled.step(items, list(states.values()))
+        elif kind == "triton":
+            from sgabench.optimizers import triton_step
+
+            triton_step.step(items, list(states.values()))
+        else:
+            for run in draw_runs(items):
+                if kind == "foreach":
+                    multi_tensor(run, [states[drawn.parameter] for drawn in run])
+                else:
+                    for drawn in run:
+                        single_tensor(drawn, states[drawn.parameter])
 
     def load_state_dict(self, state_dict: StateDict) -> None:
         """Continue where a state dict was taken, bit for bit."""
         super().load_state_dict(state_dict)
-        # torch has cast the moments to the parameters' type, which loses bits of those in float32.
+        # torch has cast the moments to the parameters' type, which loses bits of those in float32, and a
+        # file may have laid them out in another way than the parameters, whose layout kernels rely on.
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for index, parameter in zip(saved, parameters, strict=True):
-            if _moment_dtype(parameter) != parameter.dtype and index in state_dict["state"]:
-                for name in ("exp_avg", "exp_avg_sq"):
-                    moment = state_dict["state"][index][name]
-                    self.state[parameter][name] = moment.to(parameter.device, _moment_dtype(parameter))
+            for name in ("exp_avg", "exp_avg_sq") if index in state_dict["state"] else ():
+                moment = torch.empty_like(parameter, dtype=moment_dtype(parameter))
+                self.state[parameter][name] = moment.copy_(state_dict["state"][index][name])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_implementation": self._implementation}
 
     def _start(self, parameter: Tensor) -> State:
         state: State = self.state[parameter]
         state["step"] = torch.tensor(0.0, dtype=torch.float32, device="cpu")
         for name in ("exp_avg", "exp_avg_sq"):
-            state[name] = torch.zeros_like(parameter, dtype=_moment_dtype(parameter))
+            state[name] = torch.zeros_like(parameter, dtype=moment_dtype(parameter))
         return state
 
 
@@ -154,84 +175,3 @@ def _check(group: Group) -> None:
     check_sampling(group)
     if any(parameter.is_complex() for parameter in group["params"]):
         raise ValueError("StochGradAdam does not support complex parameters; use torch.view_as_real")
-
-
-def _moment_dtype(parameter: Tensor) -> torch.dtype:
-    return torch.promote_types(parameter.dtype, torch.float32)
-
-
-def _takes_foreach(drawn: Drawn) -> bool:
-    parameter, wanted = drawn.parameter, drawn.group["foreach"]
-    if wanted is None:
-        wanted = parameter.device.type != "cpu"
-    return bool(wanted) and _moment_dtype(parameter) == parameter.dtype
-
-
-def _step_size_and_root(state: State, group: Group) -> tuple[float, float]:
-    """lr / (1 - β1ᵗ) and √(1 - β2ᵗ); lr and 1 without bias correction."""
-    lr = float(group["lr"])
-    if not group["bias_correction"]:
-        return lr, 1.0
-    beta1, beta2 = group["betas"]
-    step = float(state["step"])
-    return lr / (1 - beta1**step), float((1 - beta2**step) ** 0.5)
-
-
-def _single_tensor(drawn: Drawn, state: State) -> None:
-    group, parameter, factor = drawn.group, drawn.parameter, drawn.factor
-    beta1, beta2 = group["betas"]
-    decay = group["weight_decay"]
-    moment, second = state["exp_avg"], state["exp_avg_sq"]
-    value = parameter.to(moment.dtype)
-    phi = drawn.gradient.to(moment.dtype)
-    if group["maximize"]:
-        phi = -phi
-    if decay and group["decoupled_weight_decay"]:
-        value.mul_(1 - float(group["lr"]) * decay)
-        decay = 0
-    if decay and group["mask_weight_decay"]:
-        phi = phi.add(value, alpha=decay)
-    if factor is not None:
-        phi = factor.mul_(phi) if factor.dtype == phi.dtype else phi * factor
-    if decay and not group["mask_weight_decay"]:
-        phi = phi.add(value, alpha=decay)
-    moment.lerp_(phi, 1 - beta1)
-    second.mul_(beta2).addcmul_(phi, phi, value=1 - beta2)
-    step_size, root = _step_size_and_root(state, group)
-    root_of_second = torch.sqrt(second, out=None if phi is drawn.gradient else phi)
-    value.addcdiv_(moment, root_of_second.div_(root).add_(group["eps"]), value=-step_size)
-    if value is not parameter:
-        parameter.copy_(value)
-
-
-def _multi_tensor(items: list[Drawn], states: list[State]) -> None:
-    """The same as `_single_tensor`, for parameters of one group, device and type."""
-    group = items[0].group
-    parameters = [drawn.parameter for drawn in items]
-    phis = [drawn.gradient for drawn in items]
-    beta1, beta2 = group["betas"]
-    decay = group["weight_decay"]
-    moments = [state["exp_avg"] for state in states]
-    seconds = [state["exp_avg_sq"] for state in states]
-    if group["maximize"]:
-        phis = list(torch._foreach_neg(phis))
-    if decay and group["decoupled_weight_decay"]:
-        torch._foreach_mul_(parameters, 1 - float(group["lr"]) * decay)
-        decay = 0
-    if decay and group["mask_weight_decay"]:
-        phis = list(torch._foreach_add(phis, parameters, alpha=decay))
-    masked = {index: drawn.factor for index, drawn in enumerate(items) if drawn.factor is not None}
-    if masked:
-        products = torch._foreach_mul([phis[index] for index in masked], list(masked.values()))
-        for index, product in zip(masked, products, strict=True):
-            phis[index] = product
-    if decay and not group["mask_weight_decay"]:
-        phis = list(torch._foreach_add(phis, parameters, alpha=decay))
-    torch._foreach_lerp_(moments, phis, 1 - beta1)
-    torch._foreach_mul_(seconds, beta2)
-    torch._foreach_addcmul_(seconds, phis, phis, 1 - beta2)
-    sizes = [_step_size_and_root(state, group) for state in states]
-    denominators = torch._foreach_sqrt(seconds)
-    torch._foreach_div_(denominators, [root for _, root in sizes])
-    torch._foreach_add_(denominators, group["eps"])
-    torch._foreach_addcdiv_(parameters, moments, denominators, [-size for size, _ in sizes])

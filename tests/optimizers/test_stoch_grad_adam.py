@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sgabench.optimizers import mask
+from sgabench.optimizers.implementations import problem
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
 
 SHAPES = [(6, 3, 3, 3), (6,), (1,), (5, 6), (2, 0)]
@@ -20,6 +21,16 @@ DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
 ]
+IMPLEMENTATIONS = [
+    "single",
+    "foreach",
+    *(
+        pytest.param(name, marks=pytest.mark.skipif(problem(name) is not None, reason=str(problem(name))))
+        for name in ("compiled", "triton")
+    ),
+]
+every_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+every_other = pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:])
 
 
 def parameters(dtype: torch.dtype = torch.float32, device: str = "cpu") -> list[nn.Parameter]:
@@ -110,36 +121,62 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize("implementation", ["single", "foreach"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_follows_its_formula(options: dict[str, Any], foreach: bool, device: str) -> None:
-    trained = train(lambda p: StochGradAdam(p, foreach=foreach, **options), 20, torch.float64, device)
+def test_follows_its_formula(options: dict[str, Any], implementation: str, device: str) -> None:
+    trained = train(lambda p: StochGradAdam(p, implementation=implementation, **options), 20, torch.float64, device)
     for got, expected in zip(trained, reference(20, **options), strict=True):
         # the factors are float32: 1 / 0.3 has eight digits
         np.testing.assert_allclose(got.cpu().numpy().ravel(), expected, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@every_other
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_both_implementations_agree_in_float32(options: dict[str, Any], device: str) -> None:
-    single = train(lambda p: StochGradAdam(p, foreach=False, **options), device=device)
-    several = train(lambda p: StochGradAdam(p, foreach=True, **options), device=device)
-    for one, other in zip(single, several, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+def test_every_implementation_agrees_with_the_reference_in_float32(
+    options: dict[str, Any], implementation: str, device: str
+) -> None:
+    single = train(lambda p: StochGradAdam(p, implementation="single", **options), 50, device=device)
+    other = train(lambda p: StochGradAdam(p, implementation=implementation, **options), 50, device=device)
+    for one, two in zip(single, other, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("foreach", [False, True])
+@every_implementation
 @pytest.mark.parametrize(
     "options",
     [{}, {"weight_decay": 0.1}, {"maximize": True}, {"weight_decay": 0.1, "decoupled_weight_decay": True}],
     ids=str,
 )
-def test_rate_one_is_torch_adam(options: dict[str, Any], foreach: bool, device: str) -> None:
+def test_rate_one_is_torch_adam(options: dict[str, Any], implementation: str, device: str) -> None:
     adam = train(lambda p: torch.optim.Adam(p, lr=0.01, **options), 50, device=device)
-    own = train(lambda p: StochGradAdam(p, lr=0.01, sampling_rate=1.0, foreach=foreach, **options), 50, device=device)
+    own = train(
+        lambda p: StochGradAdam(p, lr=0.01, sampling_rate=1.0, implementation=implementation, **options),
+        50,
+        device=device,
+    )
     for one, other in zip(own, adam, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@every_implementation
+@pytest.mark.parametrize("last", [False, True], ids=["row-major", "channels last"])
+def test_every_implementation_draws_the_same_mask(implementation: str, device: str, last: bool) -> None:
+    shapes = [(7,), (12, 5, 3, 3), (0,), (40, 50), (2, 3, 4, 5, 6)]
+    of = [nn.Parameter(torch.zeros(shape, device=device)) for shape in shapes]
+    if last:
+        of[1].data = of[1].data.to(memory_format=torch.channels_last)
+        of[4].data = of[4].data.to(memory_format=torch.channels_last_3d)
+    optimizer = StochGradAdam(of, lr=0.1, betas=(0.0, 0.0), sampling_rate=0.7, seed=5, implementation=implementation)
+    for step in range(1, 4):
+        for parameter in of:
+            parameter.data.zero_()
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        moved = torch.cat([parameter.detach().flatten() for parameter in of]).cpu() != 0
+        assert torch.equal(moved, mask.bernoulli(5, step, 0, len(moved), 0.7).bool())
 
 
 def test_a_masked_element_of_a_fresh_optimizer_does_not_move() -> None:
@@ -150,14 +187,14 @@ def test_a_masked_element_of_a_fresh_optimizer_does_not_move() -> None:
     torch.testing.assert_close(parameter.detach(), -0.1 * kept)
 
 
-def test_gradients_are_left_alone() -> None:
-    for foreach in (False, True):
-        of = parameters()
-        optimizer = StochGradAdam(of, weight_decay=0.1, maximize=True, foreach=foreach)
-        advance(optimizer, of, range(1))
-        for parameter, gradient in zip(of, gradients(0), strict=True):
-            assert parameter.grad is not None
-            assert torch.equal(parameter.grad, gradient)
+@every_implementation
+def test_gradients_are_left_alone(implementation: str) -> None:
+    of = parameters()
+    optimizer = StochGradAdam(of, weight_decay=0.1, maximize=True, implementation=implementation)
+    advance(optimizer, of, range(1))
+    for parameter, gradient in zip(of, gradients(0), strict=True):
+        assert parameter.grad is not None
+        assert torch.equal(parameter.grad, gradient)
 
 
 def test_seeds_differ_and_repeat() -> None:
@@ -179,21 +216,21 @@ def test_groups_have_their_own_options() -> None:
         np.testing.assert_allclose(got.numpy().ravel(), expected, rtol=1e-6)
 
 
-def test_excluded_parameters_follow_plain_adam() -> None:
+@every_implementation
+def test_excluded_parameters_follow_plain_adam(implementation: str) -> None:
     names = ["conv.weight", "bn.weight", "bn.bias", "fc.weight", "empty"]
     plain = train(lambda p: torch.optim.Adam(p, foreach=False))
-    masked = train(lambda p: StochGradAdam(p))
-    for foreach in (False, True):
-        trained = train(
-            lambda p, f=foreach: StochGradAdam(list(zip(names, p, strict=True)), exclude=("*bn*",), foreach=f)
-        )
-        for index, name in enumerate(names):
-            torch.testing.assert_close(trained[index], (plain if "bn" in name else masked)[index])
+    masked = train(lambda p: StochGradAdam(p, implementation=implementation))
+    trained = train(
+        lambda p: StochGradAdam(list(zip(names, p, strict=True)), exclude=("*bn*",), implementation=implementation)
+    )
+    for index, name in enumerate(names):
+        torch.testing.assert_close(trained[index], (plain if "bn" in name else masked)[index])
 
 
-@pytest.mark.parametrize("foreach", [False, True])
-def test_a_resumed_training_continues_bit_for_bit(foreach: bool) -> None:
-    options: dict[str, Any] = {"sampling_rate": 0.6, "weight_decay": 0.01, "foreach": foreach}
+@every_implementation
+def test_a_resumed_training_continues_bit_for_bit(implementation: str) -> None:
+    options: dict[str, Any] = {"sampling_rate": 0.6, "weight_decay": 0.01, "implementation": implementation}
     whole = train(lambda p: StochGradAdam(p, seed=9, **options), 20)
     of = parameters()
     first = StochGradAdam(of, seed=9, **options)
@@ -235,12 +272,12 @@ def test_a_copy_is_independent_and_continues_equally() -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("foreach", [False, True])
-def test_parameters_without_gradient_are_skipped_and_change_nothing_else(foreach: bool) -> None:
-    complete = train(lambda p: StochGradAdam(p, foreach=foreach), 3)
+@every_implementation
+def test_parameters_without_gradient_are_skipped_and_change_nothing_else(implementation: str) -> None:
+    complete = train(lambda p: StochGradAdam(p, implementation=implementation), 3)
     of = parameters()
     start = of[1].detach().clone()
-    optimizer = StochGradAdam(of, foreach=foreach)
+    optimizer = StochGradAdam(of, implementation=implementation)
     for step in range(3):
         for index, (parameter, gradient) in enumerate(zip(of, gradients(step), strict=True)):
             parameter.grad = None if index == 1 else gradient
@@ -251,13 +288,70 @@ def test_parameters_without_gradient_are_skipped_and_change_nothing_else(foreach
         assert torch.equal(of[index], complete[index])
 
 
-def test_channels_last_parameters_train_as_contiguous_ones() -> None:
-    for foreach in (False, True):
-        expected = train(lambda p, f=foreach: StochGradAdam(p, foreach=f))
+@every_implementation
+def test_channels_last_parameters_train_as_contiguous_ones(implementation: str) -> None:
+    expected = train(lambda p: StochGradAdam(p, implementation=implementation))
+    for gradients_follow in (True, False):
         of = parameters()
         of[0].data = of[0].data.contiguous(memory_format=torch.channels_last)
-        advance(StochGradAdam(of, foreach=foreach), of, range(20))
+        optimizer = StochGradAdam(of, implementation=implementation)
+        for step in range(20):
+            for parameter, gradient in zip(of, gradients(step), strict=True):
+                parameter.grad = torch.empty_like(parameter).copy_(gradient) if gradients_follow else gradient
+            optimizer.step()
         torch.testing.assert_close(of[0].detach(), expected[0], rtol=1e-6, atol=1e-7)
+
+
+@every_implementation
+def test_parameters_of_any_type_and_layout_train_together(implementation: str) -> None:
+    types = [torch.float32, torch.float64, torch.bfloat16, torch.float32, torch.float16]
+
+    def mixed() -> list[nn.Parameter]:
+        of = [nn.Parameter(p.detach().to(d)) for p, d in zip(parameters(), types, strict=True)]
+        of[3].data = torch.empty(6, 20)[:, :5].t().copy_(of[3].data)
+        return of
+
+    one, other = mixed(), mixed()
+    advance(StochGradAdam(one, implementation="single"), one, range(20))
+    advance(StochGradAdam(other, implementation=implementation), other, range(20))
+    for expected, got in zip(one, other, strict=True):
+        assert got.dtype == expected.dtype
+        torch.testing.assert_close(got, expected)
+
+
+@every_implementation
+@pytest.mark.parametrize("then", IMPLEMENTATIONS)
+def test_a_state_dict_goes_from_one_implementation_to_another(implementation: str, then: str) -> None:
+    whole = train(lambda p: StochGradAdam(p, seed=3, implementation="single"))
+    of = parameters()
+    first = StochGradAdam(of, seed=3, implementation=implementation)
+    advance(first, of, range(8))
+    second = StochGradAdam(of, implementation=then)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert float(second.state[of[0]]["step"]) == 8
+    advance(second, of, range(8, 20))
+    for one, other in zip(of, whole, strict=True):
+        torch.testing.assert_close(one.detach(), other, rtol=1e-6, atol=1e-6)
+
+
+@every_implementation
+def test_a_resumed_training_does_not_depend_on_the_layout_of_the_file(implementation: str) -> None:
+    def last(of: list[nn.Parameter]) -> list[nn.Parameter]:
+        of[0].data = of[0].data.contiguous(memory_format=torch.channels_last)
+        return of
+
+    whole, of = last(parameters()), last(parameters())
+    advance(StochGradAdam(whole, implementation=implementation), whole, range(10))
+    first = StochGradAdam(of, implementation=implementation)
+    advance(first, of, range(5))
+    saved = copy.deepcopy(first.state_dict())
+    for state in saved["state"].values():
+        state.update({name: value.contiguous() for name, value in state.items()})
+    second = StochGradAdam(of, implementation=implementation)
+    second.load_state_dict(saved)
+    advance(second, of, range(5, 10))
+    for one, other in zip(of, whole, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_closure_is_evaluated_with_gradients_and_its_loss_returned() -> None:

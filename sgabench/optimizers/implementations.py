@@ -1,0 +1,97 @@
+"""Which implementation of StochGradAdam's step runs: a function of the machine and the settings, never of a timing."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+from functools import lru_cache
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from sgabench.errors import InputError
+from sgabench.optimizers import compiled
+
+Implementation = Literal["auto", "single", "foreach", "compiled", "triton"]
+VARIABLE = "SGABENCH_IMPLEMENTATION"
+
+_logger = logging.getLogger("sgabench")
+
+
+def check(wanted: str | None) -> str:
+    """Resolve what was asked for: the argument, else the environment variable, else ``auto``.
+
+    Raises:
+        InputError: an unknown name, or an implementation that this machine does not have.
+    """
+    source = "implementation" if wanted is not None else VARIABLE
+    name = wanted if wanted is not None else os.environ.get(VARIABLE) or "auto"
+    if name not in get_args(Implementation):
+        raise InputError(f"{source}: {name!r} is not one of {', '.join(get_args(Implementation))}")
+    missing = problem(name)
+    if missing:
+        raise InputError(f"{source}: {name!r} is not to be had here: {missing}")
+    return name
+
+
+def problem(name: str) -> str | None:
+    """Why an implementation cannot run on this machine; None if it can."""
+    if name == "compiled":
+        return compiled.problem()
+    return _triton_problem() if name == "triton" else None
+
+
+def on_device(device: str) -> str:
+    """The implementation for float32 parameters on a device, unless an optimizer was told otherwise.
+
+    Args:
+        device: its type, e.g. ``cpu``.
+
+    Raises:
+        InputError: see `check`.
+    """
+    wanted = check(None)
+    return automatic(device) if wanted == "auto" else wanted
+
+
+@lru_cache(maxsize=8)
+def automatic(device: str) -> str:
+    """The fastest implementation that this machine has for a type of device; the log says it once."""
+    best = {"cpu": "compiled", "cuda": "triton"}.get(device, "foreach")
+    missing = problem(best)
+    if missing:
+        _logger.warning("StochGradAdam's step is not fused here, which takes some times as long: %s", missing)
+        best = "foreach"
+    _logger.info("StochGradAdam's step on %s: %s", device, best)
+    return best
+
+
+def suited(name: str, parameter: Tensor) -> str:
+    """The implementation for one parameter: the one that is wanted, or ``single``, which takes all."""
+    if name == "auto":
+        name = automatic(parameter.device.type)
+    if name == "compiled":
+        accepted = compiled.takes(parameter)
+    elif name == "triton":
+        accepted = importlib.import_module("sgabench.optimizers.triton_step").takes(parameter)
+    else:
+        accepted = moment_dtype(parameter) == parameter.dtype
+    return name if accepted else "single"
+
+
+def moment_dtype(parameter: Tensor) -> torch.dtype:
+    """Moments are float32 for types of lower precision, else of the parameter's type."""
+    return torch.promote_types(parameter.dtype, torch.float32)
+
+
+@lru_cache(maxsize=1)
+def _triton_problem() -> str | None:
+    try:
+        module = importlib.import_module("sgabench.optimizers.triton_step")
+    except Exception as error:  # a broken installation fails in ways of its own
+        return f"Triton cannot be used ({' '.join(str(error).split())[:200] or type(error).__name__})"
+    if torch.cuda.is_available() or module.INTERPRETED:
+        return None
+    return "there is no CUDA device"

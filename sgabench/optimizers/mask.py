@@ -46,7 +46,7 @@ _WORD = 0xFFFFFFFF
 _LONG = 0xFFFFFFFFFFFFFFFF
 _GOLDEN = 0x9E3779B97F4A7C15
 # On the CPU the scratch must stay in the cache; elsewhere every chunk costs a dozen kernel launches.
-_CHUNK_ON_CPU = 1 << 15
+_CHUNK_ON_CPU = 1 << 16
 _CHUNK = 1 << 20
 
 
@@ -73,7 +73,14 @@ def random_bits(seed: int, step: int, start: int, count: int, device: torch.devi
         int32 (count,): the 32 bits of each element, uniform over all int32 values.
     """
     out = torch.empty(count, dtype=torch.int32, device=device)
-    _hash(seed, step, start, out, lambda bits, to: to.copy_(bits))
+
+    def put(bits: Tensor, to: Tensor) -> None:
+        if to.device.type == "cpu":
+            np.copyto(to.numpy(), bits.numpy())
+        else:
+            to.copy_(bits)
+
+    _hash(seed, step, start, out, put)
     return out
 
 
@@ -108,12 +115,22 @@ def normal(seed: int, step: int, start: int, count: int, device: torch.device | 
         float32 (count,).
     """
     out = torch.empty(count, dtype=torch.float32, device=device)
-    _hash(seed, step, start, out, lambda bits, to: to.copy_(bits.bitwise_right_shift_(8)))
+
+    def put(bits: Tensor, to: Tensor) -> None:
+        if to.device.type == "cpu":
+            np.right_shift(bits.numpy(), 8, out=to.numpy(), casting="unsafe")
+        else:
+            to.copy_(bits.bitwise_right_shift_(8))
+
+    _hash(seed, step, start, out, put)
     return out.add_(0.5).mul_(2.0**-23).erfinv_().mul_(math.sqrt(2))
 
 
 def _hash(seed: int, step: int, start: int, out: Tensor, put: Callable[[Tensor, Tensor], object]) -> None:
-    """Compute the bits of as many positions as ``out`` has, a chunk at a time, and ``put`` them into it."""
+    """Compute the bits of as many positions as ``out`` has, a chunk at a time, and ``put`` them into it.
+
+    On the CPU ``put`` is called in several threads: it must not use torch, whose own threads would add to them.
+    """
     count, words = len(out), key(seed, step)
     if out.device.type != "cpu":
         _hash_by_torch(*words, start, out, put)

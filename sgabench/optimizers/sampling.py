@@ -24,7 +24,7 @@ Group = dict[str, Any]
 # Drawing a few numbers for nobody is cheaper than the dozen calls of another chunk.
 _BRIDGED = 1 << 14
 # On the CPU short runs keep their memory from being returned to the system and fetched again.
-_RUN_ON_CPU = 1 << 20
+_RUN_ON_CPU = 1 << 17
 
 
 class Placed(NamedTuple):

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test lint docs clean
+.PHONY: quickstart test lint docs bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sgabench run suites/quickstart.toml
@@ -16,6 +16,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/.installed-test
+	$(PIP) --editable '.[test,bench]'
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds
 
 docs: $(VENV)/.installed-test
 	$(BIN)/mkdocs build --strict

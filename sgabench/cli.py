@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import sys
@@ -58,6 +59,16 @@ class ComparisonFormat(StrEnum):
     table = "table"
     markdown = "markdown"
     csv = "csv"
+    json = "json"
+
+
+class Subject(StrEnum):
+    optimizers = "optimizers"
+
+
+class BenchFormat(StrEnum):
+    table = "table"
+    markdown = "markdown"
     json = "json"
 
 
@@ -299,6 +310,29 @@ def env(
     from sgabench.environment import choose_device, cores, describe_environment
 
     typer.echo(json.dumps(describe_environment(choose_device(device.value), cores()), indent=2))
+
+
+@app.command()
+def bench(
+    subject: Annotated[Subject, typer.Argument(help="What to measure.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A model, as in a suite. Repeatable. Default: three ResNets."),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Lay weights out in memory as a training does.")
+    ] = False,
+    form: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
+    plugin: Plugins = None,
+) -> None:
+    """Measure this machine: what a step of each optimizer costs, against PyTorch's fused Adam."""
+    from sgabench.bench.benchmark import render
+    from sgabench.environment import choose_device
+
+    _load_plugins(plugin)
+    measure = importlib.import_module(f"sgabench.bench.{subject.value}").measure
+    typer.echo(render(measure(models or (), choose_device(device.value), channels_last), form.value), nl=False)
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +68,48 @@ def time_inference(
     q1, median, q3 = torch.quantile(times, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     batch_size = len(images)
     return Timing(batch_size, median, q1, q3, len(times), batch_size / median, threads)
+
+
+def time_interleaved(
+    functions: Mapping[str, Callable[[], object]], device: str, rounds: int, block_s: float = 0.05
+) -> dict[str, list[float]]:
+    """Time functions in turns, so that whatever slows the machine for a while slows all of them.
+
+    Args:
+        functions: each is called in blocks of as many calls as take about ``block_s``, at least two.
+        device: which is waited for before and after a block.
+        rounds: a block of every function each, in the opposite order of the round before.
+
+    Returns:
+        Seconds per call: the mean of each block, a number per round.
+    """
+    calls = {}
+    for name, function in functions.items():
+        calls[name] = max(2, int(block_s / _block(function, 2, device)))
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    order = list(functions)
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for name in order:
+                times[name].append(_block(functions[name], calls[name], device))
+            order.reverse()
+    finally:
+        if collects:
+            gc.enable()
+    return times
+
+
+def _block(function: Callable[[], object], calls: int, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - started) / calls
 
 
 def _forward(network: nn.Module, images: Tensor, precision: str) -> Callable[[], Tensor]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sgabench.timing import time_inference
+from sgabench.timing import time_inference, time_interleaved
 
 
 class Sleeper(nn.Module):
@@ -96,3 +97,23 @@ def test_no_trace_is_left_by_a_network_that_fails(threads: int) -> None:
     assert network.training
     assert torch.get_num_threads() == threads
     assert torch.is_grad_enabled()
+
+
+def test_functions_take_turns_and_none_is_left_out() -> None:
+    called: list[str] = []
+
+    def sleeper(name: str, seconds: float) -> Callable[[], None]:
+        def call() -> None:
+            called.append(name)
+            time.sleep(seconds)
+
+        return call
+
+    functions = {"short": sleeper("short", 0.001), "long": sleeper("long", 0.004)}
+    times = time_interleaved(functions, "cpu", rounds=3, block_s=0.008)
+    assert {name: len(values) for name, values in times.items()} == {"short": 3, "long": 3}
+    assert min(times["short"]) >= 0.001
+    assert min(times["long"]) >= 0.004
+    turns = [name for index, name in enumerate(called) if index == 0 or called[index - 1] != name]
+    assert turns == ["short", "long", "short", "long", "short", "long"]
+    assert gc.isenabled()

@@ -184,13 +184,16 @@ def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
 
 def environment_lines(tables: Tables) -> list[str]:
     """A line per environment that the trials were run in."""
-    lines = []
-    for environment in tables.environments:
-        packages = environment["packages"]
-        versions = ", ".join(
-            f"{name} {packages[name]}" for name in ("sgabench", "torch", "torchvision") if name in packages
-        )
-        device = environment.get("gpu") or environment["cpu"]
-        threads = f"{environment['threads']} of {environment['cores']} cores a trial"
-        lines.append(f"{versions}, Python {environment['python']}; {environment['device']}: {device}, {threads}")
-    return lines
+    lines = [f"{environment_line(environment)} a trial" for environment in tables.environments]
+    return list(dict.fromkeys(lines))
+
+
+def environment_line(environment: Mapping[str, Any]) -> str:
+    """Versions, device and cores of an environment, in one line."""
+    packages = environment["packages"]
+    versions = ", ".join(
+        f"{name} {packages[name]}" for name in ("sgabench", "torch", "torchvision") if name in packages
+    )
+    device = environment.get("gpu") or environment["cpu"]
+    threads = f"{environment['threads']} of {environment['cores']} cores"
+    return f"{versions}, Python {environment['python']}; {environment['device']}: {device}, {threads}"

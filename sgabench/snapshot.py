@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -28,13 +27,13 @@ class Snapshots:
 
     Args:
         path: where it is; there is never more than one.
-        context: what must be the same for a snapshot to be of use: the trial's key, versions, device, threads.
+        context: what must be the same for a snapshot to be of use, as JSON values.
         seconds: between two snapshots; 0: only when the process is asked to stop.
     """
 
     def __init__(self, path: Path, context: Mapping[str, Any], seconds: float) -> None:
         self.path = path
-        self._context = {**context, "packages": {name: version(name) for name in ("torch", "safetensors")}}
+        self._context = json.loads(json.dumps(context))
         self._seconds = seconds
         self._last = time.monotonic()
         self._signal = 0
@@ -48,7 +47,7 @@ class Snapshots:
             state, digest = json.loads(header["__metadata__"]["state"]), header["__metadata__"]["digest"]
         except (OSError, SafetensorError, ValueError, TypeError, KeyError):
             return None
-        if digest != _digest(tensors, state) or state["context"] != json.loads(json.dumps(self._context)):
+        if digest != _digest(tensors, state) or state["context"] != self._context:
             return None
         return _unflatten(state["tree"], tensors)
 

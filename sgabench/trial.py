@@ -276,7 +276,8 @@ class _TrialRun:
 
     def _snapshots(self) -> Snapshots:
         task = self.task
-        same = {"key": self.trial.key, "device": task.device, "threads": task.threads, "precision": self.precision}
+        # Another version, device or number of threads would round differently from here on.
+        same = {"key": self.trial.key, "precision": self.precision, "environment": self.environment}
         return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
 
     def _cell(self, cell: CellPlan, dense: nn.Module, trained: Record) -> None:

@@ -299,7 +299,9 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01, amsgrad=True, fused=True),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
     "stochgradadam": lambda parameters: StochGradAdam(parameters, lr=0.01, seed=2**62 + 1),
-    "stochgradadam, foreach": lambda parameters: StochGradAdam(parameters, lr=0.01, weight_decay=0.1, foreach=True),
+    "stochgradadam, foreach": lambda parameters: StochGradAdam(
+        parameters, lr=0.01, weight_decay=0.1, implementation="foreach"
+    ),
     "sampled": lambda parameters: Sampled(torch.optim.NAdam(parameters, lr=0.01), sampling_rate=0.7, seed=3),
     "noisy update": lambda parameters: Sampled(
         torch.optim.SGD(parameters, lr=0.05), distribution="gaussian", mask="update"

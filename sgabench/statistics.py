@@ -194,6 +194,48 @@ def welch_difference(first: ArrayLike, second: ArrayLike, alpha: float = ALPHA) 
     return Difference(mean, pooled, mean - half, mean + half, p, effect, "Welch")
 
 
+@dataclass(frozen=True)
+class OneSided:
+    """A difference of means, its two-sided confidence limits, and the one-sided p-value against a margin."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+
+
+def one_sided_difference(
+    first: ArrayLike, second: ArrayLike, margin: float = 0.0, *, paired: bool, alpha: float = ALPHA
+) -> OneSided:
+    """Test whether first - second is more than a margin: Student's t of the pairs, or Welch's t.
+
+    The hypothesis that is rejected is that the mean difference is the margin or less. Differences without any
+    spread prove no more than a permutation test of so few values could.
+
+    Args:
+        first: shape (rows, n), n of at least 2, finite.
+        second: shape (rows, m); if paired, m is n, and the values are of the same seeds.
+        margin: in the unit of the values.
+        paired: of the same seeds in the same order.
+        alpha: 1 - confidence of the interval.
+    """
+    a, b = _rows(first), _rows(second)
+    mean = a.mean(1) - b.mean(1)
+    freedom: Any
+    if paired:
+        n = a.shape[1]
+        error, freedom, fewest = (a - b).std(1, ddof=1) / np.sqrt(n), n - 1, 0.5**n
+    else:
+        error, freedom = welch_error(a, b)
+        fewest = 1 / special.binom(a.shape[1] + b.shape[1], a.shape[1])
+    half = special.stdtrit(freedom, 1 - alpha / 2) * error
+    size = np.maximum(np.abs(mean), abs(margin))
+    spread = error > 1e-12 * np.maximum(size, 1e-300)
+    t = np.divide(mean - margin, error, out=np.zeros_like(mean), where=spread)
+    p = np.where(spread, special.stdtr(freedom, -t), np.where(mean - margin > 1e-12 * size, fewest, 1.0))
+    return OneSided(mean, mean - half, mean + half, p)
+
+
 def welch_error(first: ArrayLike, second: ArrayLike) -> tuple[Floats, Floats]:
     """Standard error of a difference of two means, and its degrees of freedom (Welch-Satterthwaite)."""
     a, b = _rows(first), _rows(second)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sgabench.errors import InputError, first_problem, shorten, suggestion
+from sgabench.gate.rules import METRICS, GateTable
 from sgabench.registry import REGISTRIES, Registry
 
 Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
@@ -188,6 +189,7 @@ class SuiteFile(_Table):
     ratios: tuple[Ratio, ...] = Field(default=(0.5,), description="Ratios of every pruner without its own.")
     training: Recipe = Recipe()
     measurement: Measurement = Measurement()
+    gate: GateTable = Field(default=GateTable(), description="What sgabench check calls a regression.")
     datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     optimizers: Annotated[tuple[OptimizerEntry, ...], Field(min_length=1)]
@@ -243,6 +245,7 @@ class Suite:
     optimizers: tuple[Choice, ...]
     pruners: tuple[Choice, ...]
     probes: tuple[Choice, ...]
+    gate: GateTable = GateTable()
 
 
 def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -323,6 +326,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         optimizers=_choices("optimizers", written.optimizers, lambda entry: _recipe_settings(entry, recipe)),
         pruners=_choices("pruners", written.pruners, lambda entry: _pruner_settings(entry, written.ratios)),
         probes=_choices("probes", written.probes, lambda entry: {}),
+        gate=written.gate,
     )
 
 
@@ -490,7 +494,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 def _children(target: Any, part: str) -> list[Any]:
     if isinstance(target, dict):
-        if part in ("training", "measurement", "sweep", "finetune"):
+        if part in ("training", "measurement", "sweep", "finetune", "gate", *METRICS):
             return [target.setdefault(part, {})]
         return [target[part]] if part in target else []
     if isinstance(target, list):

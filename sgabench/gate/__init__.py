@@ -1,0 +1,1 @@
+"""The gate: frozen expectations of a suite, and the check that compares a run with them."""

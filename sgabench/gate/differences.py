@@ -1,0 +1,104 @@
+"""What a baseline and a run do not have in common: cells, names, environments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sgabench.errors import suggestion
+from sgabench.gate.baseline import Baseline, Group
+
+LABELS = ("dataset", "model", "optimizer", "pruner")
+
+
+def unknown_groups(was: Baseline, now: Baseline) -> list[str]:
+    """What the baseline has and the suite has not: a line per name, then per trial or cell."""
+    there = {group.identity for group in now.groups}
+    lost = [group for group in was.groups if group.identity not in there]
+    lines: dict[str, None] = {}
+    for group in lost:
+        lines.update(dict.fromkeys(_unknown_labels(group, was, now)))
+    explained = {group.identity for group in lost if list(_unknown_labels(group, was, now))}
+    for group in lost:
+        if group.identity not in explained:
+            what = "trial" if group.pruner is None else "cell"
+            lines[f"not in the suite: {what} {group.name} of the baseline; make the baseline anew if that is meant"] = (
+                None
+            )
+    return list(lines)
+
+
+def _unknown_labels(group: Group, was: Baseline, now: Baseline) -> list[str]:
+    lines = []
+    for label in LABELS:
+        name = getattr(group, label)
+        valid = {found for other in now.groups if (found := getattr(other, label))}
+        if name and name not in valid:
+            count = sum(getattr(cell, label) == name for cell in was.cells)
+            lines.append(
+                f"not in the suite: {label} {name!r} of the baseline ({count} cells){suggestion(name, valid)} "
+                "If it was renamed or removed, make the baseline anew"
+            )
+    return lines
+
+
+def new_groups(was: Baseline, now: Baseline) -> list[str]:
+    """What the suite has and the baseline has not: no comparison, and no reason to be red."""
+    there = {group.identity for group in was.groups}
+    new = [group.name for group in now.groups if group.identity not in there]
+    if not new or not was.groups:
+        return []
+    shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+    return [f"not in the baseline, so not compared: {len(new)} trials and cells ({shown}); make the baseline anew"]
+
+
+def unmeasured(now: Baseline) -> list[str]:
+    """What is not stored: a line per trial or cell; a trial speaks for its cells."""
+    untrained = {group.identity[:3]: group.lacking for group in now.trials}
+    lines = []
+    for group in now.groups:
+        spoken = untrained[group.identity[:3]] if group.pruner is not None else {}
+        seeds = [seed for seed, why in group.lacking.items() if why == "missing" and seed not in spoken]
+        if seeds:
+            what = "trial" if group.pruner is None else "cell"
+            shown = ", ".join(map(str, seeds[:10])) + (", ..." if len(seeds) > 10 else "")
+            lines.append(f"missing: {what} {group.name}: seed{'s' if len(seeds) > 1 else ''} {shown}")
+    if lines:
+        lines.append("missing results are computed by sgabench run, or by sgabench check --run")
+    return lines
+
+
+def environment_differences(was: Baseline, now: Baseline) -> list[str]:
+    """A line per fact of the environment that differs; nothing if one side is empty."""
+    if not was.environments or not now.environments:
+        return []
+    old, new = ([_flat(environment) for environment in side.environments] for side in (was, now))
+    lines = []
+    for fact in dict.fromkeys(fact for environment in (*old, *new) for fact in environment):
+        before, after = ({environment.get(fact, "none") for environment in side} for side in (old, new))
+        if before != after:
+            told = (" and ".join(sorted(values)) for values in (before, after))
+            lines.append(f"environment: {fact}: {next(told)} in the baseline, {next(told)} now")
+    return lines
+
+
+def one_device(was: Baseline, now: Baseline) -> bool:
+    """Whether everything on both sides was computed on the same kind of device, with as many threads."""
+    devices = {
+        tuple(str(environment.get(fact)) for fact in ("device", "gpu", "cpu", "threads"))
+        for environment in (*was.environments, *now.environments)
+    }
+    return len(devices) == 1
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
+    packages = environment.get("packages")
+    flat = {name: _text(value) for name, value in environment.items() if name != "packages"}
+    if isinstance(packages, Mapping):
+        flat |= {str(name): _text(version) for name, version in packages.items()}
+    return flat
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

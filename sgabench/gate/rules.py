@@ -1,0 +1,157 @@
+"""What counts as a regression: the `[gate]` table of a suite, and what holds without one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from sgabench.errors import shorten, suggestion
+
+Rule = Literal["statistical", "tolerance", "exact", "off"]
+ONE_SEED_TOLERANCE = 5.0  # of a default that falls back to the tolerance rule; a retraining moves more than 0.5 points
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a gate can look at.
+
+    Attributes:
+        title: what reports call it.
+        unit: of tolerance and difference: percentage points, or percent of the baseline's mean.
+        lower_is_worse: which direction is a regression.
+        rule: what holds if the suite sets none.
+        tolerance: the same, in the unit.
+        counted: a property of the pruned network that may well be the same for every seed; where it is, there is
+            no noise to test against, and the tolerance alone decides.
+    """
+
+    title: str
+    unit: Literal["points", "%"]
+    lower_is_worse: bool
+    rule: Rule
+    tolerance: float
+    counted: bool = False
+
+
+METRICS = {
+    "dense_top1": Metric("dense top-1", "points", True, "statistical", 0.5),
+    "pruned_top1": Metric("pruned top-1", "points", True, "statistical", 0.5),
+    "retention": Metric("retention", "points", True, "statistical", 0.5),
+    "sparsity": Metric("sparsity", "points", True, "tolerance", 0.5, counted=True),
+    "compression_ratio": Metric("compression ratio", "%", True, "off", 1.0, counted=True),
+    "macs": Metric("multiply-adds", "%", False, "off", 1.0, counted=True),
+    "nonzero_macs": Metric("multiply-adds on non-zero weights", "%", False, "statistical", 1.0, counted=True),
+    "bytes": Metric("size", "%", False, "statistical", 1.0, counted=True),
+    "gzip_bytes": Metric("compressed size", "%", False, "off", 1.0, counted=True),
+    "images_per_s": Metric("throughput", "%", True, "off", 20.0),
+}
+FLOOR = re.compile(
+    r"\s*(?P<metric>\w+)\s*(?P<sign>>=|<=)\s*(?P<bound>[0-9.eE+-]+)"
+    r"(?:\s+at\s+ratio\s+(?P<ratio>[0-9.]+))?(?:\s+for\s+(?P<pattern>\S.*?))?\s*"
+)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A bound that the mean over seeds must keep, whatever the baseline says."""
+
+    text: str
+    metric: str
+    bound: float
+    ratio: float | None
+    pattern: str
+
+    def covers(self, name: str, ratio: float | None) -> bool:
+        """Whether it is about a cell (dataset/model/optimizer/pruner/ratio), or a trial without the last two."""
+        return (self.ratio is None or self.ratio == ratio) and fnmatchcase(name, self.pattern)
+
+
+def parse_floor(text: str) -> Floor:
+    """Read ``retention >= 0.9 at ratio 0.5 for */adam/*``; the last two parts may be left out.
+
+    Raises:
+        ValueError: it cannot be read, or bounds a metric on the side that is no regression.
+    """
+    found = FLOOR.fullmatch(text)
+    if not found:
+        raise ValueError(f"a floor is e.g. 'retention >= 0.9 at ratio 0.5 for */adam/*', got {shorten(text)}")
+    name = found["metric"]
+    if name not in METRICS:
+        raise ValueError(f"floor {shorten(text)}: unknown metric {name!r}{suggestion(name, METRICS)}")
+    sign = ">=" if METRICS[name].lower_is_worse else "<="
+    if found["sign"] != sign:
+        raise ValueError(f"floor {shorten(text)}: {name} gets worse the other way; write {name} {sign} ...")
+    if name == "dense_top1" and found["ratio"]:
+        raise ValueError(f"floor {shorten(text)}: dense_top1 is of a network that is not pruned; leave the ratio out")
+    try:
+        bound, ratio = float(found["bound"]), float(found["ratio"]) if found["ratio"] else None
+    except ValueError:
+        raise ValueError(f"floor {shorten(text)}: not a number") from None
+    if METRICS[name].unit == "points" and not 0 <= bound <= 1:
+        raise ValueError(f"floor {shorten(text)}: {name} is a fraction from 0 to 1, not {bound:g}")
+    return Floor(" ".join(text.split()), name, bound, ratio, found["pattern"] or "*")
+
+
+def _checked_floor(text: str) -> str:
+    parse_floor(text)
+    return text
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class MetricRule(_Table):
+    """How one metric is judged."""
+
+    rule: Rule | None = Field(
+        default=None,
+        description="statistical: worse by more than the tolerance, beyond the spread over seeds; tolerance: the mean "
+        "is worse by more than the tolerance; exact: not the same number; off.",
+    )
+    tolerance: float | None = Field(
+        strict=True,
+        default=None,
+        ge=0,
+        le=1e6,
+        description="How much worse is no regression: in percentage points of accuracies, retention and sparsity, in "
+        "percent of the baseline's mean of everything else.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> MetricRule:
+        if self.rule in ("exact", "off") and self.tolerance is not None:
+            raise ValueError(f"tolerance: rule {self.rule!r} has none; leave it out")
+        return self
+
+
+class GateTable(_Table):
+    """What `sgabench check` calls a regression; enters no key."""
+
+    floors: tuple[Annotated[str, AfterValidator(_checked_floor)], ...] = Field(
+        default=(), max_length=1000, description="Bounds of means, e.g. 'retention >= 0.9 at ratio 0.5 for */adam/*'."
+    )
+    dense_top1: MetricRule = Field(default=MetricRule(), description="Top-1 accuracy before pruning.")
+    pruned_top1: MetricRule = Field(default=MetricRule(), description="Top-1 accuracy after pruning.")
+    retention: MetricRule = Field(default=MetricRule(), description="Pruned / dense accuracy of the same trial.")
+    sparsity: MetricRule = Field(default=MetricRule(), description="Zeros among the prunable weights.")
+    compression_ratio: MetricRule = Field(default=MetricRule(), description="Parameters / non-zero parameters.")
+    macs: MetricRule = Field(default=MetricRule(), description="Multiply-adds for one image; more is worse.")
+    nonzero_macs: MetricRule = Field(
+        default=MetricRule(), description="Those that touch no zero weight; more is worse."
+    )
+    bytes: MetricRule = Field(default=MetricRule(), description="Size as a safetensors file; more is worse.")
+    gzip_bytes: MetricRule = Field(default=MetricRule(), description="The same file after gzip; more is worse.")
+    images_per_s: MetricRule = Field(
+        default=MetricRule(), description="Throughput of the pruned network; only compared on the same device."
+    )
+
+    def of(self, metric: str) -> MetricRule:
+        """What the suite says of a metric."""
+        rule = getattr(self, metric)
+        assert isinstance(rule, MetricRule)
+        return rule

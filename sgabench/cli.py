@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -47,6 +48,14 @@ class ReportFormat(StrEnum):
     csv = "csv"
     json = "json"
     html = "html"
+
+
+class GateFormat(StrEnum):
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+    junit = "junit"
+    github = "github"
 
 
 class Axis(StrEnum):
@@ -113,7 +122,6 @@ def run(
 
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
-    from sgabench.interruption import Terminated, terminable
     from sgabench.plan import make_plan, select
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
@@ -128,12 +136,8 @@ def run(
         check(plan, options, strict=True)
         _print_plan(select(plan, only), results)
         return
-    try:
-        with terminable(), listener(quiet) as display:
-            tables = run_plan(plan, options, display)
-    except (KeyboardInterrupt, Terminated) as stop:
-        typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
-        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
+    with _stoppable(), listener(quiet) as display:
+        tables = run_plan(plan, options, display)
     if not quiet:
         print_tables(tables, results / plan.suite.name)
     if len(tables.failures):
@@ -269,6 +273,77 @@ def compare(
     _write(text, output, [suite, first / "store.sqlite", second / "store.sqlite"])
 
 
+@app.command()
+def baseline(
+    suite: SuiteFile,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The baseline (JSON), to be kept with your code.")],
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    allow_incomplete: Annotated[
+        bool, typer.Option("--allow-incomplete", help="Freeze what is there, though results are missing or failed.")
+    ] = False,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Freeze what a suite measured, for sgabench check to compare with."""
+    from sgabench.gate.baseline import write_baseline
+    from sgabench.gate.measured import complete, measured
+
+    plan = _plan(suite, results, data_dir, None, set_, plugin)
+    _require_store(results)
+    frozen = (measured if allow_incomplete else complete)(plan, results)
+    if not any(group.seeds for group in frozen.groups):
+        raise InputError(f"results folder {results}: nothing of {suite} is stored; run it first")
+    _refuse_to_replace(output, [suite, results / "store.sqlite"])
+    write_baseline(frozen, output)
+    seeds = sorted({seed for group in frozen.groups for seed in group.seeds})
+    typer.echo(f"written: {output}: {len(frozen.trials)} trials and {len(frozen.cells)} cells over {len(seeds)} seeds")
+
+
+@app.command()
+def check(
+    suite: SuiteFile,
+    baseline: Annotated[Path, typer.Option(metavar="FILE", help="What sgabench baseline wrote.")],
+    results: Results = DEFAULT_RESULTS,
+    run: Annotated[bool, typer.Option("--run", help="First run what the store does not have yet.")] = False,
+    form: Annotated[GateFormat, typer.Option("--format", help="How to write it.")] = GateFormat.text,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="With --run: fetch a data set that is not there.")] = True,
+    device: Annotated[Device, typer.Option(help="With --run: where to compute.")] = Device.auto,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="With --run: trials at the same time.")] = 1,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Compare what is stored with a baseline: do networks prune worse than they did?
+
+    Without [gate] in the suite: accuracies and retention must not be worse by more than 0.5 points, size and
+    multiply-adds on non-zero weights by more than 1 %, beyond the spread over seeds; sparsity not by more than
+    0.5 points. Exit code 0: nothing regressed; 1: something did; 2: bad input; 3: nothing to compare, or something
+    is missing.
+    """
+    from sgabench.gate.baseline import read_baseline
+    from sgabench.gate.measured import check_plan
+    from sgabench.report.gate import render, verdict
+    from sgabench.report.progress import listener
+    from sgabench.runner import Options, run_plan
+
+    whole = _plan(suite, results, data_dir, None, set_, plugin)
+    if run:
+        read_baseline(baseline)  # before anything is trained for it
+        plugins = tuple(path.resolve() for path in plugin or ())
+        with _stoppable(), listener(quiet=False) as display:
+            run_plan(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
+    _require_store(results)
+    outcome = check_plan(whole, results, baseline, only)
+    text = render(outcome, form.value, str(baseline))
+    _write(text, output, [suite, baseline, results / "store.sqlite"])
+    if output is not None:
+        typer.echo(verdict(outcome), err=True)
+    raise typer.Exit(outcome.exit_code)
+
+
 @app.command("list")
 def list_plugins(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
@@ -366,6 +441,18 @@ def _plan(
     return select(made, only)
 
 
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    from sgabench.interruption import Terminated, terminable
+
+    try:
+        with terminable():
+            yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
+
+
 def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
     """Print a text, or write it to a file that is none of those it was made from."""
     from sgabench.store import write_atomically
@@ -373,16 +460,19 @@ def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
     if output is None:
         typer.echo(text, nl=False)
         return
-    written = output.resolve()
-    if written in [path.resolve() for path in sources if path]:
-        raise InputError(f"--output {output}: would replace the suite or the store; name another file")
+    _refuse_to_replace(output, sources)
     try:
         if output.exists() and not output.is_file():  # a device or a pipe is written to, never replaced
             output.write_text(text, encoding="utf-8")
         else:
-            write_atomically(written, text.encode())
+            write_atomically(output.resolve(), text.encode())
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror or error}") from None
+
+
+def _refuse_to_replace(output: Path, sources: list[Path | None]) -> None:
+    if output.resolve() in [path.resolve() for path in sources if path]:
+        raise InputError(f"--output {output}: would replace what it is made from; name another file")
 
 
 def _require_store(results: Path) -> None:

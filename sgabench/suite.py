@@ -245,7 +245,7 @@ class Suite:
     optimizers: tuple[Choice, ...]
     pruners: tuple[Choice, ...]
     probes: tuple[Choice, ...]
-    gate: GateTable = GateTable()
+    gate: GateTable = field(default_factory=GateTable)
 
 
 def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:

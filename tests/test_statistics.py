@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sgabench.statistics import (
     holm,
     is_exact,
     largest_keeping,
+    one_sided_difference,
     paired_difference,
     permutation_p,
     rank_treatments,
@@ -150,6 +152,35 @@ def test_the_t_test_agrees_with_scipy() -> None:
     assert np.allclose(welch.p, theirs.pvalue)
     interval = theirs.confidence_interval(0.95)
     assert np.allclose(np.stack([welch.low, welch.high]), np.stack([interval.low, interval.high]))
+
+
+def test_the_one_sided_tests_agree_with_scipy() -> None:
+    first, second = normal(2, 6, 5)
+    shifted = first - 0.3
+    paired = one_sided_difference(first, second, 0.3, paired=True)
+    theirs: Any = stats.ttest_rel(shifted, second, axis=1, alternative="greater")
+    assert np.allclose(paired.p, theirs.pvalue)
+    interval = stats.ttest_rel(first, second, axis=1).confidence_interval(0.95)
+    assert np.allclose(np.stack([paired.low, paired.high]), np.stack([interval.low, interval.high]))
+    welch = one_sided_difference(first, second[:, :3], 0.3, paired=False)
+    theirs = stats.ttest_ind(shifted, second[:, :3], axis=1, equal_var=False, alternative="greater")
+    assert np.allclose(welch.p, theirs.pvalue)
+
+
+def test_one_sided_differences_without_spread_prove_no_more_than_their_number() -> None:
+    same = [[0.9] * 3, [0.9] * 3, [0.9] * 3]
+    paired = one_sided_difference(same, [[0.8] * 3, [0.9] * 3, [0.95] * 3], 0.05, paired=True)
+    assert paired.p.tolist() == [pytest.approx(1 / 8), 1.0, 1.0]
+    assert one_sided_difference(same[:1], [[0.8] * 3], paired=False).p[0] == pytest.approx(1 / 20)
+
+
+@pytest.mark.parametrize("n", SEEDS)
+def test_a_one_sided_verdict_at_the_margin_is_wrong_one_time_in_twenty(n: int) -> None:
+    first, second = normal(2, SIMULATIONS, n)
+    false = np.mean(one_sided_difference(first + 0.5, second, 0.5, paired=True).p <= ALPHA)
+    assert abs(false - 0.05) <= 0.01
+    apart = np.mean(one_sided_difference(first + 0.5, 2 * second, 0.5, paired=False).p <= ALPHA)
+    assert apart <= 0.07
 
 
 def test_differences_without_spread_prove_no_more_than_their_number() -> None:

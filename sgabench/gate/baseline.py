@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -42,10 +41,13 @@ class _Frozen(BaseModel):
 
 
 class Spread(_Frozen):
-    """A metric over seeds; the standard deviation is of a sample (n - 1), none with one seed."""
+    """A metric over seeds; the standard deviation is of a sample (n - 1), none with one seed.
+
+    In a file, values that are all the same are left out: the mean says it all.
+    """
 
     mean: Number
-    std: Number | None
+    std: Number | None = None
     n: Annotated[int, Field(strict=True, ge=1, le=MAX_SEEDS)]
     values: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MAX_SEEDS)]
 
@@ -53,14 +55,26 @@ class Spread(_Frozen):
     def of(cls, values: Iterable[float]) -> Spread:
         """Describe values, rounded to 10 significant digits."""
         kept = tuple(_rounded(value, DIGITS) for value in values)
-        std = _rounded(statistics.stdev(kept), SUMMARY_DIGITS) if len(kept) > 1 else None
-        return cls(mean=_rounded(statistics.fmean(kept), SUMMARY_DIGITS), std=std, n=len(kept), values=kept)
+        mean, std, n = kept[0], 0.0, len(kept)
+        if len(set(kept)) > 1:
+            mean = math.fsum(kept) / n
+            std = math.sqrt(math.fsum((value - mean) ** 2 for value in kept) / (n - 1))
+            mean, std = _rounded(mean, SUMMARY_DIGITS), _rounded(std, SUMMARY_DIGITS)
+        return cls(mean=mean, std=std if n > 1 else None, n=n, values=kept)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_same(cls, data: Any) -> Any:
+        n = data.get("n") if isinstance(data, dict) else None
+        if isinstance(n, int) and 1 <= n <= MAX_SEEDS and "values" not in data and "mean" in data:
+            return {**data, "values": [data["mean"]] * n}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> Spread:
         if self.n != len(self.values):
             raise ValueError(f"n is {self.n}, but there are {len(self.values)} values")
-        if not math.isclose(self.mean, statistics.fmean(self.values), rel_tol=1e-4, abs_tol=1e-12):
+        if not math.isclose(self.mean, math.fsum(self.values) / self.n, rel_tol=1e-4, abs_tol=1e-12):
             raise ValueError(f"{self.mean:g} is not the mean of its values; make the baseline anew")
         return self
 
@@ -176,7 +190,7 @@ def _groups(rows: list[dict[Any, Any]], by: tuple[str, ...], metrics: list[str])
             keys=tuple(str(row["key"])[:KEY_DIGITS] for row in done),
             lacking={int(row["seed"]): row["status"] for row in members if row["status"] != "done"},
             metrics={
-                name: Spread.of(map(float, column))
+                name: Spread.of([float(value) for value in column if value is not None])
                 for name, column in values.items()
                 if column and all(value is not None and math.isfinite(value) for value in column)
             },
@@ -223,6 +237,9 @@ def _plain(group: Group) -> dict[str, Any]:
     plain = group.model_dump(mode="json", exclude_none=True)
     if not plain["lacking"]:
         del plain["lacking"]
+    for spread in plain["metrics"].values():
+        if len(set(spread["values"])) == 1:
+            del spread["values"]
     return plain
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from sgabench.errors import InputError
 from sgabench.gate.baseline import Baseline, Group, Spread
 from sgabench.gate.differences import environment_differences, new_groups, one_device, unknown_groups, unmeasured
-from sgabench.gate.rules import METRICS, ONE_SEED_TOLERANCE, GateTable, Metric, parse_floor
+from sgabench.gate.rules import METRICS, ONE_SEED_TOLERANCE, GateTable, parse_floor
 from sgabench.statistics import ALPHA, holm, one_sided_difference
 
 Status = Literal["regressed", "improved", "held", "unchanged", "skipped"]
@@ -91,10 +91,12 @@ def check(was: Baseline, now: Baseline, rules: GateTable) -> Outcome:
             f"the baseline is of suite {was.suite!r}, this suite is {now.suite!r}; name the baseline of this suite, "
             "or make one with sgabench baseline"
         )
-    gaps = [*unknown_groups(was, now), *unmeasured(now)]
+    missing = unmeasured(now)
+    gaps = [*unknown_groups(was, now), *missing]
     pairs = _pairs(was, now)
     changed = environment_differences(was, now)
-    notes = [*changed, *new_groups(was, now), *_other_keys(pairs)]
+    notes = ["sgabench run, or sgabench check --run, computes what is missing"] if missing else []
+    notes += [*changed, *new_groups(was, now), *_other_keys(pairs)]
     items = [*_broken(was, now)]
     judged: list[Item | _Test] = []
     for old, new in pairs:
@@ -149,8 +151,8 @@ def _broken(was: Baseline, now: Baseline) -> list[Item]:
             before = known.get(group.identity, {}).get(seed)
             if why != "missing" and before != why and seed not in spoken:
                 broken.setdefault(why, []).append(seed)
-        for why, seeds in broken.items():
-            note = f"{why}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        for reason, seeds in broken.items():
+            note = f"{reason}: seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
             items.append(Item("status", group.name, "must be measured", "regressed", note=note))
     return items
 
@@ -177,11 +179,13 @@ def _compare(
     if rule == "off":
         return None
     facts, was, now = METRICS[metric], old.metrics[metric], new.metrics[metric]
-    item = _difference(Item(metric, new.name, rule, "held", was, now, margin=margin), facts)
+    scale = 100.0 if facts.unit == "points" or not was.mean else 100.0 / abs(was.mean)
+    difference = float(np.mean(now.values) - np.mean(was.values)) * scale
+    item = Item(metric, new.name, rule, "held", was, now, difference, margin=margin)
     if metric == "images_per_s" and not same_device:
         return replace(item, status="skipped", note="speed is only compared on one and the same device")
     if rule == "exact":
-        return _exact(item, old, new, same_environment)
+        return _exact(replace(item, margin=None), metric, old, new, same_environment)
     note = ""
     if rule == "statistical" and min(was.n, now.n) < 2:
         if len(new.seeds) + len(new.lacking) > 1 and was.n > 1:
@@ -189,61 +193,45 @@ def _compare(
         if rules.of(metric).rule:
             raise InputError(
                 f"gate.{metric}.rule: 'statistical' needs two seeds at least, here and in the baseline; "
-                "write rule = \"tolerance\", or give the suite more seeds"
+                'write rule = "tolerance", or give the suite more seeds'
             )
         own = rules.of(metric).tolerance
         rule, margin, note = "tolerance", ONE_SEED_TOLERANCE if own is None else own, "one seed"
     if was.values == now.values and old.keys == new.keys:
         return replace(item, rule=rule, status="unchanged", margin=margin, note=note)
     if rule == "tolerance" or (facts.counted and not was.std and not now.std):
-        return _tolerated(replace(item, rule="tolerance", margin=margin, note=note), facts)
-    return _test(item, facts, paired=old.seeds == new.seeds)
+        worse = -difference if facts.lower_is_worse else difference
+        return replace(item, rule="tolerance", margin=margin, note=note, status=_tolerated(worse, margin))
+    before, after = ([value * scale for value in spread.values] for spread in (was, now))
+    return _test(item, before, after, margin, paired=old.seeds == new.seeds)
 
 
-def _scale(was: Spread, facts: Metric) -> float:
-    """What brings a metric to the unit of its tolerance."""
-    return 100.0 if facts.unit == "points" or not was.mean else 100.0 / abs(was.mean)
+def _tolerated(worse: float, margin: float) -> Status:
+    limit = margin + 1e-9  # what rounding makes of a difference that is the tolerance
+    return "regressed" if worse > limit else "improved" if -worse > limit else "held"
 
 
-def _difference(item: Item, facts: Metric) -> Item:
-    assert item.was and item.now
-    difference = (np.mean(item.now.values) - np.mean(item.was.values)) * _scale(item.was, facts)
-    return replace(item, difference=float(difference))
-
-
-def _tolerated(item: Item, facts: Metric) -> Item:
-    assert item.difference is not None
-    assert item.margin is not None
-    worse = -item.difference if facts.lower_is_worse else item.difference
-    limit = item.margin + 1e-9  # what rounding makes of a difference that is the tolerance
-    return replace(item, status="regressed" if worse > limit else "improved" if -worse > limit else "held")
-
-
-def _exact(item: Item, old: Group, new: Group, same_environment: bool) -> Item:
+def _exact(item: Item, metric: str, old: Group, new: Group, same_environment: bool) -> Item:
     """The same key in the same environment must give the same number."""
-    assert item.was and item.now
-    item = replace(item, margin=None)
     if not same_environment:
         return replace(item, status="skipped", note="exact: the baseline was made in another environment")
-    now = {seed: (key, value) for seed, key, value in zip(new.seeds, new.keys, item.now.values, strict=True)}
-    was = {seed: (key, value) for seed, key, value in zip(old.seeds, old.keys, item.was.values, strict=True)}
-    same = [seed for seed in was if seed in now and now[seed][0] == was[seed][0]]
+    was, now = (
+        {(seed, key): value for seed, key, value in zip(g.seeds, g.keys, g.metrics[metric].values, strict=True)}
+        for g in (old, new)
+    )
+    same = was.keys() & now.keys()
     if not same:
         return replace(item, status="skipped", note="exact: no seed has the key that it has in the baseline")
-    other = [seed for seed in same if now[seed][1] != was[seed][1]]
+    other = sorted(seed for seed, key in same if was[seed, key] != now[seed, key])
     if not other:
         return replace(item, status="unchanged")
     return replace(item, status="regressed", note=f"other numbers for seeds {', '.join(map(str, other))}")
 
 
-def _test(item: Item, facts: Metric, paired: bool) -> _Test:
-    assert item.was and item.now
-    assert item.margin is not None
-    scale = _scale(item.was, facts)
-    was, now = (np.array([spread.values]) * scale for spread in (item.was, item.now))
-    up = one_sided_difference(now, was, item.margin, paired=paired)
-    down = one_sided_difference(was, now, item.margin, paired=paired)
-    worse, better = (down, up) if facts.lower_is_worse else (up, down)
+def _test(item: Item, was: list[float], now: list[float], margin: float, paired: bool) -> _Test:
+    up = one_sided_difference([now], [was], margin, paired=paired)
+    down = one_sided_difference([was], [now], margin, paired=paired)
+    worse, better = (down, up) if METRICS[item.metric].lower_is_worse else (up, down)
     rule = "statistical, paired" if paired else "statistical, Welch"
     item = replace(item, rule=rule, low=float(up.low[0]), high=float(up.high[0]))
     return _Test(item, float(worse.p[0]), float(better.p[0]))

@@ -37,8 +37,8 @@ def _unknown_labels(group: Group, was: Baseline, now: Baseline) -> list[str]:
         if name and name not in valid:
             count = sum(getattr(cell, label) == name for cell in was.cells)
             lines.append(
-                f"not in the suite: {label} {name!r} of the baseline ({count} cells){suggestion(name, valid)} "
-                "If it was renamed or removed, make the baseline anew"
+                f"not in the suite: {label} {name!r} of the baseline ({count} cells; make the baseline anew if it was "
+                f"renamed or removed){suggestion(name, valid)}"
             )
     return lines
 
@@ -64,8 +64,6 @@ def unmeasured(now: Baseline) -> list[str]:
             what = "trial" if group.pruner is None else "cell"
             shown = ", ".join(map(str, seeds[:10])) + (", ..." if len(seeds) > 10 else "")
             lines.append(f"missing: {what} {group.name}: seed{'s' if len(seeds) > 1 else ''} {shown}")
-    if lines:
-        lines.append("missing results are computed by sgabench run, or by sgabench check --run")
     return lines
 
 

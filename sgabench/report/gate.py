@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any, Literal
 from xml.etree import ElementTree
 
@@ -119,7 +118,8 @@ def judged(item: Item) -> str:
     """The rule, and what it said."""
     words = item.rule
     if item.margin is not None:
-        words += f", tolerance {item.margin:g} {METRICS[item.metric].unit}"
+        tolerance = f"tolerance {item.margin:g} {METRICS[item.metric].unit}"
+        words = tolerance if item.rule == "tolerance" else f"{item.rule}, {tolerance}"
     if item.p is not None:
         words += f", p {'< 0.0001' if item.p < 0.0001 else f'= {item.p:.2g}'}"
     return f"{words} ({item.note})" if item.note else words
@@ -194,10 +194,15 @@ def as_json(outcome: Outcome, baseline: str) -> str:
         "gaps": outcome.gaps,
         "notes": outcome.notes,
     }
-    checks = ",\n  ".join(json.dumps(asdict(item), allow_nan=False) for item in outcome.items)
+    checks = ",\n  ".join(json.dumps(_plain(item), allow_nan=False) for item in outcome.items)
     shown = f"[\n  {checks}\n ]" if checks else "[]"
     body = json.dumps(head, indent=1, allow_nan=False).removesuffix("\n}")
     return body + f',\n "checks": {shown}\n' + "}\n"
+
+
+def _plain(item: Item) -> dict[str, Any]:
+    sides = {"was": item.was and item.was.model_dump(mode="json"), "now": item.now and item.now.model_dump(mode="json")}
+    return {**vars(item), **sides}
 
 
 def junit(outcome: Outcome, baseline: str) -> str:

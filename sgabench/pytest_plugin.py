@@ -1,0 +1,160 @@
+"""The gate as tests of pytest, and a fixture to run a suite in a test; free until an option or the fixture is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from sgabench.gate.check import Item, Outcome
+    from sgabench.leaderboard import Tables
+
+RESULTS = Path("results")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("sgabench", "gate on accuracy after pruning")
+    option = group.addoption
+    option("--sgabench-suite", metavar="FILE", type=Path, help="Suite file: every check of its gate becomes a test.")
+    option("--sgabench-baseline", metavar="FILE", type=Path, help="What sgabench baseline wrote.")
+    option("--sgabench-results", metavar="DIR", type=Path, help="Results folder. Default: results.")
+    option("--sgabench-run", action="store_true", help="First run what the store does not have yet.")
+    option("--sgabench-only", metavar="GLOB", help="Only trials (dataset/model/optimizer/seed) that match.")
+    option("--sgabench-plugin", metavar="FILE.py", type=Path, action="append", help="Python file of plugins.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker by which the gate's tests are selected: ``-m sgabench``."""
+    config.addinivalue_line("markers", "sgabench: a check of the gate (--sgabench-suite)")
+    suite, baseline = config.getoption("sgabench_suite"), config.getoption("sgabench_baseline")
+    if (suite is None) != (baseline is None):
+        raise pytest.UsageError("--sgabench-suite and --sgabench-baseline belong together; give both")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Train and prune what is missing, once: before the workers of pytest-xdist start."""
+    config = session.config
+    if config.getoption("sgabench_run") and config.getoption("sgabench_suite") and not hasattr(config, "workerinput"):
+        with _input_errors():
+            from sgabench.gate.baseline import read_baseline
+
+            read_baseline(config.getoption("sgabench_baseline"))
+            _run(config, config.getoption("sgabench_suite"), only=config.getoption("sgabench_only"))
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by -k and -m
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the gate's checks after the tests that files have."""
+    if config.getoption("sgabench_suite"):
+        gate = Gate.from_parent(session, name="sgabench")
+        items.extend(gate.collect())
+
+
+class _input_errors:  # noqa: N801
+    """Bad input is wrong usage: one line, no traceback."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from sgabench.errors import InputError
+
+        if isinstance(error, InputError):
+            raise pytest.UsageError(str(error)) from None
+
+
+class Gate(pytest.Collector):
+    """All checks of a gate."""
+
+    def collect(self) -> Iterator[GateItem]:
+        """A test for each check, and one for each thing that could not be compared."""
+        with _input_errors():
+            outcome = _check(self.config)
+        for check in outcome.items:
+            name = check.rule if check.rule.startswith("floor") else check.metric
+            yield GateItem.from_parent(self, name=f"{name}[{check.name}]", check=check)
+        for number, gap in enumerate(outcome.gaps, start=1):
+            yield GateItem.from_parent(self, name=f"not compared[{number}]", gap=gap)
+
+
+class GateItem(pytest.Item):
+    """A check that was made, or the line of one that could not be."""
+
+    def __init__(self, *, check: Item | None = None, gap: str = "", **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.check, self.gap = check, gap
+        self.add_marker("sgabench")
+
+    def runtest(self) -> None:
+        """Pass, skip or fail as the gate says."""
+        from sgabench.report.gate import describe
+
+        if self.check is None:
+            raise Red(self.gap)
+        if self.check.status == "skipped":
+            pytest.skip(describe(self.check))
+        if self.check.status == "regressed":
+            raise Red(describe(self.check))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The numbers, not a traceback of sgabench."""
+        if isinstance(excinfo.value, Red):
+            head = "not compared" if self.check is None else f"{self.check.metric} of {self.check.name} regressed"
+            return f"{head}\n  {excinfo.value}"
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """The suite's file, for reports that name one."""
+        return self.config.getoption("sgabench_suite"), None, self.name
+
+
+class Red(Exception):
+    """A check that regressed or could not be made."""
+
+
+def _check(config: pytest.Config) -> Outcome:
+    from sgabench.gate.measured import check_plan
+    from sgabench.plan import make_plan
+    from sgabench.registry import load_plugin_file
+    from sgabench.runner import Options
+    from sgabench.suite import load_suite
+
+    for plugin in config.getoption("sgabench_plugin") or ():
+        load_plugin_file(plugin)
+    results = config.getoption("sgabench_results") or RESULTS
+    plan = make_plan(load_suite(config.getoption("sgabench_suite")), Options(results).data)
+    return check_plan(plan, results, config.getoption("sgabench_baseline"), config.getoption("sgabench_only"))
+
+
+def _run(config: pytest.Config, suite: Any, **arguments: Any) -> Tables:
+    """`sgabench.run` with the results folder and the plugins of the command line; torch keeps its threads."""
+    import torch
+
+    from sgabench import run
+
+    arguments.setdefault("results", config.getoption("sgabench_results") or RESULTS)
+    arguments.setdefault("plugins", config.getoption("sgabench_plugin") or ())
+    threads = torch.get_num_threads()
+    try:
+        return run(suite, **arguments)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def sgabench_run(pytestconfig: pytest.Config) -> Callable[..., Tables]:
+    """Run a suite in a test: ``tables = sgabench_run("suites/ci.toml")``.
+
+    It takes what `sgabench.run` takes, and returns its tables. What is in the results folder
+    (``--sgabench-results``) is not computed again.
+    """
+
+    def call(suite: Any, **arguments: Any) -> Tables:
+        return _run(pytestconfig, suite, **arguments)
+
+    return call

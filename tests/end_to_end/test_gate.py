@@ -1,0 +1,237 @@
+"""The gate through the real command line: real networks, a pruner with a sign error, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from sgabench.cli import main
+
+SUITE = """
+description = "A pruner of one's own, on ten networks."
+seeds = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+ratios = [0.005, 0.5]
+training = { epochs = 4, batch_size = 32 }
+measurement = { throughput = false }
+datasets = [{ name = "digits", train_size = 600 }]
+models = [{ name = "resnet8", width = 4 }]
+optimizers = [{ name = "adam", lr = 0.01 }]
+pruners = [{ name = "by-importance" }]
+"""
+PRUNER = '''
+from typing import Literal
+
+from sgabench.pruners.base import prunable_layers, weight_of
+from sgabench.registry import pruners
+
+
+@pruners.register("by-importance")
+def by_importance(network, ratio, context, *, of: Literal["weights"] = "weights"):
+    """Zero what matters least, layer by layer."""
+    for layer in prunable_layers(network, context.excluded).values():
+        weight = weight_of(layer)
+        importance = weight.detach().abs()
+        last = importance.flatten().kthvalue(round(ratio * importance.numel())).values
+        weight.data[importance <= last] = 0
+    return network
+'''
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a suite, a pruner, a store and a baseline of it."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "own.toml").write_text(SUITE)
+    (folder / "pruner.py").write_text(PRUNER)
+    done = call(folder, "run", "own.toml", "--plugin", "pruner.py", "--quiet")
+    assert done.returncode == 0, done.stderr
+    done = call(folder, "baseline", "own.toml", "--plugin", "pruner.py", "--output", "baselines/own.json")
+    assert done.stdout == "written: baselines/own.json: 1 trials and 2 cells over 10 seeds\n"
+    return folder
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sgabench", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def gate(folder: Path, *arguments: str, pruner: str = "pruner.py") -> subprocess.CompletedProcess[str]:
+    return call(folder, "check", "own.toml", "--baseline", "baselines/own.json", "--plugin", pruner, *arguments)
+
+
+def broken(folder: Path, name: str) -> str:
+    """The project's pruner with a sign error: what is most negative matters least."""
+    assert "weight.detach().abs()" in PRUNER
+    (folder / name).write_text(PRUNER.replace("weight.detach().abs()", "weight.detach()"))
+    return name
+
+
+def test_what_was_frozen_is_green(project: Path) -> None:
+    done = gate(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].startswith("PASSED: 11 checks, nothing regressed (suite own, against ")
+    assert done.stdout.splitlines()[-1] == "11 the same to the last digit"
+
+
+def test_training_it_again_is_green(project: Path) -> None:
+    done = gate(project, "--run", "--results", "again", "--only", "*/[0-2]", "--jobs", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished" in done.stderr
+    assert "note: only */[0-2]: 2 of the baseline's 2 cells are compared" in done.stdout
+
+
+def test_a_sign_error_in_the_importance_is_red_though_it_costs_a_few_points_only(project: Path) -> None:
+    signed = broken(project, "signed.py")
+    assert gate(project, pruner=signed).returncode == 3  # other keys: nothing is measured yet
+    text = gate(project, "--run", pruner=signed).stdout
+    assert text.startswith("REGRESSED: 4 of 11 checks (suite own, against baselines/own.json)\n")
+    assert "regressed  retention  digits/resnet8/adam/by-importance/0.5\n" in text
+    assert "note: 2 of 3 trials and cells have other keys than in the baseline" in text
+    done = gate(project, "--format", "json", pruner=signed)
+    assert done.returncode == 1
+    checks = {(check["metric"], check["name"].split("/")[-1]): check for check in json.loads(done.stdout)["checks"]}
+    small = checks["retention", "0.005"]
+    assert (small["status"], small["rule"]) == ("regressed", "statistical, paired")
+    assert -10 < small["difference"] < -1
+    assert small["high"] < -0.5
+    assert checks["retention", "0.5"]["difference"] < -30
+    assert checks["dense_top1", "adam"]["status"] == "unchanged"
+    assert checks["sparsity", "0.5"]["status"] in ("held", "unchanged")
+    done = gate(project, "--format", "junit", "--output", "gate.xml", pruner=signed)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "REGRESSED: 4 of 11 checks\n")
+    suites = ElementTree.parse(project / "gate.xml").getroot()
+    assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("11", "4", "0")
+
+
+def test_what_is_missing_is_neither_green_nor_red(project: Path) -> None:
+    done = gate(project, "--set", "ratios=[0.005,0.5,0.9]", "--set", "seeds=[0,1,2,3,4,5,6,7,8,9,10]")
+    assert done.returncode == 3
+    assert done.stdout.startswith("INCOMPLETE: 11 checks held, but not all could be made")
+    assert "missing: trial digits/resnet8/adam: seed 10\n" in done.stdout
+    assert "missing: cell digits/resnet8/adam/by-importance/0.9: seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in done.stdout
+    refused = call(project, "baseline", "own.toml", "--plugin", "pruner.py", "--set", "ratios=[0.9]", "--output", "x")
+    assert refused.returncode == 2
+    assert "10 of 20 results are not there" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--baseline", "none.json"], "--baseline none.json: No such file or directory; make one with sgabench"),
+        (["--baseline", "own.toml"], "--baseline own.toml: not JSON"),
+        (["--results", "nowhere"], "results folder nowhere: not there"),
+        (["--only", "*/sgd/*"], "--only */sgd/*: matches no trial"),
+        (["--output", "own.toml"], "--output own.toml: would replace the suite or the store"),
+        (["--output", "baselines/own.json"], "would replace the baseline"),
+        (["--output", "no/such/file"], "--output no/such/file"),
+        (["--set", "gate.retention.tolerence=1"], "gate.retention.tolerence: unknown key; did you mean 'tolerance'?"),
+        (["--set", "gate.floors=['retention >= 0.5 at ratio 0.7']"], "'retention >= 0.5 at ratio 0.7' is about no"),
+        (["--set", "name='other'"], "the baseline is of suite 'own', this suite is 'other'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    project: Path,
+    arguments: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project)
+    with pytest.raises(SystemExit) as stop:
+        main(["check", "own.toml", "--baseline", "baselines/own.json", "--plugin", "pruner.py", *arguments])
+    printed = capsys.readouterr()
+    assert (stop.value.code, printed.out) == (2, "")
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: ")
+    assert told in line
+
+
+def test_an_incomplete_suite_is_frozen_if_one_asks(project: Path) -> None:
+    more = ["own.toml", "--plugin", "pruner.py", "--set", "ratios=[0.5,0.9]", "--output", "partial.json"]
+    assert call(project, "baseline", *more, "--allow-incomplete").returncode == 0
+    partial = json.loads((project / "partial.json").read_text())
+    assert set(partial["cells"][1]["lacking"].values()) == {"missing"}
+    nothing = call(project, "baseline", *more, "--allow-incomplete", "--set", "seeds=[77]")
+    assert nothing.returncode == 2
+    assert "nothing of own.toml is stored" in nothing.stderr
+
+
+# -- what CI systems are given ----------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_projects_own_gate_is_what_it_says() -> None:
+    from sgabench.gate.baseline import read_baseline
+    from sgabench.plan import make_plan
+    from sgabench.suite import load_suite
+
+    suite = load_suite(ROOT / "suites/ci.toml")
+    assert (len(suite.optimizers), len(suite.pruners), len(suite.seeds)) == (3, 2, 5)
+    baseline = read_baseline(ROOT / "results/baselines/ci.json")
+    plan = make_plan(suite, Path("data"))
+    keys = {trial.key[:12] for trial in plan.trials} | {cell.key[:12] for _, cell in plan.cells()}
+    assert {key for group in baseline.groups for key in group.keys} == keys  # of this suite, as it is now
+    assert all(not group.lacking for group in baseline.groups)
+    assert "sgabench check suites/ci.toml --baseline results/baselines/ci.json" in (ROOT / "Makefile").read_text()
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    assert any("make gate" in str(step.get("run")) for step in workflow["jobs"]["gate"]["steps"])
+
+
+def test_the_action_does_what_it_says(project: Path, tmp_path: Path) -> None:
+    """Its script is run as GitHub would run it, with the inputs of a pull request that breaks the pruner."""
+    action = yaml.safe_load((ROOT / "action.yml").read_text())
+    assert action["runs"]["using"] == "composite"
+    steps = {step["name"]: step for step in action["runs"]["steps"]}
+    assert set(re.findall(r"inputs\.([\w-]+)", str(steps))) == action["inputs"].keys()
+    broken(project, "action.py")
+    summary, output = tmp_path / "summary.md", tmp_path / "output"
+    values = {
+        "suite": "own.toml",
+        "baseline": "baselines/own.json",
+        "results": "results",
+        "options": "--plugin action.py",
+    }
+    defaults = {name: str(given.get("default", "")) for name, given in action["inputs"].items()}
+    step = steps["Run what is missing and check"]
+    env = {
+        **os.environ,
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "GITHUB_OUTPUT": str(output),
+        "RUNNER_TEMP": str(tmp_path),
+    }
+    for name, value in step["env"].items():
+        key = value.removeprefix("${{ inputs.").removesuffix(" }}")
+        env[name] = {**defaults, **values}[key]
+    env["PATH"] = f"{_command(tmp_path)}{os.pathsep}{env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+        cwd=project,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr  # the last step ends the job, after the comment
+    assert output.read_text() == "exit-code=1\n"
+    assert summary.read_text().startswith("### sgabench gate: REGRESSED: 4 of 11 checks\n")
+    assert "::error title=sgabench gate::REGRESSED: 4 of 11 checks" in done.stdout
+    assert (tmp_path / "sgabench-gate.md").read_text() == summary.read_text()
+
+
+def _command(folder: Path) -> Path:
+    """A folder for the PATH with the command as pip installs it."""
+    script = folder / "bin" / "sgabench"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom sgabench.cli import main\nmain()\n")
+    script.chmod(0o755)
+    return script.parent

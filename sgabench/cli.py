@@ -318,7 +318,7 @@ def check(
 ) -> None:
     """Compare what is stored with a baseline: do networks prune worse than they did?
 
-    Without [gate] in the suite: accuracies and retention must not be worse by more than 0.5 points, size and
+    Where the suite has no gate table: accuracies and retention must not be worse by more than 0.5 points, size and
     multiply-adds on non-zero weights by more than 1 %, beyond the spread over seeds; sparsity not by more than
     0.5 points. Exit code 0: nothing regressed; 1: something did; 2: bad input; 3: nothing to compare, or something
     is missing.

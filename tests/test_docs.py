@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 import typer
+import yaml
 
 from sgabench import suite as suites
 from sgabench.cli import app
-from sgabench.registry import REGISTRIES, optimizers
+from sgabench.gate.rules import METRICS, GateTable, MetricRule
+from sgabench.registry import REGISTRIES, load_plugin_file, optimizers
 from sgabench.store import Record, Store
 from sgabench.suite import load_suite, resolve
 
@@ -114,9 +116,10 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     titles = {
-        "toml": {"", "part of a suite", "five.toml", "pyproject.toml"},
+        "toml": {"", "part of a suite", "five.toml", "gate.toml", "pyproject.toml"},
         "python": {"from Python", *(b.title for b in PLUGINS)},
         "sh": {""},
+        "yaml": {".github/workflows/gate.yml", ".gitlab-ci.yml"},
     }
     assert [str(b) for b in BLOCKS if b.title not in titles.get(b.language, set())] == []
     for path in PAGES:
@@ -194,6 +197,40 @@ def test_a_command_that_is_shown_is_valid(line: str) -> None:
         assert any(block.title == plugin.name for block in PLUGINS), f"{plugin} is shown nowhere"
 
 
+def test_the_gate_that_is_shown_works(tmp_path: Path) -> None:
+    shown = {block.title: block.text for block in BLOCKS if block.page == "ci.md"}
+    (tmp_path / "pruner.py").write_text(shown["pruner.py"], encoding="utf-8")
+    (tmp_path / "gate.toml").write_text(shown["gate.toml"], encoding="utf-8")
+    load_plugin_file(tmp_path / "pruner.py")
+    assert load_suite(tmp_path / "gate.toml").gate.floors
+    github = yaml.safe_load(shown[".github/workflows/gate.yml"])
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    given = github["jobs"]["gate"]["steps"][-1]["with"]
+    assert given.keys() <= action["inputs"].keys()
+    assert {name for name, about in action["inputs"].items() if about.get("required")} <= given.keys()
+    described = re.split(r"^## ", page("ci.md").split("## GitHub\n")[1], flags=re.MULTILINE)[0]
+    assert set(re.findall(r"^\| `(\w+)`", described, re.MULTILINE)) == action["inputs"].keys()
+    gitlab = yaml.safe_load(shown[".gitlab-ci.yml"])["gate"]["script"]
+    check = shlex.split(f"sgabench check gate.toml --baseline b {given['options']}"), shlex.split(gitlab[1])
+    for _, name, *arguments in check:
+        COMMANDS.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+
+
+def test_every_default_of_the_gate_is_described() -> None:
+    section = page("suite.md").split("### Rules")[1].split("\n## ")[0]
+    shown = {
+        (rule, float(number), unit) for rule, number, unit in re.findall(r"\| (\w+) \| (\S+) (%|points) \|", section)
+    }
+    assert shown == {(metric.rule, metric.tolerance, metric.unit) for metric in METRICS.values()}
+
+
+def test_every_option_of_the_pytest_plugin_is_described() -> None:
+    source = (ROOT / "sgabench/pytest_plugin.py").read_text(encoding="utf-8")
+    options = re.findall(r'option\("(--[\w-]+)"', source)
+    assert len(options) == 6
+    assert [option for option in options if f"`{option}" not in page("ci.md")] == []
+
+
 def test_every_make_target_that_is_shown_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     shown = {target for p in PAGES for target in re.findall(r"(?:^|`)make (\w+)", p.read_text("utf-8"), re.MULTILINE)}
@@ -229,6 +266,8 @@ TABLES: dict[str, tuple[type[Any], type[Any] | None]] = {
     "Top level": (suites.SuiteFile, None),
     "`[training]`": (suites.Recipe, None),
     "`[measurement]`": (suites.Measurement, None),
+    "`[gate]`": (GateTable, None),
+    "Rules": (MetricRule, None),
     "Every entry": (suites.ModelEntry, None),
     "`[[datasets]]`": (suites.DatasetEntry, suites.ModelEntry),
     "`[[optimizers]]`": (suites.OptimizerEntry, suites.ModelEntry),

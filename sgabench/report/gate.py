@@ -118,7 +118,8 @@ def judged(item: Item) -> str:
     """The rule, and what it said."""
     words = item.rule
     if item.margin is not None:
-        tolerance = f"tolerance {item.margin:g} {METRICS[item.metric].unit}"
+        unit = METRICS[item.metric].unit
+        tolerance = f"tolerance {item.margin:g} {unit.removesuffix('s') if item.margin == 1 else unit}"
         words = tolerance if item.rule == "tolerance" else f"{item.rule}, {tolerance}"
     if item.p is not None:
         words += f", p {'< 0.0001' if item.p < 0.0001 else f'= {item.p:.2g}'}"

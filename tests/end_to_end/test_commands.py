@@ -44,7 +44,7 @@ assert "torch" not in sys.modules, sorted(m for m in sys.modules if m.startswith
 
 def test_help_names_every_command(sgabench: Run) -> None:
     text = sgabench("--help").stdout
-    for command in ("run", "tune", "report", "list", "plan", "env", "schema"):
+    for command in ("run", "tune", "baseline", "check", "report", "list", "plan", "env", "schema"):
         assert f" {command} " in text
 
 

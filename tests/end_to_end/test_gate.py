@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from sgabench.cli import main
+from sgabench.registry import REGISTRIES
 
 SUITE = """
 description = "A pruner of one's own, on ten networks."
@@ -67,6 +69,26 @@ def gate(folder: Path, *arguments: str, pruner: str = "pruner.py") -> subprocess
     return call(folder, "check", "own.toml", "--baseline", "baselines/own.json", "--plugin", pruner, *arguments)
 
 
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command line in this process, which has imported everything already: exit code, output, errors."""
+    monkeypatch.chdir(project)
+
+    def command(name: str, *arguments: str, pruner: str = "pruner.py") -> tuple[int, str, str]:
+        REGISTRIES["pruners"]._plugins.pop("by-importance", None)
+        against = ["--baseline", "baselines/own.json"] if name == "check" else []
+        with pytest.raises(SystemExit) as stop:
+            main([name, "own.toml", "--plugin", pruner, *against, *arguments])
+        printed = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, printed.out, printed.err
+
+    return command
+
+
 def broken(folder: Path, name: str) -> str:
     """The project's pruner with a sign error: what is most negative matters least."""
     assert "weight.detach().abs()" in PRUNER
@@ -74,11 +96,28 @@ def broken(folder: Path, name: str) -> str:
     return name
 
 
-def test_what_was_frozen_is_green(project: Path) -> None:
-    done = gate(project)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0].startswith("PASSED: 11 checks, nothing regressed (suite own, against ")
-    assert done.stdout.splitlines()[-1] == "11 the same to the last digit"
+def test_what_was_frozen_is_green(here: Here) -> None:
+    code, out, err = here("check")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].startswith("PASSED: 11 checks, nothing regressed (suite own, against ")
+    assert out.splitlines()[-1] == "11 the same to the last digit"
+
+
+def test_the_check_does_not_import_torch(project: Path) -> None:
+    code = """
+import sys
+from sgabench.cli import main
+from sgabench.registry import REGISTRIES
+try:
+    main(["check", "own.toml", "--set", "pruners=[{name='magnitude'}]", "--baseline", "baselines/own.json"])
+except SystemExit as stop:
+    print(stop.code)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "3"), done.stderr
 
 
 def test_training_it_again_is_green(project: Path) -> None:
@@ -88,16 +127,16 @@ def test_training_it_again_is_green(project: Path) -> None:
     assert "note: only */[0-2]: 2 of the baseline's 2 cells are compared" in done.stdout
 
 
-def test_a_sign_error_in_the_importance_is_red_though_it_costs_a_few_points_only(project: Path) -> None:
+def test_a_sign_error_in_the_importance_is_red_though_it_costs_a_few_points_only(project: Path, here: Here) -> None:
     signed = broken(project, "signed.py")
-    assert gate(project, pruner=signed).returncode == 3  # other keys: nothing is measured yet
+    assert here("check", pruner=signed)[0] == 3  # other keys: nothing is measured yet
     text = gate(project, "--run", pruner=signed).stdout
     assert text.startswith("REGRESSED: 4 of 11 checks (suite own, against baselines/own.json)\n")
     assert "regressed  retention  digits/resnet8/adam/by-importance/0.5\n" in text
     assert "note: 2 of 3 trials and cells have other keys than in the baseline" in text
-    done = gate(project, "--format", "json", pruner=signed)
-    assert done.returncode == 1
-    checks = {(check["metric"], check["name"].split("/")[-1]): check for check in json.loads(done.stdout)["checks"]}
+    code, out, _ = here("check", "--format", "json", pruner=signed)
+    assert code == 1
+    checks = {(check["metric"], check["name"].split("/")[-1]): check for check in json.loads(out)["checks"]}
     small = checks["retention", "0.005"]
     assert (small["status"], small["rule"]) == ("regressed", "statistical, paired")
     assert -10 < small["difference"] < -1
@@ -105,21 +144,18 @@ def test_a_sign_error_in_the_importance_is_red_though_it_costs_a_few_points_only
     assert checks["retention", "0.5"]["difference"] < -30
     assert checks["dense_top1", "adam"]["status"] == "unchanged"
     assert checks["sparsity", "0.5"]["status"] in ("held", "unchanged")
-    done = gate(project, "--format", "junit", "--output", "gate.xml", pruner=signed)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "REGRESSED: 4 of 11 checks\n")
+    done = here("check", "--format", "junit", "--output", "gate.xml", pruner=signed)
+    assert done == (1, "", "REGRESSED: 4 of 11 checks\n")
     suites = ElementTree.parse(project / "gate.xml").getroot()
     assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("11", "4", "0")
 
 
-def test_what_is_missing_is_neither_green_nor_red(project: Path) -> None:
-    done = gate(project, "--set", "ratios=[0.005,0.5,0.9]", "--set", "seeds=[0,1,2,3,4,5,6,7,8,9,10]")
-    assert done.returncode == 3
-    assert done.stdout.startswith("INCOMPLETE: 11 checks held, but not all could be made")
-    assert "missing: trial digits/resnet8/adam: seed 10\n" in done.stdout
-    assert "missing: cell digits/resnet8/adam/by-importance/0.9: seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in done.stdout
-    refused = call(project, "baseline", "own.toml", "--plugin", "pruner.py", "--set", "ratios=[0.9]", "--output", "x")
-    assert refused.returncode == 2
-    assert "10 of 20 results are not there" in refused.stderr
+def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
+    code, out, _ = here("check", "--set", "ratios=[0.005,0.5,0.9]", "--set", "seeds=[0,1,2,3,4,5,6,7,8,9,10]")
+    assert code == 3
+    assert out.startswith("INCOMPLETE: 11 checks held, but not all could be made")
+    assert "missing: trial digits/resnet8/adam: seed 10\n" in out
+    assert "missing: cell digits/resnet8/adam/by-importance/0.9: seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9\n" in out
 
 
 @pytest.mark.parametrize(
@@ -137,31 +173,25 @@ def test_what_is_missing_is_neither_green_nor_red(project: Path) -> None:
         (["--set", "name='other'"], "the baseline is of suite 'own', this suite is 'other'"),
     ],
 )
-def test_bad_input_is_one_line(
-    project: Path,
-    arguments: list[str],
-    told: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(project)
-    with pytest.raises(SystemExit) as stop:
-        main(["check", "own.toml", "--baseline", "baselines/own.json", "--plugin", "pruner.py", *arguments])
-    printed = capsys.readouterr()
-    assert (stop.value.code, printed.out) == (2, "")
-    (line,) = printed.err.splitlines()
+def test_bad_input_is_one_line(here: Here, arguments: list[str], told: str) -> None:
+    code, out, err = here("check", *arguments)
+    assert (code, out) == (2, "")
+    (line,) = err.splitlines()
     assert line.startswith("error: ")
     assert told in line
 
 
-def test_an_incomplete_suite_is_frozen_if_one_asks(project: Path) -> None:
-    more = ["own.toml", "--plugin", "pruner.py", "--set", "ratios=[0.5,0.9]", "--output", "partial.json"]
-    assert call(project, "baseline", *more, "--allow-incomplete").returncode == 0
+def test_an_incomplete_suite_is_frozen_if_one_asks(here: Here, project: Path) -> None:
+    more = ["--set", "ratios=[0.5,0.9]", "--output", "partial.json"]
+    code, _, err = here("baseline", *more)
+    assert (code, "10 of 30 results are not there" in err) == (2, True)
+    assert here("baseline", *more, "--allow-incomplete")[0] == 0
     partial = json.loads((project / "partial.json").read_text())
     assert set(partial["cells"][1]["lacking"].values()) == {"missing"}
-    nothing = call(project, "baseline", *more, "--allow-incomplete", "--set", "seeds=[77]")
-    assert nothing.returncode == 2
-    assert "nothing of own.toml is stored" in nothing.stderr
+    code, _, err = here("baseline", *more, "--allow-incomplete", "--set", "seeds=[77]")
+    assert (code, "nothing of own.toml is stored" in err) == (2, True)
+    code, _, err = here("baseline", "--output", "own.toml")
+    assert (code, "would replace" in err) == (2, True)
 
 
 # -- what CI systems are given ----------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""The formats of the gate: what leads, what is left out, and names that mean harm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from sgabench.gate.baseline import Spread
+from sgabench.gate.check import Item, Outcome
+from sgabench.report.gate import ANNOTATIONS, SHOWN, render, verdict
+
+WAS, NOW = Spread.of([0.9, 0.92]), Spread.of([0.8, 0.84])
+RED = Item("retention", "d/m/o/p/0.5", "statistical, paired", "regressed", WAS, NOW, -9.0, -12.04, -5.96, 0.012, 0.5)
+HELD = Item("bytes", "d/m/o/p/0.5", "tolerance", "held", Spread.of([4000.0]), Spread.of([4001.0]), 0.025, margin=1.0)
+SKIPPED = replace(HELD, metric="images_per_s", status="skipped", note="on another device")
+
+
+def outcome(*items: Item, gaps: tuple[str, ...] = (), notes: tuple[str, ...] = ()) -> Outcome:
+    return Outcome("s", items, gaps, notes)
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "words"),
+    [
+        (outcome(HELD), 0, "PASSED: 1 check, nothing regressed"),
+        (outcome(HELD, RED), 1, "REGRESSED: 1 of 2 checks"),
+        (outcome(HELD, RED, gaps=("x",)), 1, "REGRESSED: 1 of 2 checks"),
+        (outcome(HELD, gaps=("x",)), 3, "INCOMPLETE: 1 check held, but not all could be made"),
+        (outcome(SKIPPED, gaps=("x",)), 3, "NOTHING COMPARED"),
+    ],
+)
+def test_the_verdict_leads_every_format_and_goes_with_the_exit_code(found: Outcome, code: int, words: str) -> None:
+    assert (found.exit_code, verdict(found)) == (code, words)
+    assert render(found, "text", "b.json").startswith(f"{words} (suite s, against b.json)\n")
+    assert render(found, "markdown").startswith(f"### sgabench gate: {words}\n")
+    assert render(found, "github").startswith(f"::{'error' if code else 'notice'} title=sgabench gate::{words} ")
+    read = json.loads(render(found, "json"))
+    assert (read["verdict"], read["exit_code"], len(read["checks"])) == (words, code, len(found.items))
+
+
+def test_only_what_changed_is_shown() -> None:
+    text = render(outcome(HELD, RED, SKIPPED, notes=("n",)), "text")
+    assert text.splitlines()[2:] == [
+        "regressed  retention  d/m/o/p/0.5",
+        "           was 91.0 ± 1.4 % (n = 2), is 82.0 ± 2.8 % (n = 2), -9.0 points [-12.0, -6.0]; "
+        "statistical, paired, tolerance 0.5 points, p = 0.012",
+        "",
+        "skipped: throughput: on another device (1 check)",
+        "note: n",
+        "1 regressed, 1 within their rules, 1 skipped",
+        "p is corrected by Holm for all statistical checks of the gate: where nothing but noise moved, 5 % of gates "
+        "are red, or fewer. Intervals: 95 %, of one difference.",
+    ]
+    assert "size" not in render(outcome(HELD, RED), "markdown")
+
+
+def test_json_has_every_number() -> None:
+    check = json.loads(render(outcome(RED), "json"))["checks"][0]
+    assert check["was"] == {"mean": 0.91, "std": 0.0141421, "n": 2, "values": [0.9, 0.92]}
+    assert (check["difference"], check["low"], check["high"], check["p"]) == (-9.0, -12.04, -5.96, 0.012)
+
+
+def test_junit_counts_what_it_has() -> None:
+    floor = replace(RED, rule="floor retention >= 0.9", was=None)
+    suite = ElementTree.fromstring(render(outcome(RED, floor, HELD, SKIPPED, gaps=("gone",)), "junit"))[0]
+    kinds = {"failure": "failures", "error": "errors", "skipped": "skipped"}
+    for kind, attribute in kinds.items():
+        assert suite.get(attribute) == str(len(list(suite.iter(kind))))
+    assert suite.get("tests") == str(len(list(suite.iter("testcase")))) == "5"
+    assert [case.get("name") for case in suite.iter("testcase")][:2] == [
+        "retention",
+        "retention floor retention >= 0.9",
+    ]
+
+
+def test_many_regressions_fit_where_there_is_little_room() -> None:
+    many = outcome(*(replace(RED, name=f"d/m/o/p{number}/0.5") for number in range(200)))
+    errors = [line for line in render(many, "github").splitlines() if line.startswith("::error")]
+    assert len(errors) == ANNOTATIONS + 1
+    assert f"{200 - ANNOTATIONS + 1} more" in errors[-1]
+    for form in ("text", "markdown"):
+        shown = render(many, form)  # type: ignore[arg-type]
+        assert shown.count("d/m/o/p") == SHOWN
+        assert f"... and {200 - SHOWN} more" in shown
+
+
+def test_names_cannot_do_harm() -> None:
+    evil = "a|b<script>\x1b[31m%0A::error::x\n::stop-commands::y"
+    found = outcome(replace(RED, name=evil), gaps=(evil,), notes=(evil,))
+    for form in ("text", "markdown", "github", "junit", "json"):
+        assert "\x1b" not in render(found, form)  # type: ignore[arg-type]
+    for line in render(found, "github").splitlines():
+        assert line.startswith(("::error title=", "::notice title="))
+        assert "%250A" in line or "sgabench gate" in line
+    markdown = render(found, "markdown")
+    assert "<script>" not in markdown
+    assert r"a\|b" in markdown
+    assert len(ElementTree.fromstring(render(found, "junit"))[0].findall("testcase")) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,17 +56,15 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         items.extend(gate.collect())
 
 
-class _input_errors:  # noqa: N801
+@contextmanager
+def _input_errors() -> Iterator[None]:
     """Bad input is wrong usage: one line, no traceback."""
+    from sgabench.errors import InputError
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from sgabench.errors import InputError
-
-        if isinstance(error, InputError):
-            raise pytest.UsageError(str(error)) from None
+    try:
+        yield
+    except InputError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 class Gate(pytest.Collector):

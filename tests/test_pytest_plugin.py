@@ -55,7 +55,7 @@ def pytest_in(folder: Path, *arguments: str, plugins: tuple[str, ...] = ()) -> s
 
 def test_it_is_found_by_pytest_where_the_package_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["pytest11"] == {"sgabench": "sgabench.pytest_plugin"}
+    assert project["entry-points"]["pytest11"] == {"sgabench.pytest_plugin": "sgabench.pytest_plugin"}
 
 
 def test_every_check_is_a_test_without_any_test_file(folder: Path) -> None:

@@ -251,7 +251,7 @@ def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: P
     for name in ("old", "new"):
         with Store(tmp_path / name, create=True) as store:
             fill(store, plan)
-    done = sgabench("compare", "old", "new")
+    done = sgabench("compare", "old", "new", COLUMNS="160")
     assert done.returncode == 0
     assert "identical" in done.stdout
     assert "new compared with old: 4 not shown to differ." in done.stdout

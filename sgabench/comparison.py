@@ -223,9 +223,14 @@ def curves(cells: pd.DataFrame) -> pd.DataFrame:
     keeps = [f"keeps_{round(100 * level)}" for level in KEEPS]
     names = [*CURVE, "optimizer", "n", "largest_ratio", "area", "area_std", "area_low", "area_high", *keeps]
     rows = []
-    if "retention" in cells:
-        for key, part in cells.groupby([*CURVE, "optimizer"], sort=False):
-            x, y = _curve(part)
+    if "retention" in cells and len(cells):
+        starts = {of: 1.0 if of in BUDGETS else 0.0 for of in cells["of"].unique()}
+        done = (cells["status"] == "done").to_numpy()
+        columns = (cells["ratio"], cells["seed"], cells["retention"].where(done))
+        ratio, seed, retention = (column.to_numpy(dtype=float) for column in columns)
+        groups: dict[Any, Any] = dict(cells.groupby([*CURVE, "optimizer"], sort=False).indices)
+        for key, part in groups.items():
+            x, y = _curve(ratio[part], seed[part], retention[part], starts[key[3]])
             if len(x) < 2:
                 continue
             if not len(y):
@@ -238,14 +243,12 @@ def curves(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
-def _curve(part: pd.DataFrame) -> tuple[Floats, Floats]:
+def _curve(ratio: Floats, seed: Floats, retention: Floats, start: float) -> tuple[Floats, Floats]:
     """Ratios from the dense network's on, and the retention of every complete seed: shape (seeds, ratios)."""
-    start = 1.0 if part["of"].iloc[0] in BUDGETS else 0.0
-    ratios = np.unique(part["ratio"].to_numpy(dtype=float))
-    done = part[(part["status"] == "done") & part["retention"].notna()]
-    seeds, of_seed = np.unique(done["seed"].to_numpy(), return_inverse=True)
+    ratios, place = np.unique(ratio, return_inverse=True)
+    seeds, of_seed = np.unique(seed, return_inverse=True)
     y = np.full((len(seeds), len(ratios)), np.nan)
-    y[of_seed, np.searchsorted(ratios, done["ratio"].to_numpy(dtype=float))] = done["retention"].to_numpy(dtype=float)
+    y[of_seed, place] = retention
     y = y[~np.isnan(y).any(1)]
     if ratios[0] > start:
         ratios = np.concatenate([[start], ratios])

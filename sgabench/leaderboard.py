@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError, suggestion
@@ -125,7 +126,8 @@ def make_tables(store: Store, plan: Plan | None = None, *, reference: str | None
     else:
         trials, cells, failures = _of_plan(store, plan)
     found = [environment for row in (*trials, *cells) if (environment := row.pop("environment")) is not None]
-    environments = {content_key(environment): environment for environment in found}
+    different = {id(environment): environment for environment in found}  # a store hands out one object for all
+    environments = {content_key(environment): environment for environment in different.values()}
     failure_columns = ["kind", "name", "status", "error"]
     frame = pd.DataFrame(_told_apart(cells))
     if by != "ratio":
@@ -278,12 +280,14 @@ def _name(record: Record) -> str:
 
 def _told_apart(cells: Rows) -> Rows:
     """Mark labels that stand for different things, so that these are never averaged."""
+    shown = itemgetter(*GROUP)
     meanings: dict[tuple[Any, ...], set[tuple[str, str]]] = {}
     for row in cells:
-        shown = tuple(row[name] for name in GROUP)
-        meanings.setdefault(shown, set()).add((row["group"], row["pruner_key"]))
+        meanings.setdefault(shown(row), set()).add((row["group"], row["pruner_key"]))
+    if all(len(several) == 1 for several in meanings.values()):
+        return cells
     for row in cells:
-        several = meanings[tuple(row[name] for name in GROUP)]
+        several = meanings[shown(row)]
         if len(several) > 1:
             if len({group for group, _ in several}) > 1:
                 row["optimizer"] = f"{row['optimizer']} [{row['group'][:6]}]"

@@ -194,23 +194,25 @@ class Store:
             detail: read what is per epoch and per layer, too.
         """
         wanted = None if keys is None else set(keys)
-        environments = dict(self._rows("SELECT id, content FROM environments"))
+        environments = {
+            identity: _parsed(content) for identity, content in self._rows("SELECT id, content FROM environments")
+        }
         details = "detail" if detail else "'{}'"
         rows = self._rows(
             f"SELECT key, kind, parent, status, labels, description, environment, result, {details}, error, "
-            "finished_at FROM records WHERE kind = ? ORDER BY key",
+            # + keeps it from the index, which is slower than the table where most records are of one kind.
+            "finished_at FROM records WHERE +kind = ? ORDER BY key",
             (kind,),
         )
         for key, _, parent, status, labels, description, environment, result, extra, error, at in rows:
             if wanted is not None and key not in wanted:
                 continue
-            try:
-                parts = [json.loads(text) for text in (labels, description, environments[environment], result, extra)]
-            except (ValueError, TypeError, KeyError):
-                parts = []
-            if not parts or not all(isinstance(part, dict) for part in parts) or not _has_context(parts[2]):
+            (made_in,) = environments.get(environment, (None,))
+            parts = _parsed(labels, description, result, extra)
+            if len(parts) != 4 or made_in is None or not _has_context(made_in):
                 raise InputError(f"{self.path}: record {key} is damaged; move the results folder away or mend it")
-            yield Record(key, kind, parent, status, *parts, error=error, finished_at=at)  # type: ignore[arg-type, misc]
+            of, what, numbers, more = parts
+            yield Record(key, kind, parent, status, of, what, made_in, numbers, more, error, at)  # type: ignore[arg-type]
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
         if self._database is None:
@@ -223,6 +225,15 @@ class Store:
     def weights_path(self, trial_key: str) -> Path:
         """Where the trained weights of a trial are."""
         return weights_path(self.folder, trial_key)
+
+
+def _parsed(*texts: Any) -> list[Any]:
+    """JSON objects, at one go, which takes a third of the time; ``[None]`` if any is damaged."""
+    try:
+        values = json.loads(f"[{','.join(texts)}]")
+    except (ValueError, TypeError):
+        return [None]
+    return values if len(values) == len(texts) and all(isinstance(value, dict) for value in values) else [None]
 
 
 def _has_context(environment: dict[str, Any]) -> bool:

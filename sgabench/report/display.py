@@ -52,7 +52,7 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
     board = tables.leaderboard
     parts = {}
     for (dataset, model), part in board.groupby(["dataset", "model"], sort=False):
-        shown = pd.DataFrame([_row(row) for row in part.to_dict("records")])
+        shown = pd.DataFrame([_row(row) for row in part.astype(object).to_dict("records")], dtype=object)
         empty = [name for name in OPTIONAL if not (shown[name] != "").any()]
         shown = shown.drop(columns=empty)
         parts[f"{dataset}, {model}"] = shown.rename(columns=HEADINGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -52,8 +51,9 @@ def pipe_table(frame: pd.DataFrame) -> Iterable[str]:
         yield "| " + " | ".join(escape(str(value)) for value in row.values()) + " |"
 
 
+SPECIAL = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in "\\`*_[]|"}})
+
+
 def escape(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, one line."""
-    text = " ".join(text.split())
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", text)
+    return " ".join(text.split()).translate(SPECIAL)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -48,6 +50,7 @@ class ReportFormat(StrEnum):
     csv = "csv"
     json = "json"
     html = "html"
+    latex = "latex"
 
 
 class GateFormat(StrEnum):
@@ -230,12 +233,18 @@ def report(
         str | None, typer.Option(metavar="LABEL", help="Compare with this optimizer. Default: the suite's first.")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the figures, too, as PNG and SVG (needs matplotlib).")
+    ] = None,
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
 ) -> None:
     """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
-    from sgabench.leaderboard import each_cell, make_tables
+    gc.disable()  # a large store makes millions of objects and no cycles; looking for these doubles the time
+
+    from sgabench.details import load_details
+    from sgabench.leaderboard import make_tables
     from sgabench.report import render
     from sgabench.store import Store
 
@@ -342,6 +351,31 @@ def check(
     if output is not None:
         typer.echo(verdict(outcome), err=True)
     raise typer.Exit(outcome.exit_code)
+
+
+        details = load_details(store, tables) if form is ReportFormat.html or figures else None
+    view = [
+        part
+        for name, value in (("--by", by.value), ("--reference", reference))
+        if value not in (None, "ratio")
+        for part in (name, value)
+    ]
+    commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])
+    text = render(tables, form.value, plan.suite if plan else None, cells=cells, details=details, commands=commands)
+    if figures is not None and details is not None:
+        from sgabench.report.static import write_figures
+
+        write_figures(tables, details, figures)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    written = output.resolve()
+    if written in (suite and suite.resolve(), (results / "store.sqlite").resolve()):
+        raise InputError(f"--output {output}: would replace the suite or the store; name another file")
+    try:
+        write_atomically(written, text.encode())
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror or error}") from None
 
 
 @app.command("list")
@@ -473,6 +507,30 @@ def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
 def _refuse_to_replace(output: Path, sources: list[Path | None]) -> None:
     if output.resolve() in [path.resolve() for path in sources if path]:
         raise InputError(f"--output {output}: would replace what it is made from; name another file")
+
+
+def _commands(
+    suite: Path | None,
+    results: Path,
+    only: str | None,
+    settings: list[str] | None,
+    plugins: list[Path] | None,
+    view: list[str],
+) -> list[str]:
+    """The commands that make a report again; of paths only what means something on another machine."""
+
+    def shown(path: Path) -> str:
+        return f"{path.parent.name}/{path.name}" if path.is_absolute() else str(path)
+
+    common = [shown(suite)] if suite else []
+    common += (
+        [] if results == DEFAULT_RESULTS else ["--results", results.name if results.is_absolute() else str(results)]
+    )
+    for name, values in (("--set", settings or ()), ("--plugin", [shown(path) for path in plugins or ()])):
+        common += [part for value in values for part in (name, value)]
+    common += ["--only", only] if only else []
+    report = ["sgabench", "report", *common, *view, "--format", "html", "--output", "report.html"]
+    return [shlex.join(["sgabench", "run", *common]), shlex.join(report)] if suite else [shlex.join(report)]
 
 
 def _require_store(results: Path) -> None:

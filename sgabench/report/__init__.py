@@ -1,37 +1,59 @@
-"""Tables as text: terminal, Markdown, CSV, JSON, HTML."""
+"""Tables as text: terminal, Markdown, CSV, JSON, LaTeX, HTML."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from sgabench.details import Details
 from sgabench.errors import InputError
-from sgabench.leaderboard import Tables
-from sgabench.report.html import html
+from sgabench.leaderboard import Tables, each_cell
+from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
 from sgabench.report.terminal import table
 from sgabench.store import write_atomically
 from sgabench.suite import Suite
 
-Format = Literal["table", "markdown", "csv", "json", "html"]
+Format = Literal["table", "markdown", "csv", "json", "html", "latex"]
 
 
-def render(tables: Tables, form: Format, suite: Suite | None = None) -> str:
-    """Write tables in a format, as a string that ends with a newline."""
+def render(
+    tables: Tables,
+    form: Format,
+    suite: Suite | None = None,
+    *,
+    cells: bool = False,
+    details: Details | None = None,
+    commands: Sequence[str] = (),
+) -> str:
+    """Write tables in a format, as a string that ends with a newline.
+
+    Args:
+        tables: what to write.
+        form: the format.
+        suite: whose name and description are shown.
+        cells: a row per cell in place of the leaderboard's.
+        details: of HTML alone: what its figures show beside the tables.
+        commands: of HTML alone: how to make it again.
+    """
+    if form == "html":
+        from sgabench.report.html import html  # Plotly takes a while to import
+
+        return html(tables, suite, cells=cells, details=details, commands=commands)
     formats: dict[Format, Callable[[Tables, Suite | None], str]] = {
         "table": table,
         "markdown": markdown,
         "csv": lambda tables, _: csv(tables.leaderboard),
         "json": as_json,
-        "html": html,
+        "latex": latex,
     }
-    return formats[form](tables, suite)
+    return formats[form](each_cell(tables) if cells else tables, suite)
 
 
 def prepare_folder(folder: Path) -> Path:

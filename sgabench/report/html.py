@@ -1,29 +1,313 @@
-"""The leaderboard as one self-contained HTML page."""
+"""The report as one self-contained page."""
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import base64
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import distribution
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
-from sgabench.leaderboard import Tables
-from sgabench.report.display import LEFT, NOTE, environment_lines, failure_lines, sections
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sgabench.details import MOST_BLOCKS, Details
+from sgabench.leaderboard import Tables, each_cell
+from sgabench.report import plots, summaries
+from sgabench.report.display import (
+    CURVE_NOTE,
+    LEFT,
+    NOTE,
+    answers,
+    curve_table,
+    environment_lines,
+    failure_lines,
+    sections,
+)
+from sgabench.report.series import (
+    Style,
+    curve_panels,
+    layer_maps,
+    pareto_panels,
+    styles,
+    training_panels,
+    weight_panels,
+)
 from sgabench.suite import Suite
 
+MOST_ROWS = 2500  # of a table: more make a browser slow
+MOST_PANELS = 60  # of a kind of figure
+MOST_POINTS = 5000  # cells that are drawn as points
+PAGE_LENGTH = 25
+TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
+LIBRARIES = (
+    ("plotly", "plotly", "plotly/package_data/plotly.min.js"),
+    ("datatables", "itables", "itables/html/dt_bundle.js"),
+    ("datatables-style", "itables", "itables/html/dt_bundle.css"),
+)
+TEXT = LEFT | {"metric", "first", "second", "outcome", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
+FILTERS = ("data set", "model", "pruner", "ratio", "optimizer", "metric", "first", "second", "best", "outcome")
 
-def html(tables: Tables, suite: Suite | None = None) -> str:
-    """One page without anything from outside it; every text is escaped."""
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, its heading, and the same in words."""
+
+    title: str
+    words: str
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: each cell is its text and what it is sorted by."""
+
+    id: str
+    caption: str
+    columns: list[str]
+    rows: list[list[tuple[str, float | None]]]
+    left_out: int = 0
+
+    @property
+    def text_columns(self) -> set[str]:
+        """Columns that are aligned to the left."""
+        return {name for name in self.columns if name in TEXT}
+
+    def look(self, row: list[tuple[str, float | None]], place: int) -> Markup:
+        """The class attribute of a cell: what is best is marked where it is best."""
+        name = self.columns[place]
+        best = "best" in self.columns and row[self.columns.index("best")][0] and name in ("best", "pruned %")
+        classes = [word for word, on in (("text", name in TEXT), ("best", best)) if on]
+        return Markup(' class="{}"').format(" ".join(classes)) if classes else Markup("")
+
+    @property
+    def filters(self) -> list[int]:
+        """Numbers of the columns that can be filtered by value."""
+        return [i for i, name in enumerate(self.columns) if name in FILTERS]
+
+
+def html(
+    tables: Tables,
+    suite: Suite | None = None,
+    *,
+    cells: bool = False,
+    details: Details | None = None,
+    commands: Sequence[str] = (),
+) -> str:
+    """One page without anything from outside it; every text is escaped.
+
+    Args:
+        tables: what is shown.
+        suite: whose name, description and file are shown.
+        cells: a row per cell in the leaderboard.
+        details: training histories, weights and layers.
+        commands: how to make it again.
+    """
+    details = details or Details()
+    looks = styles(tables, details)
     environment = Environment(
-        loader=PackageLoader("sgabench", "report"),
+        loader=PackageLoader("sgabench", "report/templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
+        lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    parts = {title: (list(frame.columns), frame.to_numpy().tolist()) for title, frame in sections(tables).items()}
     return environment.get_template("page.html").render(
         suite=suite,
-        sections=parts,
-        left=LEFT,
+        commands=commands,
+        answers=answers(tables),
         note=NOTE,
+        curve_note=CURVE_NOTE,
         failures=failure_lines(tables),
         environments=environment_lines(tables),
+        versions=_versions(tables),
+        suite_text=_suite_text(suite),
+        notes=_notes(tables, details),
+        tables=_tables(tables, cells),
+        figures=_figures(tables, details, looks),
+        ranks=summaries.ranks_in_words(tables.ranks),
+        page_length=PAGE_LENGTH,
+        templates=_json(plots.templates()),
+        axis_titles=_json(plots.AXIS_TITLES),
+        json=_json,
+        libraries=_libraries(),
     )
+
+
+def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
+    shown = each_cell(tables) if cells else tables
+    parts = []
+    if len(shown.leaderboard) <= MOST_ROWS:
+        for (dataset, model), frame in _with_context(shown):
+            frame.insert(0, "data set", dataset)
+            frame.insert(1, "model", model)
+            parts.append(frame)
+        board = pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
+        caption = "Leaderboard: a row per cell" if cells else "Leaderboard: a row per pruning and optimizer"
+    else:
+        board, caption = curve_table(tables), "Leaderboard: a row per curve over ratios and optimizer"
+    pairs = tables.pairs
+    compared = summaries.pair_table(pairs) if len(pairs) <= MOST_ROWS else summaries.pair_counts(pairs)
+    curves = curve_table(tables) if len(shown.leaderboard) <= MOST_ROWS else pd.DataFrame()
+    return {
+        "leaderboard": _table("leaderboard-table", caption, board),
+        "curves": _table("curves-table", "Curves over ratios", curves),
+        "training": _table("training-table", "Training, a row per optimizer", summaries.training_table(tables)),
+        "pairs": _table("pairs-table", "Pairs of optimizers", compared),
+    }
+
+
+def _with_context(tables: Tables) -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:
+    names = tables.leaderboard[["dataset", "model"]].drop_duplicates().itertuples(index=False, name=None)
+    return zip([(str(d), str(m)) for d, m in names], sections(tables).values(), strict=True)
+
+
+def _table(identity: str, caption: str, frame: pd.DataFrame) -> Table:
+    columns = [str(name) for name in frame.columns]
+    numeric = [name not in TEXT or name == "ratio" or name.startswith("keeps") for name in columns]
+    rows = [
+        [(text, sort_key(text) if number else None) for text, number in zip(map(str, row), numeric, strict=True)]
+        for row in frame.head(MOST_ROWS).to_numpy().tolist()
+    ]
+    if "best" in columns:
+        place = columns.index("best")
+        for cells in rows:
+            cells[place] = ("best" if cells[place][0] else "", None)
+    return Table(identity, caption, columns, rows, max(0, len(frame) - MOST_ROWS))
+
+
+def sort_key(text: str) -> float:
+    """The first number of a cell; what has none is below all numbers, what is beyond the tested range above."""
+    found = re.search(r"[-+]?\d+(\.\d+)?", text.replace("\N{MINUS SIGN}", "-"))
+    if not found:
+        return -1e9
+    return float(found.group()) + (1e6 if text.startswith("beyond") else 0)
+
+
+def _figures(tables: Tables, details: Details, looks: dict[str, Style]) -> dict[str, list[Figure]]:
+    seeds = len(tables.cells) <= MOST_POINTS
+    blocks = _blocks(tables)
+    figures: dict[str, list[Figure]] = {}
+    if blocks <= MOST_PANELS:
+        figures["curves"] = [
+            Figure(panel.title, summaries.curves_in_words(panel), plots.curves(panel, looks))
+            for panel in curve_panels(tables, seeds=seeds)
+        ]
+        figures["areas"] = []
+    else:
+        titles, optimizers, percent = summaries.area_summary(tables)
+        words = (
+            f"Mean retention from the dense network to the largest ratio, for {len(titles)} curves of each optimizer."
+        )
+        figures["curves"] = []
+        figures["areas"] = [Figure("All curves, by their area", words, plots.areas(titles, optimizers, percent))]
+
+    def some(panels: Iterable[Any], words: Callable[[Any], str], plot: Callable[[Any], dict[str, Any]]) -> list[Figure]:
+        return [Figure(panel.title, words(panel), plot(panel)) for panel in islice(panels, MOST_PANELS)]
+
+    for cost in plots.COSTS:
+        figures[cost] = some(
+            pareto_panels(tables, cost),
+            lambda panel, cost=cost: summaries.pareto_in_words(panel, cost),  # type: ignore[misc]
+            lambda panel, cost=cost: plots.pareto(panel, looks, cost),  # type: ignore[misc]
+        )
+    figures["weights"] = some(
+        weight_panels(details, looks), summaries.weights_in_words, lambda panel: plots.weights(panel, looks)
+    )
+    figures["layers"] = some(layer_maps(details, looks), summaries.layers_in_words, plots.layers)
+    figures["training"] = [
+        Figure(f"{panel.title}: {title}", summaries.training_in_words(panel, measure), plot)
+        for measure, title in TRAINED.items()
+        for panel in islice(training_panels(details, looks, measure), MOST_PANELS)
+        for plot in [plots.training(panel, looks, measure)]
+    ]
+    ranks = tables.ranks
+    figures["ranks"] = []
+    if ranks.critical_difference == ranks.critical_difference:
+        words = summaries.ranks_in_words(ranks)
+        figures["ranks"] = [
+            Figure("Critical difference of mean ranks, 1 is best", words, plots.critical_difference(ranks))
+        ]
+    return figures
+
+
+def _blocks(tables: Tables) -> int:
+    return len(tables.leaderboard[["dataset", "model", "pruner", "of"]].drop_duplicates())
+
+
+def _notes(tables: Tables, details: Details) -> dict[str, str]:
+    """What was left out or put together, because there is too much of it."""
+    notes = dict.fromkeys(("leaderboard", "curves", "pairs", "layers", "models"), "")
+    rows, pairs, blocks = len(tables.leaderboard), len(tables.pairs), _blocks(tables)
+    every = "sgabench report --format csv has every row"
+    if rows > MOST_ROWS:
+        notes["leaderboard"] = (
+            f"The {rows:,} rows of the leaderboard are too many for a page. This table has a row per curve over the "
+            f"ratios instead; {every}."
+        )
+    if blocks > MOST_PANELS:
+        notes["curves"] = (
+            f"{blocks:,} panels of curves are too many for a page. The map has the area under each curve instead; "
+            "sgabench report --only draws the curves of some trials."
+        )
+    elif len(tables.cells) > MOST_POINTS:
+        notes["curves"] = f"The points of single seeds are left out: there are {len(tables.cells):,} cells."
+    if pairs > MOST_ROWS:
+        notes["pairs"] = (
+            f"The {pairs:,} comparisons are counted, over all data sets, models and prunings; sgabench report --format "
+            "json has each."
+        )
+    if details.layer_blocks > MOST_BLOCKS:
+        notes["layers"] = f"The first {MOST_BLOCKS} of {details.layer_blocks} (data set, model, pruner) are drawn."
+    models = len(tables.leaderboard[["dataset", "model"]].drop_duplicates())
+    if models > MOST_PANELS:
+        notes["models"] = f"The first {MOST_PANELS} of {models} pairs of data set and model are drawn."
+    return notes
+
+
+def _versions(tables: Tables) -> list[str]:
+    found: dict[str, None] = {}
+    for environment in tables.environments:
+        found.update({f"{name} {number}": None for name, number in sorted(environment["packages"].items())})
+    return list(found)
+
+
+def _suite_text(suite: Suite | None) -> str:
+    if suite is None:
+        return ""
+    try:
+        return suite.source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand inside a script element."""
+    return (
+        json.dumps(value, separators=(",", ":"), allow_nan=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+    )
+
+
+@cache
+def _libraries() -> dict[str, dict[str, str]]:
+    """Plotly and DataTables as they come with their packages, packed: a third of the size."""
+    packed = {}
+    for name, package, place in LIBRARIES:
+        origin = distribution(package)
+        content = Path(str(origin.locate_file(place))).read_bytes()
+        packed[name] = {
+            "packed": base64.b64encode(gzip.compress(content, 6, mtime=0)).decode(),
+            "origin": f"{place} of the package {package} {origin.version}, gzip, base64",
+        }
+    return packed

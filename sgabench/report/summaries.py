@@ -1,0 +1,194 @@
+"""Tables and sentences that only the page has: training, pairs of optimizers, figures in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sgabench.comparison import BUDGETS, Ranks, p_value
+from sgabench.leaderboard import Tables
+from sgabench.report.display import interval, ratio, spread
+from sgabench.report.series import HeatMap, Panel, pareto_front
+from sgabench.statistics import ALPHA
+
+METRICS = {"pruned_top1": "pruned top-1", "retention": "retention", "dense_top1": "dense top-1"}
+
+
+def training_table(tables: Tables) -> pd.DataFrame:
+    """What training took and gave, a row per data set, model and optimizer."""
+    trials = tables.trials
+    if trials.empty:
+        return pd.DataFrame()
+    rows = []
+    for (dataset, model, optimizer), part in trials.groupby(["dataset", "model", "optimizer"], sort=False):
+        done = part[part["status"] == "done"]
+        numbers = {
+            name: pd.to_numeric(done.get(name, pd.Series(dtype=float)))
+            for name in ("top1", "train_seconds", "train_images_per_s")
+        }
+        lacking = part[part["status"] != "done"]
+        chance = done.loc[done["at_chance"].astype(bool), "seed"]
+        notes = [f"{status} {', '.join(map(str, of['seed']))}" for status, of in lacking.groupby("status", sort=False)]
+        notes += [f"at chance {', '.join(map(str, chance))}"] if len(chance) else []
+        rows.append(
+            {
+                "data set": str(dataset),
+                "model": str(model),
+                "optimizer": str(optimizer),
+                "n": str(len(done)),
+                "dense %": spread(numbers["top1"].mean(), numbers["top1"].std()),
+                "seconds": _plain(numbers["train_seconds"]),
+                "images/s": _plain(numbers["train_images_per_s"]),
+                "seeds lacking": "; ".join(notes),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _plain(values: pd.Series[float]) -> str:
+    """Mean ± standard deviation of numbers that are no fractions."""
+    if not values.notna().any():
+        return ""
+    mean, std = values.mean(), values.std()
+    return f"{mean:.0f}" if pd.isna(std) else f"{mean:.0f} ± {std:.0f}"
+
+
+def pair_table(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Every pair of optimizers at every pruning, as text."""
+    return pd.DataFrame([_pair(row) for row in pairs.astype(object).to_dict("records")])
+
+
+def _pair(row: Mapping[Any, Any]) -> dict[str, str]:
+    known = row["n"] >= 2
+    return {
+        "data set": str(row["dataset"]),
+        "model": str(row["model"]),
+        "pruner": str(row["pruner"]) or "none",
+        "ratio": ratio(row) if row["pruner"] else "dense",
+        "metric": METRICS[row["metric"]],
+        "first": str(row["first"]),
+        "second": str(row["second"]),
+        "n": str(row["n"]),
+        "first - second, points": "" if pd.isna(row["difference"]) else f"{100 * row['difference']:+.1f}",
+        "95 % interval": interval(row["low"], row["high"]),
+        "p, corrected": p_value(row["p_adjusted"]).removeprefix("p ").removeprefix("= ") if known else "",
+        "effect size": f"{row['effect_size']:+.1f}" if known else "",
+        "outcome": _outcome(row) if known else "not enough seeds",
+    }
+
+
+def _outcome(row: Mapping[Any, Any]) -> str:
+    if row["p_adjusted"] > ALPHA:
+        return "no difference shown"
+    return f"{row['first' if row['difference'] > 0 else 'second']} better"
+
+
+def pair_counts(pairs: pd.DataFrame) -> pd.DataFrame:
+    """How often each optimizer of a pair is better, over all prunings: what stands for too many rows."""
+    shown = pairs["p_adjusted"] <= ALPHA
+    frame = pairs.assign(
+        wins=shown & (pairs["difference"] > 0), losses=shown & (pairs["difference"] < 0), tested=pairs["n"] >= 2
+    )
+    grouped = frame.groupby(["metric", "first", "second"], sort=False)
+    counts = grouped.agg(compared=("tested", "sum"), wins=("wins", "sum"), losses=("losses", "sum"))
+    counts["mean"] = grouped["difference"].mean()
+    return pd.DataFrame(
+        {
+            "metric": METRICS[metric],
+            "first": str(first),
+            "second": str(second),
+            "comparisons": str(row["compared"]),
+            "first better": str(row["wins"]),
+            "second better": str(row["losses"]),
+            "no difference shown": str(row["compared"] - row["wins"] - row["losses"]),
+            "mean difference, points": "" if pd.isna(row["mean"]) else f"{100 * row['mean']:+.1f}",
+        }
+        for (metric, first, second), row in zip(counts.index, counts.to_dict("records"), strict=True)
+    )
+
+
+def curves_in_words(panel: Panel) -> str:
+    """The ends of the curves."""
+    ends = [
+        f"{curve.optimizer} {curve.mean[known][-1]:.1f} %"
+        for curve in sorted(panel.lines, key=lambda c: -np.nan_to_num(c.mean[-1], nan=-1))
+        if (known := ~np.isnan(curve.mean)).any()
+    ]
+    if not ends:
+        return "Nothing is measured."
+    last = max(float(curve.x["ratio"][-1]) for curve in panel.lines)
+    place = f"{last:g}x {panel.of}" if panel.of in BUDGETS else f"{last:g} of {panel.of}"
+    return f"Top-1 at {place}: {', '.join(ends)}."
+
+
+def pareto_in_words(panel: Panel, cost: str) -> str:
+    """The networks on the front."""
+    costs = np.concatenate([cloud.cost for cloud in panel.lines])
+    top1 = np.concatenate([cloud.top1 for cloud in panel.lines])
+    names = [f"{cloud.optimizer} ({text})" for cloud in panel.lines for text in cloud.texts]
+    front = pareto_front(costs, top1, more_is_better=cost == "images_per_s")
+    unit = "images/s" if cost == "images_per_s" else "parameters"
+    told = [f"{names[i]} {top1[i]:.1f} % at {costs[i]:,.0f} {unit}" for i in front[:6]]
+    more = f", and {len(front) - 6} more" if len(front) > 6 else ""
+    return f"On the front: {'; '.join(told)}{more}."
+
+
+def weights_in_words(panel: Panel) -> str:
+    """Where half of the weights are."""
+    told = []
+    for line in panel.lines:
+        total = np.cumsum(line.y)
+        if total[-1] > 0:
+            middle = line.x[int(np.searchsorted(total, total[-1] / 2))]
+            told.append(f"{line.optimizer} {10**middle:.2g}")
+    return f"Median of |w| of the non-zero weights, to the width of a bin: {', '.join(told)}."
+
+
+def training_in_words(panel: Panel, measure: str) -> str:
+    """The last epoch."""
+    unit = "" if measure == "loss" else " %"
+    told = [f"{line.optimizer} {line.y[-1]:.3g}{unit} after {line.x[-1]:g} epochs" for line in panel.lines]
+    return f"At the end: {', '.join(told)}."
+
+
+def layers_in_words(chart: HeatMap) -> str:
+    """The layers that lose most and least."""
+    means = np.nanmean(chart.percent, axis=1)
+    pruned = [i for i in np.argsort(means) if means[i] > 0]
+    if not pruned:
+        return "No layer has zeros."
+    least, most = pruned[0], pruned[-1]
+    return (
+        f"Over all columns, {chart.layers[most]} loses most ({means[most]:.0f} % zeros) and {chart.layers[least]}, of "
+        f"those that lose any, least ({means[least]:.0f} %)."
+    )
+
+
+def ranks_in_words(ranks: Ranks) -> str:
+    """Mean ranks and what they show; also why there is no diagram."""
+    if not len(ranks.table):
+        return "There are no ranks: no optimizer has a whole curve for every data set, model and pruner."
+    listed = ", ".join(f"{row['optimizer']} {row['rank']:.2f}" for row in ranks.table.to_dict("records"))
+    blocks = f"{ranks.blocks} block{'s' if ranks.blocks != 1 else ''} (data set, model, pruner)"
+    left_out = f" Left out, for want of a block: {', '.join(ranks.left_out)}." if ranks.left_out else ""
+    if np.isnan(ranks.critical_difference):
+        why = "two blocks" if ranks.blocks < 2 else "two optimizers"
+        return f"Mean ranks over {blocks}: {listed}. No critical difference: it takes at least {why}.{left_out}"
+    few = " So few blocks can hardly show a difference." if ranks.blocks < 5 else ""
+    return (
+        f"Mean ranks over {blocks}: {listed}. Ranks that differ by less than {ranks.critical_difference:.2f} are not "
+        f"told apart (Friedman {p_value(ranks.p)}).{few}{left_out}"
+    )
+
+
+def area_summary(tables: Tables) -> tuple[list[str], list[str], Any]:
+    """Panels, optimizers, and the area under each retention curve in percent."""
+    curves = tables.curves
+    named = curves.assign(
+        panel=[f"{d}, {m}: {p}" for d, m, p in zip(curves["dataset"], curves["model"], curves["pruner"], strict=True)]
+    )
+    table = named.pivot_table(index="panel", columns="optimizer", values="area", sort=False)
+    return list(map(str, table.index)), list(map(str, table.columns)), 100 * table.to_numpy(dtype=float)

@@ -62,7 +62,7 @@ def curves(panel: Panel, looks: Mapping[str, Style]) -> dict[str, Any]:
     traces: list[Any] = []
     for curve in panel.lines:
         look = looks[curve.optimizer]
-        common = {"legendgroup": curve.optimizer, "showlegend": False}
+        common = {"legendgroup": safe(curve.optimizer), "showlegend": False}
         band = _band(curve)
         if band is not None:
             x, y = band
@@ -76,7 +76,7 @@ def curves(panel: Panel, looks: Mapping[str, Style]) -> dict[str, Any]:
                 .update(text=[f"seed {seed}" for seed in curve.seeds["seed"]])
                 .update(hovertemplate=f"%{{x:.3g}}, %{{text}}: %{{y:.1f}} %<extra>{short(curve.optimizer)}</extra>")
             )
-        line = _trace(curve.x, curve.mean, look, legendgroup=curve.optimizer, mode="lines+markers")
+        line = _trace(curve.x, curve.mean, look, legendgroup=safe(curve.optimizer), mode="lines+markers")
         line.update(name=short(curve.optimizer), line={"color": look.color, "dash": look.dash, "width": 2.5})
         line.update(marker={"size": 8, "color": look.color, "symbol": look.symbol})
         line.hovertemplate = f"%{{x:.3g}}: %{{y:.1f}} %<extra>{short(curve.optimizer)}</extra>"
@@ -160,7 +160,7 @@ def training(panel: Panel, looks: Mapping[str, Style], measure: str) -> dict[str
                 fillcolor=_faint(look.color, 0.16),
                 mode="none",
                 hoverinfo="skip",
-                legendgroup=line.optimizer,
+                legendgroup=safe(line.optimizer),
                 showlegend=False,
             )
             traces.append(ends)
@@ -174,7 +174,7 @@ def _line(line: Any, look: Style, hover: str) -> Any:
         y=_numbers(line.y),
         mode="lines+markers" if len(line.x) == 1 else "lines",
         name=short(line.optimizer),
-        legendgroup=line.optimizer,
+        legendgroup=safe(line.optimizer),
         line={"color": look.color, "dash": look.dash, "width": 2.5},
         hovertemplate=f"{hover}<extra>{short(line.optimizer)}</extra>",
     )

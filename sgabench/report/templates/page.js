@@ -4,6 +4,8 @@ const theme = () => settings.templates[dark.matches ? "dark" : "light"];
 const plots = [...document.querySelectorAll(".plot")];
 const tables = [];
 const lengths = new Map();
+const PRINTED = 700; // pixels: what fits on paper
+let closed = [];
 let axis = "ratio";
 
 async function unpack(id) {
@@ -44,9 +46,9 @@ function draw(plot) {
   others.forEach((other) => other.setAttribute("aria-hidden", "true"));
 }
 
-function recolor(template) {
+function redraw(template, width = null) {
   document.documentElement.classList.toggle("dark", template === settings.templates.dark);
-  for (const plot of plots) if (plot.dataset.drawn) Plotly.relayout(plot, { template });
+  for (const plot of plots) if (plot.dataset.drawn) Plotly.relayout(plot, { template, width, autosize: !width });
 }
 
 function startFigures() {
@@ -64,6 +66,13 @@ function startFigures() {
   });
 }
 
+// DataTables compares texts, but shows labels as HTML.
+function values(table, column) {
+  const cells = [...table.tBodies[0].rows].map((row) => row.cells[column]);
+  const labels = new Map(cells.map((cell) => [cell.textContent, cell.innerHTML]));
+  return [...labels].map(([value, label]) => ({ value, label: label || "(empty)" }));
+}
+
 function startTables(DataTable) {
   for (const table of document.querySelectorAll("table[data-filters]")) {
     const filters = table.dataset.filters.split(" ").filter(Boolean).map(Number);
@@ -77,7 +86,7 @@ function startTables(DataTable) {
       autoWidth: false,
       ordering: { indicators: false, handler: false },
       columnControl: ["order"],
-      columnDefs: [{ targets: filters, columnControl: ["order", ["searchList"]] }],
+      columnDefs: filters.map((i) => ({ targets: i, columnControl: ["order", [{ extend: "searchList", options: values(table, i) }]] })),
       layout: { topStart: long ? "pageLength" : null, topEnd: "search", bottomStart: long ? "info" : null, bottomEnd: long ? "paging" : null },
     }));
   }
@@ -85,7 +94,9 @@ function startTables(DataTable) {
 
 function printing() {
   plots.forEach(draw);
-  recolor(settings.templates.light);
+  redraw(settings.templates.light, PRINTED);
+  closed = [...document.querySelectorAll("details:not([open])")];
+  closed.forEach((part) => { part.open = true; });
   for (const table of tables) {
     lengths.set(table, table.page.len());
     table.page.len(-1).draw();
@@ -93,7 +104,8 @@ function printing() {
 }
 
 function printed() {
-  recolor(theme());
+  redraw(theme());
+  closed.forEach((part) => { part.open = false; });
   for (const table of tables) table.page.len(lengths.get(table)).draw();
 }
 
@@ -104,7 +116,7 @@ try {
   startTables((await import(library)).default);
   add("script", await unpack("plotly"));
   startFigures();
-  dark.addEventListener("change", () => recolor(theme()));
+  dark.addEventListener("change", () => redraw(theme()));
   addEventListener("beforeprint", printing);
   addEventListener("afterprint", printed);
   document.documentElement.dataset.ready = "yes";

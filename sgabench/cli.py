@@ -252,7 +252,19 @@ def report(
     _require_store(results)
     with Store(results) as store:
         tables = make_tables(store, plan, reference=reference, by=by.value)
-    text = render(each_cell(tables) if cells else tables, form.value, plan.suite if plan else None)
+        details = load_details(store, tables) if form is ReportFormat.html or figures else None
+    view = [
+        part
+        for name, value in (("--by", by.value), ("--reference", reference))
+        if value not in (None, "ratio")
+        for part in (name, value)
+    ]
+    commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])
+    text = render(tables, form.value, plan.suite if plan else None, cells=cells, details=details, commands=commands)
+    if figures is not None and details is not None:
+        from sgabench.report.static import write_figures
+
+        write_figures(tables, details, figures)
     _write(text, output, [suite, results / "store.sqlite"])
 
 
@@ -351,31 +363,6 @@ def check(
     if output is not None:
         typer.echo(verdict(outcome), err=True)
     raise typer.Exit(outcome.exit_code)
-
-
-        details = load_details(store, tables) if form is ReportFormat.html or figures else None
-    view = [
-        part
-        for name, value in (("--by", by.value), ("--reference", reference))
-        if value not in (None, "ratio")
-        for part in (name, value)
-    ]
-    commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])
-    text = render(tables, form.value, plan.suite if plan else None, cells=cells, details=details, commands=commands)
-    if figures is not None and details is not None:
-        from sgabench.report.static import write_figures
-
-        write_figures(tables, details, figures)
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    written = output.resolve()
-    if written in (suite and suite.resolve(), (results / "store.sqlite").resolve()):
-        raise InputError(f"--output {output}: would replace the suite or the store; name another file")
-    try:
-        write_atomically(written, text.encode())
-    except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
 
 
 @app.command("list")

@@ -46,6 +46,7 @@ MOST_ROWS = 2500  # of a table: more make a browser slow
 MOST_PANELS = 60  # of a kind of figure
 MOST_POINTS = 5000  # cells that are drawn as points
 PAGE_LENGTH = 25
+ANSWERS = 6  # that are not folded away
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
 LIBRARIES = (
     ("plotly", "plotly", "plotly/package_data/plotly.min.js"),
@@ -124,6 +125,7 @@ def html(
         suite=suite,
         commands=commands,
         answers=answers(tables),
+        shown=ANSWERS,
         note=NOTE,
         curve_note=CURVE_NOTE,
         failures=failure_lines(tables),

@@ -123,7 +123,7 @@ def _layers(store: Store, tables: Tables) -> tuple[pd.DataFrame, int]:
     labels = _labels(shown, [*BLOCK, "ratio", "optimizer"])
     sums: dict[tuple[Any, ...], _Sum] = {}
     names: dict[tuple[Any, ...], list[str]] = {}
-    for record in store.records("cell", labels, detail=True):
+    for record in store.records("cell", labels, detail=True, description=False):
         sparsity = record.detail.get("layer_sparsity")
         if not isinstance(sparsity, Mapping) or not sparsity:
             continue

@@ -185,7 +185,8 @@ Rows = list[dict[str, Any]]
 def _of_plan(store: Store, plan: Plan) -> tuple[Rows, Rows, Rows]:
     keys = {trial.key for trial in plan.trials}
     trial_records = {record.key: record for record in store.records("trial", keys)}
-    cell_records = {record.key: record for record in store.records("cell", {cell.key for _, cell in plan.cells()})}
+    cell_keys = {cell.key for _, cell in plan.cells()}
+    cell_records = {record.key: record for record in store.records("cell", cell_keys, description=False)}
     probe_keys = {probe.key for trial in plan.trials for probe in trial.probes}
     probe_keys |= {probe.key for _, cell in plan.cells() for probe in cell.probes}
     trials, cells = [], []

@@ -185,30 +185,33 @@ class Store:
         """Status of every record by key."""
         return dict(self._rows("SELECT key, status FROM records"))
 
-    def records(self, kind: str, keys: Iterable[str] | None = None, *, detail: bool = False) -> Iterator[Record]:
+    def records(
+        self, kind: str, keys: Iterable[str] | None = None, *, detail: bool = False, description: bool = True
+    ) -> Iterator[Record]:
         """Records of a kind, in the order of their keys.
 
         Args:
             kind: trial, cell or probe.
             keys: only these; default: all.
             detail: read what is per epoch and per layer, too.
+            description: read what the key was made of.
         """
         wanted = None if keys is None else set(keys)
         environments = {
             identity: _parsed(content) for identity, content in self._rows("SELECT id, content FROM environments")
         }
-        details = "detail" if detail else "'{}'"
+        details, descriptions = "detail" if detail else "'{}'", "description" if description else "'{}'"
         rows = self._rows(
-            f"SELECT key, kind, parent, status, labels, description, environment, result, {details}, error, "
+            f"SELECT key, kind, parent, status, labels, {descriptions}, environment, result, {details}, error, "
             # + keeps it from the index, which is slower than the table where most records are of one kind.
             "finished_at FROM records WHERE +kind = ? ORDER BY key",
             (kind,),
         )
-        for key, _, parent, status, labels, description, environment, result, extra, error, at in rows:
+        for key, _, parent, status, labels, made_of, environment, result, extra, error, at in rows:
             if wanted is not None and key not in wanted:
                 continue
             (made_in,) = environments.get(environment, (None,))
-            parts = _parsed(labels, description, result, extra)
+            parts = _parsed(labels, made_of, result, extra)
             if len(parts) != 4 or made_in is None or not _has_context(made_in):
                 raise InputError(f"{self.path}: record {key} is damaged; move the results folder away or mend it")
             of, what, numbers, more = parts

@@ -47,8 +47,8 @@ def pipe_table(frame: pd.DataFrame) -> Iterable[str]:
     """A table of texts, line by line."""
     yield "| " + " | ".join(escape(name) for name in frame.columns) + " |"
     yield "|" + "|".join("---" if name in LEFT else "---:" for name in frame.columns) + "|"
-    for row in frame.to_dict("records"):
-        yield "| " + " | ".join(escape(str(value)) for value in row.values()) + " |"
+    for row in frame.to_numpy(dtype=object).tolist():
+        yield "| " + " | ".join(escape(str(value)) for value in row) + " |"
 
 
 SPECIAL = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in "\\`*_[]|"}})

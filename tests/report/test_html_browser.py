@@ -195,7 +195,7 @@ def test_hostile_names_are_shown_as_text(browser: Browser, page: Path) -> None:
     browser.draw_all()
     assert HOSTILE in browser.column(4)
     assert MARKUP in browser.column(2)
-    assert browser.run("return document.querySelectorAll('img, .plot a').length") == 0
+    assert browser.run("return document.querySelectorAll('img, .plot .main-svg a').length") == 0
     legend = browser.run("return [...document.querySelectorAll('#curves-1 .legendtext')].map(t => t.textContent)")
     assert legend == ["adam", HOSTILE]
     layers = browser.run(

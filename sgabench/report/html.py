@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import distribution
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -31,6 +25,7 @@ from sgabench.report.display import (
     failure_lines,
     sections,
 )
+from sgabench.report.embedded import libraries, script_json
 from sgabench.report.series import (
     Style,
     curve_panels,
@@ -48,11 +43,6 @@ MOST_POINTS = 5000  # cells that are drawn as points
 PAGE_LENGTH = 25
 ANSWERS = 6  # that are not folded away
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
-LIBRARIES = (
-    ("plotly", "plotly", "plotly/package_data/plotly.min.js"),
-    ("datatables", "itables", "itables/html/dt_bundle.js"),
-    ("datatables-style", "itables", "itables/html/dt_bundle.css"),
-)
 TEXT = LEFT | {"metric", "first", "second", "outcome", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
 FILTERS = ("data set", "model", "pruner", "ratio", "optimizer", "metric", "first", "second", "best", "outcome")
 
@@ -137,10 +127,10 @@ def html(
         figures=_figures(tables, details, looks),
         ranks=summaries.ranks_in_words(tables.ranks),
         page_length=PAGE_LENGTH,
-        templates=_json(plots.templates()),
-        axis_titles=_json(plots.AXIS_TITLES),
-        json=_json,
-        libraries=_libraries(),
+        templates=script_json(plots.templates()),
+        axis_titles=script_json(plots.AXIS_TITLES),
+        json=script_json,
+        libraries=libraries(),
     )
 
 
@@ -153,6 +143,9 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
             frame.insert(1, "model", model)
             parts.append(frame)
         board = pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
+        # What is the same in every row comes last: on a phone only the first columns are seen.
+        same = [name for name in ("data set", "model") if parts and board[name].nunique() == 1]
+        board = board[[*(name for name in board if name not in same), *same]]
         caption = "Leaderboard: a row per cell" if cells else "Leaderboard: a row per pruning and optimizer"
     else:
         board, caption = curve_table(tables), "Leaderboard: a row per curve over ratios and optimizer"
@@ -289,27 +282,3 @@ def _suite_text(suite: Suite | None) -> str:
         return suite.source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def _json(value: Any) -> str:
-    """JSON that can stand inside a script element."""
-    return (
-        json.dumps(value, separators=(",", ":"), allow_nan=False)
-        .replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("&", "\\u0026")
-    )
-
-
-@cache
-def _libraries() -> dict[str, dict[str, str]]:
-    """Plotly and DataTables as they come with their packages, packed: a third of the size."""
-    packed = {}
-    for name, package, place in LIBRARIES:
-        origin = distribution(package)
-        content = Path(str(origin.locate_file(place))).read_bytes()
-        packed[name] = {
-            "packed": base64.b64encode(gzip.compress(content, 6, mtime=0)).decode(),
-            "origin": f"{place} of the package {package} {origin.version}, gzip, base64",
-        }
-    return packed

@@ -254,6 +254,7 @@ def critical_difference(ranks: Ranks) -> dict[str, Any]:
         "tickvals": list(range(1, len(names) + 1)),
         "side": "top",
         "showgrid": False,
+        "zeroline": False,
     }
     figure["layout"]["yaxis"] |= {"visible": False, "range": [bottom, 1.3]}
     figure["layout"]["margin"] |= {"l": 5, "r": 5, "t": 60, "b": 5}

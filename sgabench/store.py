@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sqlite3
 import time
@@ -13,29 +14,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from sgabench.database import (
+    COLUMNS,
+    SCHEMA_VERSION,
+    environment_id,
+    exclusive,
+    intact,
+    open_database,
+    row_checksum,
+    transaction,
+)
 from sgabench.errors import InputError
-
-SCHEMA_VERSION = 1
 
 Status = Literal["done", "failed", "diverged"]
 
-_SCHEMA = """
-CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE records (
-    key TEXT PRIMARY KEY,
-    kind TEXT NOT NULL CHECK (kind IN ('trial', 'cell', 'probe')),
-    parent TEXT,                  -- of a cell its trial, of a probe its trial or cell
-    status TEXT NOT NULL CHECK (status IN ('done', 'failed', 'diverged')),
-    labels TEXT NOT NULL,         -- JSON: what tables show
-    description TEXT NOT NULL,    -- JSON: what the key was made of
-    result TEXT NOT NULL,         -- JSON: numbers, a value each
-    detail TEXT NOT NULL,         -- JSON: per epoch, per layer
-    error TEXT NOT NULL,          -- traceback of a failure
-    environment TEXT NOT NULL REFERENCES environments (id),
-    finished_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX records_by_kind ON records (kind, parent);
-"""
+# What tables are made of; a record from elsewhere that lacks any of it would only fail later.
+_Form = dict[str, type | tuple[type, ...]]
+_LABELS: _Form = {"dataset": str, "model": str, "optimizer": str, "seed": int, "group": str}
+_LABELS_OF: dict[str, _Form] = {
+    "trial": _LABELS,
+    "cell": {**_LABELS, "pruner": str, "of": str, "ratio": (int, float)},
+    "probe": {**_LABELS, "probe": str},
+}
+_ENVIRONMENT: _Form = {"packages": dict, "python": str, "cpu": str, "cores": int, "threads": int, "device": str}
+_NUMBERS = (
+    "top1", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup", "params",
+    "nonzero_params", "macs", "nonzero_macs", "bytes", "gzip_bytes", "images_per_s", "latency_s", "classes",
+    "test_images",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,66 +65,28 @@ class Store:
     """A results folder.
 
     One process writes; any number read (SQLite's write-ahead log). Every record is a transaction of
-    its own, so what is finished stays.
+    its own, so what is finished stays, and has a checksum, so what is damaged is never believed.
 
     Raises:
-        InputError: the folder cannot be used, or was written by a newer version.
+        InputError: the folder cannot be used, is damaged, or was written by a newer version.
     """
 
     def __init__(self, folder: str | Path, *, create: bool = False) -> None:
         self.folder = Path(folder)
         self.path = self.folder / "store.sqlite"
         self.weights = self.folder / "weights"
+        self.version = SCHEMA_VERSION
         self._database: sqlite3.Connection | None = None
         try:
             if create:
                 self.weights.mkdir(parents=True, exist_ok=True)
+                if not os.access(self.weights, os.W_OK):
+                    raise PermissionError(13, "not writable")
             if create or self.path.exists():
-                self._database = self._open(create)
+                self._database, self.version = open_database(self.path, create)
         except (OSError, sqlite3.OperationalError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"results folder {self.folder}: {reason}; name another with --results DIR") from None
-        except sqlite3.DatabaseError as error:
-            raise InputError(f"{self.path}: not a store of sgabench ({error}); move it away or mend it") from None
-
-    def _open(self, create: bool) -> sqlite3.Connection:
-        if create and not os.access(self.weights, os.W_OK):
-            raise PermissionError(13, "not writable")
-        if self.path.exists() and not os.access(self.path, os.R_OK):
-            raise PermissionError(13, "store.sqlite is not readable")
-        writable = create or (os.access(self.folder, os.W_OK) and os.access(self.path, os.W_OK))
-        # A store on a read-only medium cannot have a log beside it; immutable reads without one.
-        uri = self.path.resolve().as_uri() + ("?mode=rwc" if create else "?mode=rw" if writable else "?immutable=1")
-        database = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
-        if create:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0 and create:
-            self._initialize(database)
-        elif version > SCHEMA_VERSION:
-            raise InputError(
-                f"{self.path}: written by a newer sgabench (store version {version}, this one reads up to "
-                f"{SCHEMA_VERSION}); upgrade sgabench or name another folder with --results"
-            )
-        elif version != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError("no schema version")
-        return database
-
-    @staticmethod
-    def _initialize(database: sqlite3.Connection) -> None:
-        """Make the tables, unless another process was faster or the file is something else's."""
-        database.execute("BEGIN IMMEDIATE")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables:
-            database.execute("ROLLBACK")
-            raise sqlite3.DatabaseError("it has other tables")
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        database.execute("COMMIT")
 
     def close(self) -> None:
         """Close the database; what was put is on disk already."""
@@ -139,25 +107,42 @@ class Store:
         Raises:
             InputError: another process is writing.
         """
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                _lock(lock)
-            except OSError:
-                raise InputError(
-                    f"results folder {self.folder}: another run is writing to it; wait for it or name another "
-                    "with --results"
-                ) from None
+        with exclusive(self.folder):
             for folder in (self.weights, self.folder / "snapshots"):
                 for left in folder.glob(".*.part"):
                     left.unlink(missing_ok=True)
             yield
 
-    def put(self, record: Record) -> None:
-        """Write a record, in place of an earlier one of the same key."""
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is put or removed inside is stored together or not at all.
+
+        Raises:
+            InputError: the disk is full, or cannot be written for another reason.
+        """
         if self._database is None:
             raise ValueError("this store was opened for reading")
+        try:
+            with transaction(self._database):
+                yield
+        except sqlite3.DatabaseError as error:
+            raise InputError(
+                f"results folder {self.folder}: cannot write: {error}; mend that and run the same command again: "
+                "what is stored stays"
+            ) from None
+
+    def put(self, record: Record) -> None:
+        """Write a record, in place of an earlier one of the same key."""
+        if self._database is not None and self._database.in_transaction:
+            self._put(self._database, record)
+            return
+        with self.transaction():
+            assert self._database is not None
+            self._put(self._database, record)
+
+    @staticmethod
+    def _put(database: sqlite3.Connection, record: Record) -> None:
         environment = _json(record.environment)
-        identity = hashlib.sha256(environment.encode()).hexdigest()[:16]
         row = (
             record.key,
             record.kind,
@@ -167,19 +152,21 @@ class Store:
             _json(record.description),
             _json(record.result),
             _json(record.detail),
+            environment_id(environment),
+            float(record.finished_at),
             record.error.encode("utf-8", "backslashreplace").decode(),
-            identity,
-            record.finished_at,
         )
-        try:
-            self._database.execute("BEGIN IMMEDIATE")
-            self._database.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (identity, environment))
-            self._database.execute(f"INSERT OR REPLACE INTO records VALUES ({', '.join('?' * len(row))})", row)
-            self._database.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            if self._database.in_transaction:
-                self._database.execute("ROLLBACK")
-            raise InputError(f"results folder {self.folder}: cannot write: {error}") from None
+        database.execute("INSERT OR IGNORE INTO environments VALUES (?, ?)", (row[8], environment))
+        database.execute(
+            f"INSERT OR REPLACE INTO records ({COLUMNS}, checksum) VALUES ({', '.join('?' * (len(row) + 1))})",
+            (*row, row_checksum(*row)),
+        )
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Forget records, so that a run computes them again."""
+        with self.transaction():
+            assert self._database is not None
+            self._database.executemany("DELETE FROM records WHERE key = ?", [(key,) for key in keys])
 
     def statuses(self) -> dict[str, str]:
         """Status of every record by key."""
@@ -197,25 +184,50 @@ class Store:
             description: read what the key was made of.
         """
         wanted = None if keys is None else set(keys)
-        environments = {
-            identity: _parsed(content) for identity, content in self._rows("SELECT id, content FROM environments")
-        }
-        details, descriptions = "detail" if detail else "'{}'", "description" if description else "'{}'"
-        rows = self._rows(
-            f"SELECT key, kind, parent, status, labels, {descriptions}, environment, result, {details}, error, "
-            # + keeps it from the index, which is slower than the table where most records are of one kind.
-            "finished_at FROM records WHERE +kind = ? ORDER BY key",
-            (kind,),
-        )
-        for key, _, parent, status, labels, made_of, environment, result, extra, error, at in rows:
+        for key, record in self._read("+kind = ?", kind, detail, description):
             if wanted is not None and key not in wanted:
                 continue
-            (made_in,) = environments.get(environment, (None,))
-            parts = _parsed(labels, made_of, result, extra)
-            if len(parts) != 4 or made_in is None or not _has_context(made_in):
-                raise InputError(f"{self.path}: record {key} is damaged; move the results folder away or mend it")
+            if record is None:
+                raise self._damaged(key)
+            yield record
+
+    def get(self, key: str) -> Record | None:
+        """The record of a key, whole."""
+        for _, record in self._read("key = ?", key, detail=True):
+            if record is None:
+                raise self._damaged(key)
+            return record
+        return None
+
+    def examine(self) -> Iterator[tuple[str, Record | None]]:
+        """Every key with its record, or None in place of one that is damaged."""
+        return self._read("? IS NULL", None, detail=True)
+
+    def _damaged(self, key: str) -> InputError:
+        return InputError(
+            f"{self.path}: record {key} is damaged; sgabench doctor --results {self.folder} --repair removes it, "
+            "and the next run computes it again"
+        )
+
+    def _read(
+        self, condition: str, value: str | None, detail: bool, description: bool = True
+    ) -> Iterator[tuple[str, Record | None]]:
+        environments = {
+            identity: _parsed(content)[0] if environment_id(content) == identity else None
+            for identity, content in self._rows("SELECT id, content FROM environments")
+        }
+        checksum = "checksum" if self.version > 1 else "NULL"
+        query = f"SELECT {COLUMNS}, {checksum} FROM records WHERE {condition} ORDER BY key"
+        for *row, expected in self._rows(query, (value,)):
+            key, kind, parent, status, labels, made_of, result, extra, environment, finished_at, error = row
+            parts = _parsed(labels, made_of if description else "{}", result, extra if detail else "{}")
+            made_in = environments.get(environment)
+            if len(parts) != 4 or made_in is None or not intact(row, expected):
+                yield key, None
+                continue
             of, what, numbers, more = parts
-            yield Record(key, kind, parent, status, of, what, made_in, numbers, more, error, at)  # type: ignore[arg-type]
+            record = Record(key, kind, parent, status, of, what, made_in, numbers, more, error, finished_at)
+            yield key, record if well_formed(record) else None
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
         if self._database is None:
@@ -234,13 +246,29 @@ def _parsed(*texts: Any) -> list[Any]:
     """JSON objects, at one go, which takes a third of the time; ``[None]`` if any is damaged."""
     try:
         values = json.loads(f"[{','.join(texts)}]")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return [None]
     return values if len(values) == len(texts) and all(isinstance(value, dict) for value in values) else [None]
 
 
-def _has_context(environment: dict[str, Any]) -> bool:
-    return isinstance(environment.get("packages"), dict) and {"device", "threads"} <= environment.keys()
+def well_formed(record: Record) -> bool:
+    """Whether a record has the labels and the context that tables are made of, and numbers where they are numbers."""
+    return (
+        _has(record.labels, _LABELS_OF[record.kind])
+        and _has(record.environment, _ENVIRONMENT)
+        and all(_is_value(name, value) for name, value in record.result.items())
+        and math.isfinite(record.finished_at)
+    )
+
+
+def _has(values: Mapping[str, Any], form: _Form) -> bool:
+    return all(isinstance(values.get(name), kind) for name, kind in form.items())
+
+
+def _is_value(name: str, value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return value is None or name not in _NUMBERS
+    return isinstance(value, bool | int | float) and abs(value) < 1e300
 
 
 def weights_path(folder: Path, trial_key: str) -> Path:
@@ -255,10 +283,17 @@ def snapshot_path(folder: Path, trial_key: str) -> Path:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes its place when it is complete; if anything is raised, never."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -269,18 +304,6 @@ def write_atomically(path: Path, content: bytes) -> None:
 def checksum(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def _lock(file: IO[str]) -> None:
-    """Take the file for this process until it is closed; the system frees it when the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _json(value: Any) -> str:

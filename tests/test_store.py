@@ -6,18 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ENVIRONMENT
 
 from sgabench.errors import InputError
 from sgabench.store import SCHEMA_VERSION, Record, Store, write_atomically
+
+LABELS: dict[str, dict[str, Any]] = {
+    "trial": {"dataset": "digits", "model": "resnet8", "optimizer": "sgd", "seed": 0, "group": "g"}
+}
+LABELS["cell"] = {**LABELS["trial"], "pruner": "magnitude", "of": "weights", "ratio": 0.5}
+LABELS["probe"] = {**LABELS["trial"], "probe": "weights"}
 
 
 def record(key: str = "k", kind: Any = "trial", **values: Any) -> Record:
     fields: dict[str, Any] = {
         "parent": None,
         "status": "done",
-        "labels": {"model": "resnet8"},
+        "labels": LABELS[kind],
         "description": {"seed": 0},
-        "environment": {"device": "cpu", "threads": 1, "packages": {"torch": "2"}},
+        "environment": ENVIRONMENT,
         "result": {"top1": 0.5},
         "detail": {"history": [1, 2]},
         **values,

@@ -1,0 +1,256 @@
+"""The SQLite file of a store: its tables, opening it wherever it lies, its versions and its backup copies."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from sgabench.errors import InputError
+
+SCHEMA_VERSION = 2
+
+_SCHEMA = """
+CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (
+    key TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('trial', 'cell', 'probe')),
+    parent TEXT,                  -- of a cell its trial, of a probe its trial or cell
+    status TEXT NOT NULL CHECK (status IN ('done', 'failed', 'diverged')),
+    labels TEXT NOT NULL,         -- JSON: what tables show
+    description TEXT NOT NULL,    -- JSON: what the key was made of
+    result TEXT NOT NULL,         -- JSON: numbers, a value each
+    detail TEXT NOT NULL,         -- JSON: per epoch, per layer
+    error TEXT NOT NULL,          -- traceback of a failure
+    environment TEXT NOT NULL REFERENCES environments (id),
+    finished_at REAL NOT NULL,
+    checksum TEXT NOT NULL DEFAULT ''  -- of all other columns, since version 2
+) WITHOUT ROWID;
+CREATE INDEX records_by_kind ON records (kind, parent);
+"""
+# The order that a checksum is computed in. The error is last: no other column can contain the separator.
+COLUMNS = "key, kind, parent, status, labels, description, result, detail, environment, finished_at, error"
+
+
+class DamagedStore(InputError):
+    """The file of a store is not what was written; ``sgabench doctor --repair`` saves what can be."""
+
+    def __init__(self, path: Path, finding: object) -> None:
+        doctor = f"sgabench doctor --results {path.parent}"
+        super().__init__(f"{path}: not a store of sgabench, or damaged ({finding}); {doctor} says what can be done")
+
+
+def row_checksum(*row: Any) -> str:
+    """Checksum of a record as it is stored, in the order of `COLUMNS`: 32 hexadecimal digits."""
+    return hashlib.sha256("\0".join(map(str, row)).encode()).hexdigest()[:32]
+
+
+def intact(row: Sequence[Any], checksum: str | None) -> bool:
+    """Whether a record is what was written; of version 1, which has no checksums, nobody can say no."""
+    try:
+        return checksum is None or row_checksum(*row) == checksum
+    except UnicodeEncodeError:
+        return False
+
+
+def environment_id(content: str) -> str:
+    """Checksum of an environment, which it is stored by: 16 hexadecimal digits."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
+    """Open a store's file and look whether its structure is sound.
+
+    Args:
+        path: of the file.
+        create: make it if it is not there, and migrate it if it is of an older version. Reading does
+            neither: it changes nothing.
+
+    Returns:
+        The connection, and the version of the schema (1: records have no checksums).
+
+    Raises:
+        DamagedStore: the file is damaged.
+        InputError: it is another program's, or a newer version's.
+        sqlite3.OperationalError, OSError: it cannot be opened.
+    """
+    database = None
+    try:
+        database = connect(path, create)
+        version = _checked_version(database, path, create)
+        if create and version < SCHEMA_VERSION:
+            with exclusive(path.parent):
+                _migrate(database, path)
+            version = SCHEMA_VERSION
+    except BaseException as error:
+        if database is not None:
+            database.close()
+        if type(error) is sqlite3.DatabaseError:
+            raise DamagedStore(path, error) from None
+        raise
+    return database, version
+
+
+def connect(path: Path, create: bool = False) -> sqlite3.Connection:
+    """Open a file as its folder allows, and nothing more.
+
+    Beside a file in a folder that cannot be written to, SQLite cannot make what it needs to read a log of
+    transactions. If both files of the log are there, it reads with them; a log alone is copied with the
+    file to where it can be read; without a log there is nothing but the file.
+    """
+    if path.exists() and not os.access(path, os.R_OK):
+        raise PermissionError(13, "store.sqlite is not readable")
+    log, index = (path.with_name(path.name + ending) for ending in ("-wal", "-shm"))
+    if create or (os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)):
+        mode = "mode=rwc" if create else "mode=rw"
+    elif log.exists() and index.exists():
+        mode = "mode=ro"
+    elif log.exists() and log.stat().st_size:
+        return _copied(path, log)
+    else:
+        mode = "immutable=1"
+    uri = f"{path.resolve().as_uri()}?{mode}"
+    database = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
+    if create:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+    return database
+
+
+def _copied(path: Path, log: Path) -> sqlite3.Connection:
+    """The file and its log, put together in memory."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with tempfile.TemporaryDirectory(prefix="sgabench-") as folder:
+        for file in (path, log):
+            shutil.copyfile(file, Path(folder) / file.name)
+        with closing(sqlite3.connect(Path(folder) / path.name, isolation_level=None)) as copy:
+            copy.execute("PRAGMA journal_mode = DELETE")  # memory knows no log
+            copy.backup(memory)
+    return memory
+
+
+def _checked_version(database: sqlite3.Connection, path: Path, create: bool) -> int:
+    (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if finding != "ok":
+        raise DamagedStore(path, finding)
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version == 0 and create:
+        return _initialize(database, path)
+    if version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: written by a newer sgabench (store version {version}, this one reads up to "
+            f"{SCHEMA_VERSION}); upgrade sgabench or name another folder with --results"
+        )
+    if version < 1:
+        raise _not_ours(database, path)
+    return int(version)
+
+
+def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
+    """Why a file without a version is refused: it is another program's, or it lost its own."""
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables - {"records", "environments"}:
+        return InputError(f"{path}: not a store of sgabench (it has other tables); name another folder with --results")
+    return DamagedStore(path, "no schema version" if tables else "it is empty")
+
+
+def _initialize(database: sqlite3.Connection, path: Path) -> int:
+    """Make the tables, unless another process was faster or the file is something else's."""
+    with transaction(database):
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version == 0 and tables:
+            raise _not_ours(database, path)
+        if version == 0:
+            for statement in _SCHEMA.split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return SCHEMA_VERSION
+
+
+def _migrate(database: sqlite3.Connection, path: Path) -> None:
+    """Version 1 to 2: give every record a checksum; the file as it was stays beside it."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA_VERSION:
+        return  # another process was faster
+    back_up(database, path.with_name(f"{path.name}.v{version}.bak"))
+    database.create_function("row_checksum", -1, row_checksum, deterministic=True)
+    with transaction(database):
+        database.execute("ALTER TABLE records ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
+        database.execute(f"UPDATE records SET checksum = row_checksum({COLUMNS})")
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def back_up(database: sqlite3.Connection, target: Path) -> Path:
+    """Copy a database, with all that is in its log, into one file of a name that is free."""
+    target = free_name(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        with closing(sqlite3.connect(temporary)) as copy:
+            database.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def free_name(path: Path) -> Path:
+    """The path itself if nothing is there, else the first of ``path.2``, ``path.3``, ... that is free."""
+    number, free = 1, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Be the one process that writes to a results folder.
+
+    Raises:
+        InputError: another process is writing, or nobody can.
+    """
+    try:
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"results folder {folder}: {error.strerror or error}; name another with --results") from None
+    with lock:
+        try:
+            _lock(lock)
+        except OSError:
+            raise InputError(
+                f"results folder {folder}: another run is writing to it; wait for it or name another with --results"
+            ) from None
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Take the file for this process until it is closed; the system frees it when the process ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -432,6 +432,31 @@ def bench(
 
 
 @app.command()
+def doctor(
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside what is damaged, after a backup copy; run computes it again.")
+    ] = False,
+) -> None:
+    """Check the store, its weights, versions, data sets and devices.
+
+    Exit code 0; 1 when there are problems; 2 for bad input.
+    """
+    from sgabench.doctor import as_text, examine
+    from sgabench.repair import repair as repair_folder
+
+    if repair or results != DEFAULT_RESULTS:
+        _require_store(results)
+    if repair:
+        typer.echo("\n".join(repair_folder(results) or ["nothing to repair"]) + "\n")
+    checks = examine(results, data_dir or Path("data"))
+    typer.echo(as_text(checks))
+    if any(check.state == "problem" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a suite file, for editors."""
     from sgabench.suite import json_schema

@@ -46,6 +46,16 @@ class DamagedStore(InputError):
         super().__init__(f"{path}: not a store of sgabench, or damaged ({finding}); {doctor} says what can be done")
 
 
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Whether SQLite complains of what a file holds, and not of a lock, the disk or permissions."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_NOTADB,
+    )
+
+
 def row_checksum(*row: Any) -> str:
     """Checksum of a record as it is stored, in the order of `COLUMNS`: 32 hexadecimal digits."""
     return hashlib.sha256("\0".join(map(str, row)).encode()).hexdigest()[:32]
@@ -91,7 +101,7 @@ def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
     except BaseException as error:
         if database is not None:
             database.close()
-        if type(error) is sqlite3.DatabaseError:
+        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
             raise DamagedStore(path, error) from None
         raise
     return database, version

@@ -17,9 +17,11 @@ from typing import IO, Any, Literal
 from sgabench.database import (
     COLUMNS,
     SCHEMA_VERSION,
+    DamagedStore,
     environment_id,
     exclusive,
     intact,
+    is_damage,
     open_database,
     row_checksum,
     transaction,
@@ -167,6 +169,7 @@ class Store:
         with self.transaction():
             assert self._database is not None
             self._database.executemany("DELETE FROM records WHERE key = ?", [(key,) for key in keys])
+            self._database.execute("DELETE FROM environments WHERE id NOT IN (SELECT environment FROM records)")
 
     def statuses(self) -> dict[str, str]:
         """Status of every record by key."""
@@ -235,6 +238,8 @@ class Store:
         try:
             yield from self._database.execute(query, values)
         except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                raise DamagedStore(self.path, error) from None
             raise InputError(f"{self.path}: cannot be read: {error}") from None
 
     def weights_path(self, trial_key: str) -> Path:

@@ -309,7 +309,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
     except ValidationError as error:
         raise InputError(_sentence(error, data)) from None
     name = written.name or source.stem
-    if not re.match(SUITE_NAME, name) or name == "weights" or name.startswith("store.sqlite"):
+    if not re.match(SUITE_NAME, name) or name in ("weights", "lost") or name.startswith("store.sqlite"):
         raise InputError(
             f"name: {shorten(name)} cannot name a folder of results; set name = \"...\" of letters, digits, '.', '_' "
             "and '-', and not a name that the store uses"

@@ -108,7 +108,7 @@ def set_up_torch(device: str, threads: int) -> None:
 
 
 class _NotDelivered(BaseException):
-    """A record could not be stored: no failure of the trial, and not to be taken for one."""
+    """A record or weights could not be stored: no failure of the trial, and not to be taken for one."""
 
 
 class _TrialRun:
@@ -235,7 +235,11 @@ class _TrialRun:
             name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()
         }
         content = safetensors.torch.save(state)
-        write_atomically(weights_path(self.task.results, trial.key), content)
+        try:
+            write_atomically(path := weights_path(self.task.results, trial.key), content)
+        except OSError as error:
+            told = f"{path}: cannot write: {error.strerror or error}; mend that and run the same command again"
+            raise _NotDelivered from InputError(told)
         result = {
             **self._accuracy(network),
             **_numbers(size),

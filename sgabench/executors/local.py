@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgabench.errors import InputError
+
 if TYPE_CHECKING:
     from sgabench.trial import Task
 
@@ -56,6 +58,9 @@ def run_in_processes(tasks: Sequence[Task], jobs: int, plugins: Sequence[Path], 
         plugins: plugin files that each worker loads.
         on_event: as in `run_here`, called in this process; for a task whose worker died it gets a
             `WorkerDied`.
+
+    Raises:
+        InputError: a worker cannot store what it made.
     """
     context = multiprocessing.get_context("spawn")
     jobs = min(jobs, len(tasks))
@@ -98,6 +103,8 @@ def run_in_processes(tasks: Sequence[Task], jobs: int, plugins: Sequence[Path], 
                     if waiting:
                         start(number)
                     continue
+                if isinstance(event, InputError):
+                    raise event
                 on_event(number, running[connection], event)
                 if isinstance(event, Finished):
                     del running[connection]
@@ -141,7 +148,10 @@ def _work(connection: Connection, number: int, plugins: list[Path], quiet: Quiet
         while True:
             task = connection.recv()
             with quiet.busy(number):
-                run_trial(task, emit, lambda: quiet.alone(number))
+                try:
+                    run_trial(task, emit, lambda: quiet.alone(number))
+                except InputError as error:  # what no trial can go on after, such as a full disk
+                    connection.send(error)
             connection.send(Finished())
 
 

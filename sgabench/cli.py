@@ -19,6 +19,7 @@ import typer
 from sgabench.errors import InputError
 
 if TYPE_CHECKING:
+    from sgabench.merging import Merged
     from sgabench.plan import Plan
 
 app = typer.Typer(
@@ -453,6 +454,77 @@ def doctor(
     checks = examine(results, data_dir or Path("data"))
     typer.echo(as_text(checks))
     if any(check.state == "problem" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_archive(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive that is written.")],
+    results: Results = DEFAULT_RESULTS,
+    suite: Annotated[
+        Path | None, typer.Option(metavar="SUITE", help="Only trials and cells of this suite. Default: all.")
+    ] = None,
+    weights: Annotated[bool, typer.Option(help="The trained weights, too.")] = False,
+    data_dir: DataDir = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Write records, and weights on request, into one portable file."""
+    from sgabench.archive import export
+    from sgabench.plan import keys_of
+
+    keys = keys_of(_plan(suite, results, data_dir, only, set_, plugin)) if suite else None
+    _require_store(results)
+    if file.resolve() in [path.resolve() for path in (suite, results / "store.sqlite") if path]:
+        raise InputError(f"{file}: would replace the suite or the store; name another file")
+    exported = export(file, results, keys, weights=weights)
+    typer.echo(f"{file}: {exported.records} records, weights of {exported.weights} trials")
+    if exported.without:
+        typer.echo(f"{exported.without} trials have no weights in {results}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that export wrote.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Take the records and weights of an archive into a results folder, all or nothing.
+
+    Exit code 0; 1 when records disagree with those that are there, which are kept; 2 for bad input.
+    """
+    from sgabench.archive import import_archive
+
+    _tell_merged([(file, import_archive(file, results))])
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Results folders of other machines.")],
+    results: Annotated[Path, typer.Option(metavar="DIR", help="The results folder that takes them in.")],
+) -> None:
+    """Take the records and weights of other results folders into one.
+
+    Exit code 0; 1 when records disagree, of which the first is kept; 2 for bad input.
+    """
+    from sgabench.merging import merge as merge_folders
+
+    _tell_merged(merge_folders(folders, results))
+
+
+def _tell_merged(sources: list[tuple[Path, Merged]]) -> None:
+    for source, merged in sources:
+        parts = [f"{merged.new} records and the weights of {merged.weights} trials taken", f"{merged.same} were there"]
+        if merged.kept:
+            parts.append(f"{merged.kept} only failed there")
+        if merged.conflicts:
+            parts.append(f"{len(merged.conflicts)} disagree with what is here, which is kept")
+        if merged.left_out:
+            parts.append(f"{merged.left_out} left out, of networks that were not taken")
+        typer.echo(f"{source}: {'; '.join(parts)}")
+        for name in merged.conflicts:
+            typer.echo(f"  disagrees: {name}")
+    if any(merged.conflicts for _, merged in sources):
         raise typer.Exit(1)
 
 

@@ -201,6 +201,12 @@ def select(plan: Plan, pattern: str | None) -> Plan:
     return replace(plan, trials=trials)
 
 
+def keys_of(plan: Plan) -> set[str]:
+    """The keys of all that a plan asks for: trials, cells and probes."""
+    subjects: list[TrialPlan | CellPlan] = [*plan.trials, *(cell for _, cell in plan.cells())]
+    return {subject.key for subject in subjects} | {probe.key for subject in subjects for probe in subject.probes}
+
+
 def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
     """The trials that have something left to do, each with only that.
 

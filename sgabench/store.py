@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import sqlite3
 import time
@@ -27,23 +26,9 @@ from sgabench.database import (
     transaction,
 )
 from sgabench.errors import InputError
+from sgabench.forms import well_formed
 
 Status = Literal["done", "failed", "diverged"]
-
-# What tables are made of; a record from elsewhere that lacks any of it would only fail later.
-_Form = dict[str, type | tuple[type, ...]]
-_LABELS: _Form = {"dataset": str, "model": str, "optimizer": str, "seed": int, "group": str}
-_LABELS_OF: dict[str, _Form] = {
-    "trial": _LABELS,
-    "cell": {**_LABELS, "pruner": str, "of": str, "ratio": (int, float)},
-    "probe": {**_LABELS, "probe": str},
-}
-_ENVIRONMENT: _Form = {"packages": dict, "python": str, "cpu": str, "cores": int, "threads": int, "device": str}
-_NUMBERS = (
-    "top1", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup", "params",
-    "nonzero_params", "macs", "nonzero_macs", "bytes", "gzip_bytes", "images_per_s", "latency_s", "classes",
-    "test_images",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -175,6 +160,10 @@ class Store:
         """Status of every record by key."""
         return dict(self._rows("SELECT key, status FROM records"))
 
+    def parents(self) -> set[str]:
+        """Keys of trials and cells below which something is done."""
+        return {key for (key,) in self._rows("SELECT DISTINCT parent FROM records WHERE status = 'done'") if key}
+
     def records(
         self, kind: str, keys: Iterable[str] | None = None, *, detail: bool = False, description: bool = True
     ) -> Iterator[Record]:
@@ -254,26 +243,6 @@ def _parsed(*texts: Any) -> list[Any]:
     except (ValueError, TypeError, RecursionError):
         return [None]
     return values if len(values) == len(texts) and all(isinstance(value, dict) for value in values) else [None]
-
-
-def well_formed(record: Record) -> bool:
-    """Whether a record has the labels and the context that tables are made of, and numbers where they are numbers."""
-    return (
-        _has(record.labels, _LABELS_OF[record.kind])
-        and _has(record.environment, _ENVIRONMENT)
-        and all(_is_value(name, value) for name, value in record.result.items())
-        and math.isfinite(record.finished_at)
-    )
-
-
-def _has(values: Mapping[str, Any], form: _Form) -> bool:
-    return all(isinstance(values.get(name), kind) for name, kind in form.items())
-
-
-def _is_value(name: str, value: Any) -> bool:
-    if value is None or isinstance(value, str):
-        return value is None or name not in _NUMBERS
-    return isinstance(value, bool | int | float) and abs(value) < 1e300
 
 
 def weights_path(folder: Path, trial_key: str) -> Path:

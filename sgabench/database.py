@@ -69,9 +69,9 @@ def intact(row: Sequence[Any], checksum: str | None) -> bool:
         return False
 
 
-def environment_id(content: str) -> str:
+def environment_id(content: object) -> str:
     """Checksum of an environment, which it is stored by: 16 hexadecimal digits."""
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    return hashlib.sha256(str(content).encode()).hexdigest()[:16]
 
 
 def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:

@@ -27,21 +27,25 @@ _NUMBERS = (
 
 def well_formed(record: Record) -> bool:
     """Whether a record has the labels and the context that tables are made of, and numbers where they are numbers."""
+    environment, at = record.environment, record.finished_at
     return (
-        _has(record.labels, _LABELS_OF[record.kind])
-        and not any(isinstance(value, dict) for value in record.labels.values())
-        and all(map(_is_plain, record.environment.get("packages", {}).values()))
+        record.kind in _LABELS_OF
+        and record.status in ("done", "failed", "diverged")
+        and all(isinstance(text, str) for text in (record.key, record.parent or "", record.error))
+        and _has(record.labels, _LABELS_OF[record.kind])
+        and _has(environment, _ENVIRONMENT)
+        and all(map(_is_plain, record.labels.values()))
+        and all(map(_is_plain, environment["packages"].values()))
+        and all(_is_plain(value) for name, value in environment.items() if name != "packages")
         and _OWN_COLUMNS.isdisjoint(record.result)
-        and _has(record.environment, _ENVIRONMENT)
         and all(_is_value(name, value) for name, value in record.result.items())
-        and math.isfinite(record.finished_at)
+        and isinstance(at, int | float)
+        and math.isfinite(at)
     )
 
 
 def _has(values: Mapping[str, Any], form: _Form) -> bool:
-    return all(isinstance(values.get(name), kind) for name, kind in form.items()) and all(
-        isinstance(value, dict) or _is_plain(value) for value in values.values()
-    )
+    return all(isinstance(values.get(name), kind) for name, kind in form.items())
 
 
 def _is_plain(value: Any) -> bool:
@@ -52,6 +56,4 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_value(name: str, value: Any) -> bool:
-    if value is None or isinstance(value, str):
-        return value is None or name not in _NUMBERS
-    return isinstance(value, bool | int | float) and abs(value) < 1e300
+    return _is_plain(value) and not (name in _NUMBERS and isinstance(value, str))

@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test gate lint docs bench clean
+.PHONY: quickstart test torture gate lint docs bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sgabench run suites/quickstart.toml
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+torture: $(VENV)/.installed-test
+	SGABENCH_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/torture tests/test_database.py
 
 # Trains anew every time: keys do not know sgabench's own code. GATE_ONLY='*' needs CIFAR-10, too.
 GATE_ONLY ?= digits/*

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from sgabench.errors import InputError, first_problem
 from sgabench.forms import well_formed
@@ -36,12 +35,13 @@ MOST_MANIFEST = 64 * MIB
 MOST_RECORD = 64 * MIB
 MOST_RECORDS = 2048 * MIB
 MOST_WEIGHTS = 16384 * MIB  # of one trial; all together, no more than the archive is long
+MOST_LEVELS = 50  # of lists and objects in each other
 _KEY = r"^[0-9a-f]{32}$"
 _WEIGHTS = re.compile(r"weights/([0-9a-f]{32})\.safetensors")
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, regex_engine="python-re")
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _Manifest(_Strict):
@@ -253,11 +253,9 @@ class _Archive:
                 if len(line) > MOST_RECORD:
                     self._refuse(f"{where}: longer than {MOST_RECORD} bytes")
                 try:
-                    record = Record(**_Line.model_validate(self._json(line, where)).model_dump())
+                    record = Record(**dict(_Line.model_validate(self._json(line, where))))
                 except ValidationError as error:
                     self._refuse(f"{where}: {_told(error)}")
-                except PydanticSerializationError:
-                    self._refuse(f"{where}: nested too deeply")
                 if not well_formed(record):
                     self._refuse(f"{where}: lacks labels, numbers or an environment that every record has")
                 yield record
@@ -276,10 +274,17 @@ class _Archive:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as error:
             self._refuse(f"{where}: not JSON that a store can hold ({error})")
+        if text.count(b"[") + text.count(b"{") > MOST_LEVELS and _is_deeper(value, MOST_LEVELS):
+            self._refuse(f"{where}: nested too deeply")
         return value
 
     def _refuse(self, why: str) -> NoReturn:
         raise InputError(f"{self.file}: {why}; nothing was taken") from None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 def _told(error: ValidationError) -> str:

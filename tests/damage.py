@@ -41,9 +41,13 @@ def fill_whole(store: Store, plan: Plan, *, weights: bool = True, shift: float =
             pruned = {"top1": PRUNED[who], "retention": PRUNED[who] / DENSE[who], "images_per_s": 100.0}
             labels, description = trial.labels(cell), cell.description()
             store.put(Record(cell.key, "cell", trial.key, "done", labels, description, ENVIRONMENT, pruned))
-        key = hashlib.sha256(trial.key.encode()).hexdigest()[:32]
-        labels = {**trial.labels(), "probe": "weights"}
-        store.put(Record(key, "probe", trial.key, "done", labels, {}, ENVIRONMENT, {}, {"zeros": [0.5] * 40}))
+        for probe in trial.probes:
+            labels, what = (
+                {**trial.labels(), "probe": probe.probe.label},
+                {**probe.probe.identity(), "subject": trial.key},
+            )
+            detail = {"zeros": [0.5] * 40}
+            store.put(Record(probe.key, "probe", trial.key, "done", labels, what, ENVIRONMENT, {}, detail))
 
 
 def everything(store: Store) -> dict[str, Record]:

@@ -1,0 +1,239 @@
+"""Older stores, backup copies, folders that cannot be written, and disks that are full."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from damage import FULL, everything, fill_whole, read_only
+from support import variant
+
+from sgabench.errors import InputError
+from sgabench.plan import Plan, make_plan
+from sgabench.store import Record, Store
+from sgabench.suite import load_suite
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# As version 0.1.0 made it before records had checksums.
+VERSION_1 = """
+CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (
+    key TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('trial', 'cell', 'probe')),
+    parent TEXT,
+    status TEXT NOT NULL CHECK (status IN ('done', 'failed', 'diverged')),
+    labels TEXT NOT NULL,
+    description TEXT NOT NULL,
+    result TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    error TEXT NOT NULL,
+    environment TEXT NOT NULL REFERENCES environments (id),
+    finished_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX records_by_kind ON records (kind, parent);
+PRAGMA user_version = 1;
+"""
+COLUMNS = "key, kind, parent, status, labels, description, result, detail, error, environment, finished_at"
+
+
+@pytest.fixture
+def plan(tiny: Path) -> Plan:
+    return make_plan(load_suite(tiny), Path("data"))
+
+
+@pytest.fixture
+def old(tmp_path: Path, plan: Plan) -> tuple[Path, dict[str, Record]]:
+    """A store of version 1, and what is in it."""
+    with Store(tmp_path / "new", create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+    folder = tmp_path / "old"
+    shutil.copytree(tmp_path / "new/weights", folder / "weights")
+    with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_1)
+        database.execute("ATTACH ? AS new", (str(tmp_path / "new/store.sqlite"),))
+        database.execute("INSERT INTO environments SELECT * FROM new.environments")
+        database.execute(f"INSERT INTO records SELECT {COLUMNS} FROM new.records")
+    return folder, records
+
+
+@pytest.fixture
+def world() -> Iterator[Path]:
+    """A folder that everybody can reach, also whoever the tests pretend to be."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_an_older_store_is_read_as_it_is(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, records = old
+    before = (folder / "store.sqlite").read_bytes()
+    with Store(folder) as store:
+        assert store.version == 1
+        assert everything(store) == records
+    assert (folder / "store.sqlite").read_bytes() == before
+    assert not (folder / "store.sqlite.v1.bak").exists()
+
+
+def test_an_older_store_is_migrated_after_a_backup_copy(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, records = old
+    before = list(sqlite3.connect(folder / "store.sqlite").execute(f"SELECT {COLUMNS} FROM records"))
+    with Store(folder, create=True) as store:
+        assert store.version == 2
+        assert everything(store) == records
+    with Store(folder) as store:
+        assert (store.version, everything(store)) == (2, records)
+    with closing(sqlite3.connect(folder / "store.sqlite.v1.bak")) as backup:
+        assert backup.execute("PRAGMA user_version").fetchone() == (1,)
+        assert list(backup.execute(f"SELECT {COLUMNS} FROM records")) == before
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_migration_replaces_no_older_backup(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, _ = old
+    (folder / "store.sqlite.v1.bak").write_text("mine")
+    Store(folder, create=True).close()
+    assert (folder / "store.sqlite.v1.bak").read_text() == "mine"
+    assert (folder / "store.sqlite.v1.bak.2").is_file()
+
+
+def test_a_store_that_a_run_writes_to_is_not_migrated(old: tuple[Path, dict[str, Record]]) -> None:
+    from sgabench.database import exclusive
+
+    with exclusive(old[0]), pytest.raises(InputError, match="another run is writing"):
+        Store(old[0], create=True)
+    with Store(old[0]) as store:
+        assert store.version == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE records SET result = replace(result, '0.8', '0.9') WHERE kind = 'trial'",
+        "UPDATE records SET labels = replace(labels, 'adam', 'adan')",
+        "UPDATE records SET status = 'failed'",
+        "UPDATE records SET parent = NULL",
+        "UPDATE records SET detail = '{}'",
+        "UPDATE records SET finished_at = finished_at + 1",
+        "UPDATE records SET error = 'x'",
+        "UPDATE records SET checksum = ''",
+        "UPDATE environments SET content = replace(content, '\"2\"', '\"3\"')",
+    ],
+)
+def test_a_record_that_was_changed_is_refused(tmp_path: Path, plan: Plan, change: str) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill_whole(store, plan)
+    with closing(sqlite3.connect(tmp_path / "results/store.sqlite")) as database:
+        database.execute(change)
+        assert database.total_changes
+        database.commit()
+    with (
+        Store(tmp_path / "results") as store,
+        pytest.raises(InputError, match=r"record \w{32} is damaged; sgabench doc"),
+    ):
+        everything(store)
+
+
+def _fill_and_fail(store: Store, plan: Plan) -> None:
+    fill_whole(store, plan)
+    fill_whole(store, plan, shift=math.nan)
+
+
+def test_what_is_put_inside_a_transaction_is_stored_together_or_not(tmp_path: Path, plan: Plan) -> None:
+    with Store(tmp_path, create=True) as store:
+        with pytest.raises(ValueError, match="not JSON compliant"), store.transaction():
+            _fill_and_fail(store, plan)
+        assert store.statuses() == {}
+        with store.transaction():
+            fill_whole(store, plan)
+        assert len(store.statuses()) == 12
+
+
+@pytest.mark.parametrize("left", [("-wal", "-shm"), ("-wal",)], ids=" ".join)
+def test_the_log_of_a_killed_run_is_read_where_nothing_can_be_written(
+    world: Path, plan: Plan, left: tuple[str, ...]
+) -> None:
+    """A log that is ignored is records that are missing."""
+    with Store(world / "first", create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+        (world / "results").mkdir()
+        for ending in ("", *left):
+            shutil.copy(world / f"first/store.sqlite{ending}", world / f"results/store.sqlite{ending}")
+    assert (world / "results/store.sqlite-wal").stat().st_size > 0
+    files = sorted(path.name for path in (world / "results").iterdir())
+    with read_only(world / "results"):
+        assert not os.access(world / "results", os.W_OK)
+        with Store(world / "results") as store:
+            assert everything(store) == records
+    assert sorted(path.name for path in (world / "results").iterdir()) == files
+
+
+def test_a_read_only_store_of_an_older_version_is_read(world: Path, old: tuple[Path, dict[str, Record]]) -> None:
+    shutil.copytree(old[0], world / "results")
+    with read_only(world / "results"), Store(world / "results") as store:
+        assert everything(store) == old[1]
+
+
+def test_nobody_writes_where_nothing_can_be_written(world: Path, plan: Plan) -> None:
+    with Store(world / "results", create=True) as store:
+        fill_whole(store, plan)
+    with read_only(world / "results"):
+        with pytest.raises(InputError, match=r"results folder .*not writable; name another with --results"):
+            Store(world / "results", create=True)
+        with Store(world / "results") as store, pytest.raises(InputError, match="Permission denied"), store.writing():
+            pass
+
+
+LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from sgabench.cli import main
+main(sys.argv[1:])
+"""
+
+
+CASES = [("8", 60_000, "safetensors: cannot write: File too large", "1"), ("4", 45_000, "results: cannot write", "1")]
+if FULL:
+    CASES.append(("8", 60_000, "safetensors: cannot write: File too large", "2"))
+
+
+@pytest.mark.parametrize(
+    ("width", "limit", "told", "jobs"), CASES, ids=["weights", "store", "a worker's weights"][: len(CASES)]
+)
+def test_a_run_that_cannot_write_stops_and_goes_on(
+    sgabench: Run, tiny: Path, tmp_path: Path, width: str, limit: int, told: str, jobs: str
+) -> None:
+    """The limits are below the weights of one network, and below a store with the records of another."""
+    pytest.importorskip("resource")
+    variant(tiny, "width = 4", f"width = {width}")
+    run = ["run", "tiny.toml", "--jobs", jobs, "--only", "*/0" if jobs == "2" or width == "4" else "*/adam/0"]
+    command = [sys.executable, "-c", LIMITED, str(limit), *run]
+    stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert stopped.returncode == 2, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    last = stopped.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert told in last
+    with Store(tmp_path / "results") as store:
+        kept = everything(store)
+        assert {record.status for record in kept.values()} <= {"done"}
+    done = sgabench(*run)
+    assert done.returncode == 0, done.stderr
+    with Store(tmp_path / "results") as store:
+        records = everything(store)
+    assert {key: records[key] for key in kept} == kept
+    assert {record.status for record in records.values()} == {"done"}
+    assert len(records) > len(kept)

@@ -127,6 +127,7 @@ def connect(path: Path, create: bool = False) -> sqlite3.Connection:
         mode = "immutable=1"
     uri = f"{path.resolve().as_uri()}?{mode}"
     database = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
+    database.execute("PRAGMA trusted_schema = OFF")
     if create:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
@@ -159,6 +160,9 @@ def _checked_version(database: sqlite3.Connection, path: Path, create: bool) -> 
         )
     if version < 1:
         raise _not_ours(database, path)
+    (programs,) = database.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
+    if programs:  # they would run as part of what we ask for
+        raise InputError(f"{path}: has triggers or views, which no store has; name another folder with --results")
     return int(version)
 
 

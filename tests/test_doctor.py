@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from damage import everything, fill_whole
 from support import variant
 
+from sgabench.cli import main
 from sgabench.database import exclusive
 from sgabench.doctor import LAYOUTS, Check, as_text, check_data_sets, check_devices, check_store, check_versions
 from sgabench.errors import InputError
@@ -186,17 +186,19 @@ def test_a_check_is_one_line_and_one_for_what_mends_it() -> None:
     assert text.splitlines() == ["ok       a    fine", "problem  bcd  two lines\\x1b", "              -> do this"]
 
 
-def test_the_command_tells_and_repairs(sgabench: Run, folder: Path) -> None:
-    shutil.copytree(folder, folder.with_name("other"))
-    change(folder.with_name("other"), "UPDATE records SET error = 'x' WHERE kind = 'cell'")
-    found = sgabench("doctor", "--results", "other")
-    assert found.returncode == 1, found.stderr
-    assert "problem  records" in found.stdout
-    mended = sgabench("doctor", "--results", "other", "--repair")
-    assert mended.returncode == 0, mended.stdout
-    assert "removed 4 records" in mended.stdout
-    wrong = sgabench("doctor", "--results", "nowhere")
-    assert (wrong.returncode, wrong.stderr.startswith("error: results folder nowhere: not there")) == (2, True)
+def test_the_command_tells_and_repairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def doctor(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["doctor", "--results", *arguments])
+        return int(stop.value.code or 0), "".join(capsys.readouterr())
+
+    change(folder, "UPDATE records SET error = 'x' WHERE kind = 'cell'")
+    code, told = doctor(str(folder))
+    assert (code, "problem  records" in told) == (1, True)
+    code, told = doctor(str(folder), "--repair")
+    assert (code, "removed 4 records" in told) == (0, True)
+    code, told = doctor(str(folder / "nowhere"))
+    assert (code, told.startswith("error: results folder") and "not there" in told) == (2, True)
 
 
 def test_damaged_weights_are_trained_again_to_the_same_numbers(sgabench: Run, tiny: Path, tmp_path: Path) -> None:

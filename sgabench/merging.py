@@ -104,8 +104,8 @@ def absorb(store: Store, source: Source) -> Merged:
         for temporary, path in staged:
             temporary.replace(path)
     except OSError as error:
-        told = f"results folder {store.folder}: cannot write: {error.strerror or error}; nothing was taken"
-        raise InputError(told) from None
+        where = error.filename or store.folder
+        raise InputError(f"{where}: {error.strerror or error}; mend that and run it again; nothing was taken") from None
     finally:
         for temporary, _ in staged:
             with suppress(OSError):

@@ -204,22 +204,26 @@ class Store:
     def _read(
         self, condition: str, value: str | None, detail: bool, description: bool = True
     ) -> Iterator[tuple[str, Record | None]]:
-        environments = {
-            identity: _parsed(content)[0] if environment_id(content) == identity else None
-            for identity, content in self._rows("SELECT id, content FROM environments")
-        }
+        environments: dict[str, Any] = {}
         checksum = "checksum" if self.version > 1 else "NULL"
         query = f"SELECT {COLUMNS}, {checksum} FROM records WHERE {condition} ORDER BY key"
         for *row, expected in self._rows(query, (value,)):
             key, kind, parent, status, labels, made_of, result, extra, environment, finished_at, error = row
             parts = _parsed(labels, made_of if description else "{}", result, extra if detail else "{}")
-            made_in = environments.get(environment)
+            if environment not in environments:
+                environments[environment] = self._environment(environment)
+            made_in = environments[environment]
             if len(parts) != 4 or made_in is None or not intact(row, expected):
                 yield key, None
                 continue
             of, what, numbers, more = parts
             record = Record(key, kind, parent, status, of, what, made_in, numbers, more, error, finished_at)
             yield key, record if well_formed(record) else None
+
+    def _environment(self, identity: str) -> Any:
+        for (content,) in self._rows("SELECT content FROM environments WHERE id = ?", (identity,)):
+            return _parsed(content)[0] if environment_id(content) == identity else None
+        return None
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
         if self._database is None:

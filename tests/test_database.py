@@ -247,3 +247,26 @@ def test_a_run_that_cannot_write_stops_and_goes_on(
     assert {key: records[key] for key in kept} == kept
     assert {record.status for record in records.values()} == {"done"}
     assert len(records) > len(kept)
+
+
+def test_an_import_that_cannot_write_takes_nothing_and_goes_on(tmp_path: Path, plan: Plan) -> None:
+    pytest.importorskip("resource")
+    from sgabench.archive import export, import_archive
+
+    with Store(tmp_path / "first", create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+    export(tmp_path / "a.zip", tmp_path / "first", None, weights=True)
+    for limit in (1_500, 40_000):  # below the weights of a trial, and below the records of all
+        command = [sys.executable, "-c", LIMITED, str(limit), "import", "a.zip", "--results", f"b{limit}"]
+        Store(tmp_path / f"b{limit}", create=True).close()
+        stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert stopped.returncode == 2, stopped.stderr
+        (line,) = stopped.stderr.splitlines()
+        assert line.startswith("error: ")
+        with Store(tmp_path / f"b{limit}") as store:
+            assert store.statuses() == {}
+        assert list((tmp_path / f"b{limit}/weights").iterdir()) == []
+        import_archive(tmp_path / "a.zip", tmp_path / f"b{limit}")
+        with Store(tmp_path / f"b{limit}") as store:
+            assert everything(store) == records

@@ -79,7 +79,9 @@ odd = st.recursive(
 )
 
 
-@settings(max_examples=COUNT, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=COUNT, deadline=None, derandomize=not FULL, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_a_record_that_was_made_up(exported: tuple[Path, dict[str, Record]], data: st.DataObject) -> None:
     with zipfile.ZipFile(exported[0]) as archive:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from damage import everything, fill_whole
 from support import variant
 
+from sgabench import run
 from sgabench.cli import main
 from sgabench.database import exclusive
 from sgabench.doctor import LAYOUTS, Check, as_text, check_data_sets, check_devices, check_store, check_versions
@@ -19,8 +19,6 @@ from sgabench.plan import Plan, make_plan
 from sgabench.repair import repair
 from sgabench.store import Store
 from sgabench.suite import load_suite
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -201,23 +199,24 @@ def test_the_command_tells_and_repairs(folder: Path, capsys: pytest.CaptureFixtu
     assert (code, told.startswith("error: results folder") and "not there" in told) == (2, True)
 
 
-def test_damaged_weights_are_trained_again_to_the_same_numbers(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    run = ["run", "tiny.toml", "--only", "*/adam/0", "--quiet"]
-    assert sgabench(*run).returncode == 0
-    with Store(tmp_path / "results") as store:
+def test_damaged_weights_are_trained_again_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "results"
+    run(tiny, results=folder, only="*/adam/0")
+    with Store(folder) as store:
         (trial,) = store.records("trial")
-    (path,) = (tmp_path / "results/weights").iterdir()
+    (path,) = (folder / "weights").iterdir()
     sound = path.read_bytes()
     path.write_bytes(sound[:999] + bytes([sound[999] ^ 4]) + sound[1000:])
-    assert states(tmp_path / "results") == {"weights": "problem"}
+    assert states(folder) == {"weights": "problem"}
     variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.6]")
-    assert sgabench(*run).returncode == 0
+    run(tiny, results=folder, only="*/adam/0")
     assert path.read_bytes() == sound
-    with Store(tmp_path / "results") as store:
+    with Store(folder) as store:
         (again,) = store.records("trial")
         assert len(list(store.records("cell"))) == 2
+    assert again.finished_at > trial.finished_at
     assert again.result["top1"] == trial.result["top1"]
-    assert states(tmp_path / "results") == {}
+    assert states(folder) == {}
 
 
 def test_moving_records_imports_no_torch(folder: Path, tmp_path: Path) -> None:
@@ -228,6 +227,7 @@ def test_moving_records_imports_no_torch(folder: Path, tmp_path: Path) -> None:
     ):
         code = f"""
 import sys
+from sgabench import run
 from sgabench.cli import main
 try:
     main({arguments!r})

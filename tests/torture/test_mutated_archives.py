@@ -25,7 +25,7 @@ from sgabench.report import render
 from sgabench.store import Record, Store
 from sgabench.suite import load_suite
 
-COUNT = 2000 if FULL else 30
+COUNT = 2000 if FULL else 15
 
 
 @pytest.fixture(scope="module")

@@ -17,14 +17,14 @@ HEADINGS = {
     "n": "n",
     "dense": "dense %",
     "pruned": "pruned %",
+    "retention": "retention %",
     "interval": "95 % interval",
     "best": "best",
-    "retention": "retention %",
+    "verdict": "verdict",
     "sparsity": "sparsity %",
     "compression": "compression",
     "theoretical": "theory",
     "measured": "measured",
-    "verdict": "verdict",
     "incomplete": "seeds lacking",
 }
 LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "best", "verdict", "seeds lacking"}
@@ -67,14 +67,14 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
         "n": str(row["n"]),
         "dense": spread(row["dense_top1_mean"], row["dense_top1_std"]),
         "pruned": spread(row["pruned_top1_mean"], row["pruned_top1_std"]),
+        "retention": spread(row["retention_mean"], row["retention_std"]),
         "interval": interval(row["pruned_top1_low"], row["pruned_top1_high"]),
         "best": "*" if row["best"] else "",
-        "retention": spread(row["retention_mean"], row["retention_std"]),
+        "verdict": str(row["verdict"]),
         "sparsity": percent(row["sparsity"]),
         "compression": times(row["compression_ratio"]),
         "theoretical": times(row["theoretical_speedup"]),
         "measured": times(row["measured_speedup"]),
-        "verdict": str(row["verdict"]),
         "incomplete": str(row["incomplete"]),
     }
 

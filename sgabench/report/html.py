@@ -75,7 +75,8 @@ class Table:
         """The class attribute of a cell: what is best is marked where it is best."""
         name = self.columns[place]
         best = "best" in self.columns and row[self.columns.index("best")][0] and name in ("best", "pruned %")
-        classes = [word for word, on in (("text", name in TEXT), ("best", best)) if on]
+        words = name in ("verdict", "seeds lacking")
+        classes = [word for word, on in (("text", name in TEXT), ("words", words), ("best", best)) if on]
         return Markup(' class="{}"').format(" ".join(classes)) if classes else Markup("")
 
     @property

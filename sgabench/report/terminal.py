@@ -59,7 +59,8 @@ def _columns(names: list[str], width: int) -> list[str]:
         left_out |= {HEADINGS[name] for name in ("sparsity", "compression", "theoretical", "measured")}
     if width < VERY_NARROW:
         left_out.add("verdict")
-    return [name for name in names if name not in left_out]
+    shown = [name for name in names if name not in left_out]
+    return sorted(shown, key=lambda name: name == "verdict")  # words that are broken into lines come last
 
 
 def table(tables: Tables, suite: Suite | None = None) -> str:

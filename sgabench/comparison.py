@@ -128,14 +128,14 @@ def verdicts(pairs: Pairs, reference: str) -> pd.DataFrame:
         A row per context and optimizer: the context, ``optimizer``, `VERDICT_COLUMNS`, ``n_paired`` and
         ``seeds_needed``. ``difference`` is optimizer - reference. ``outcome`` is ``reference``, ``better``, ``worse``,
         ``same`` (no difference shown, with enough seeds to find one of two points), ``few`` (not enough seeds for
-        that), ``single`` (one common seed) or ``none`` (no common seed). ``best``: not distinguishable from the
-        best mean; False everywhere if fewer than two seeds are common.
+        that), ``single`` (one common seed) or ``none`` (no common seed). ``best``: the
+        highest mean, and what is shown to be worse than no other; False everywhere if fewer than two seeds are common.
     """
     contexts, optimizers = len(pairs.contexts), len(pairs.optimizers)
     frame = pairs.contexts.loc[np.repeat(np.arange(contexts), optimizers)].reset_index(drop=True)
     frame["optimizer"] = np.tile(np.asarray(pairs.optimizers, dtype=object), contexts)
     frame["reference"] = reference if reference in pairs.optimizers else ""
-    frame["best"] = _indistinguishable_from_best(pairs).ravel()
+    frame["best"] = _best(pairs).ravel()
     if reference not in pairs.optimizers or optimizers < 2:
         frame["outcome"] = np.where(frame["optimizer"] == reference, "reference", "none")
         for name in ("difference", "difference_low", "difference_high", "p_adjusted"):
@@ -195,17 +195,21 @@ def _rows_of(pairs: Pairs, places: NDArray[np.int64]) -> NDArray[np.int64]:
     return pairs.row[places] + number * np.arange(len(pairs.contexts))[:, None]
 
 
-def _indistinguishable_from_best(pairs: Pairs) -> NDArray[np.bool_]:
+def _best(pairs: Pairs) -> NDArray[np.bool_]:
+    """The highest means, and all that are shown to be worse than no other: shape (contexts, optimizers)."""
     measured = ~np.isnan(pairs.means)
-    if pairs.means.shape[1] < 2 or not measured.any():
-        return np.zeros(pairs.means.shape, dtype=bool)
-    best = np.argmax(np.where(measured, pairs.means, -np.inf), axis=1)
-    rows = _rows_of(pairs, best)
-    p = pairs.table["p_adjusted"].to_numpy(dtype=float)[rows]
-    tested = pairs.table["n"].to_numpy()[rows] >= 2
-    itself = np.arange(pairs.means.shape[1]) == best[:, None]
-    alike = measured & (itself | ~tested | (p > ALPHA))
-    return np.asarray(alike & (tested & ~itself & measured).any(1, keepdims=True), dtype=bool)
+    contexts, optimizers = pairs.means.shape
+    first, second = np.triu_indices(optimizers, 1)
+    shape = (contexts, len(first))
+    shown = (pairs.table["p_adjusted"].to_numpy(dtype=float) <= ALPHA).reshape(shape)
+    higher = (pairs.table["difference"].to_numpy(dtype=float) > 0).reshape(shape)
+    worse = np.zeros((contexts, optimizers), dtype=bool)
+    for pair, (a, b) in enumerate(zip(first, second, strict=True)):
+        worse[:, b] |= shown[:, pair] & higher[:, pair]
+        worse[:, a] |= shown[:, pair] & ~higher[:, pair]
+    highest = np.where(measured, pairs.means, -np.inf).max(1, keepdims=True, initial=-np.inf) == pairs.means
+    tested = (pairs.table["n"].to_numpy() >= 2).reshape(shape).any(1, keepdims=True)
+    return np.asarray(measured & tested & (highest | ~worse), dtype=bool)
 
 
 def curves(cells: pd.DataFrame) -> pd.DataFrame:

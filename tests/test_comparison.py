@@ -113,6 +113,11 @@ def test_the_best_and_what_cannot_be_told_from_it_are_marked_alike() -> None:
     assert told(near)["best"].to_dict() == {"adam": False, "sgd": True, "lion": True}
 
 
+def test_what_is_worse_than_another_is_not_best_even_if_the_highest_is_too_noisy_to_tell() -> None:
+    noisy = {"adam": [0.50, 0.51, 0.52, 0.51], "sgd": [0.41, 0.42, 0.43, 0.421], "lion": [0.2, 0.9, 0.3, 0.99]}
+    assert told(cells(noisy))["best"].to_dict() == {"adam": True, "sgd": False, "lion": True}
+
+
 def test_one_seed_marks_nothing() -> None:
     assert not told(cells({"adam": [0.5], "sgd": [0.9]}))["best"].any()
 

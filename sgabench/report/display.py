@@ -30,12 +30,13 @@ HEADINGS = {
 LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "best", "verdict", "seeds lacking"}
 OPTIONAL = ("measured", "interval", "best", "verdict", "incomplete")
 NOTE = (
-    "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Interval: 95 % for the mean of "
-    "pruned top-1. Best: the highest pruned top-1 and all that is not distinguishable from it. Retention: pruned / "
-    "dense top-1 of the same trial. Sparsity: zeros among the prunable weights. Compression: parameters / non-zero "
-    "parameters. Theory: speedup by multiply-adds, all / those on non-zero weights. Measured: speedup of inference, "
-    "time of the dense network / of the pruned one. Verdict: difference in pruned top-1, paired by seed, ± half its "
-    "95 % interval; p corrected by Holm for all pairs of optimizers and all prunings of the data set and model."
+    "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Retention: pruned / dense top-1 "
+    "of the same trial. Interval: 95 % for the mean of pruned top-1. Best: the highest pruned top-1, and all that is "
+    "not shown to be worse than another. Verdict: difference in pruned top-1, paired by seed, ± half its 95 % "
+    "interval; p corrected by Holm for all pairs of optimizers and all prunings of the data set and model. Sparsity: "
+    "zeros among the prunable weights. Compression: parameters / non-zero parameters. Theory: speedup by "
+    "multiply-adds, all / those on non-zero weights. Measured: speedup of inference, time of the dense network / of "
+    "the pruned one."
 )
 CURVE_NOTE = (
     "Area: mean retention from the dense network to the largest ratio, with its 95 % interval. Keeps: the largest "

@@ -24,11 +24,11 @@ SPECIAL = str.maketrans(
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     }
 )
-HEADER = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: best, or not distinguishable from it."
+HEADER = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: best, or not shown to be worse."
 
 
 def latex(tables: Tables, suite: Suite | None = None) -> str:
-    """A table per data set and model; what is best, and all that is not distinguishable from it, is bold."""
+    """A table per data set and model; the best, and what is not shown to be worse than another, is bold."""
     lines = [HEADER, f"% Leaderboard of {' '.join(suite.name.split())}" if suite else "% Leaderboard"]
     for title, frame in sections(tables).items():
         lines += ["", *_table(title, frame)]

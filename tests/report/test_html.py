@@ -105,8 +105,8 @@ def test_every_format_agrees_with_a_hand_calculation(study: Study) -> None:
     assert (row["n"], row["dense %"], row["pruned %"]) == ("3", "81.0 ± 1.0", "64.8 ± 0.8")
     assert row["95 % interval"] == "62.9 to 66.6"  # 0.6476 ± 4.303 * 0.0076 / sqrt(3) = 0.6476 ± 0.0189
     markdown = render(study.tables, "markdown", study.suite)
-    assert "| 3 | 81.0 ± 1.0 | 64.8 ± 0.8 | 62.9 to 66.6 |" in markdown
-    assert r"& 3 & 81.0 $\pm$ 1.0 & \textbf{64.8 $\pm$ 0.8} & 62.9 to 66.6" in render(
+    assert "| 3 | 81.0 ± 1.0 | 64.8 ± 0.8 | 80.0 ± 0.0 | 62.9 to 66.6 |" in markdown
+    assert r"& 3 & 81.0 $\pm$ 1.0 & \textbf{64.8 $\pm$ 0.8} & 80.0 $\pm$ 0.0 & 62.9 to 66.6" in render(
         study.tables, "latex", study.suite
     )
     numbers = next(

@@ -33,7 +33,7 @@ def test_the_table_is_whole(study: Study) -> None:
     lines = render(study.tables, "latex", study.suite).splitlines()
     assert [line for line in lines if line.startswith(r"\begin")] == [
         r"\begin{table}",
-        r"\begin{tabular}{lllrrrrrrrrrl}",
+        r"\begin{tabular}{lllrrrrrlrrrr}",
     ]
     rows = [line for line in lines if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {12}

@@ -26,7 +26,7 @@ from sgabench.database import (
     transaction,
 )
 from sgabench.errors import InputError
-from sgabench.forms import well_formed
+from sgabench.forms import fits, is_context
 
 Status = Literal["done", "failed", "diverged"]
 
@@ -218,11 +218,12 @@ class Store:
                 continue
             of, what, numbers, more = parts
             record = Record(key, kind, parent, status, of, what, made_in, numbers, more, error, finished_at)
-            yield key, record if well_formed(record) else None
+            yield key, record if fits(record) else None
 
     def _environment(self, identity: str) -> Any:
         for (content,) in self._rows("SELECT content FROM environments WHERE id = ?", (identity,)):
-            return _parsed(content)[0] if environment_id(content) == identity else None
+            (environment,) = _parsed(content) if environment_id(content) == identity else [None]
+            return environment if environment and is_context(environment) else None
         return None
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:

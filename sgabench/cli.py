@@ -9,7 +9,7 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -200,6 +200,7 @@ def tune(
     subjects = find_subjects(loaded, settings)
     target = TunedSuite(loaded, tuple(set_ or ()), output, subjects)
     target.check(force)
+    _refuse_to_replace(output, [suite, *(plugin or ())], [results])
     try:
         with listener(quiet) as display:
             options = Options(results, data_dir, download, device.value)
@@ -266,7 +267,7 @@ def report(
         from sgabench.report.static import write_figures
 
         write_figures(tables, details, figures)
-    _write(text, output, [suite, results / "store.sqlite"])
+    _write(text, output, [suite, *(plugin or ())], [results])
 
 
 @app.command()
@@ -292,7 +293,7 @@ def compare(
     names = folder_names(first, second)
     tables = read(first, plan), read(second, plan)
     text = render_comparison(side_by_side(*tables, names), names, tables, form.value, changed=changed)
-    _write(text, output, [suite, first / "store.sqlite", second / "store.sqlite"])
+    _write(text, output, [suite, *(plugin or ())], [first, second])
 
 
 @app.command()
@@ -316,7 +317,7 @@ def baseline(
     frozen = (measured if allow_incomplete else complete)(plan, results)
     if not any(group.seeds for group in frozen.groups):
         raise InputError(f"results folder {results}: nothing of {suite} is stored; run it first")
-    _refuse_to_replace(output, [suite, results / "store.sqlite"])
+    _refuse_to_replace(output, [suite, *(plugin or ())], [results])
     write_baseline(frozen, output)
     seeds = sorted({seed for group in frozen.groups for seed in group.seeds})
     typer.echo(f"written: {output}: {len(frozen.trials)} trials and {len(frozen.cells)} cells over {len(seeds)} seeds")
@@ -346,6 +347,7 @@ def check(
     is missing.
     """
     from sgabench.gate.baseline import read_baseline
+    from sgabench.gate.check import check_suites
     from sgabench.gate.measured import check_plan
     from sgabench.report.gate import render, verdict
     from sgabench.report.progress import listener
@@ -353,14 +355,14 @@ def check(
 
     whole = _plan(suite, results, data_dir, None, set_, plugin)
     if run:
-        read_baseline(baseline)  # before anything is trained for it
+        check_suites(read_baseline(baseline).suite, whole.suite.name)  # before anything is trained for it
         plugins = tuple(path.resolve() for path in plugin or ())
         with _stoppable(), listener(quiet=False) as display:
             run_plan(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
     _require_store(results)
     outcome = check_plan(whole, results, baseline, only)
     text = render(outcome, form.value, str(baseline))
-    _write(text, output, [suite, baseline, results / "store.sqlite"])
+    _write(text, output, [suite, baseline, *(plugin or ())], [results])
     if output is not None:
         typer.echo(verdict(outcome), err=True)
     raise typer.Exit(outcome.exit_code)
@@ -476,8 +478,7 @@ def export_archive(
 
     keys = keys_of(_plan(suite, results, data_dir, only, set_, plugin)) if suite else None
     _require_store(results)
-    if file.resolve() in [path.resolve() for path in (suite, results / "store.sqlite") if path]:
-        raise InputError(f"{file}: would replace the suite or the store; name another file")
+    _refuse_to_replace(file, [suite, *(plugin or ())], [results])
     exported = export(file, results, keys, weights=weights)
     typer.echo(f"{file}: {exported.records} records, weights of {exported.weights} trials")
     if exported.without:
@@ -571,14 +572,14 @@ def _stoppable() -> Iterator[None]:
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
 
 
-def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
+def _write(text: str, output: Path | None, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
     """Print a text, or write it to a file that is none of those it was made from."""
     from sgabench.store import write_atomically
 
     if output is None:
         typer.echo(text, nl=False)
         return
-    _refuse_to_replace(output, sources)
+    _refuse_to_replace(output, sources, folders)
     try:
         if output.exists() and not output.is_file():  # a device or a pipe is written to, never replaced
             output.write_text(text, encoding="utf-8")
@@ -588,9 +589,15 @@ def _write(text: str, output: Path | None, sources: list[Path | None]) -> None:
         raise InputError(f"--output {output}: {error.strerror or error}") from None
 
 
-def _refuse_to_replace(output: Path, sources: list[Path | None]) -> None:
-    if output.resolve() in [path.resolve() for path in sources if path]:
+def _refuse_to_replace(output: Path, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
+    """An output must be none of the files it is made from, and nothing that a results folder consists of."""
+    target = output.resolve()
+    if target in [path.resolve() for path in sources if path]:
         raise InputError(f"--output {output}: would replace what it is made from; name another file")
+    for folder in (folder.resolve() for folder in folders):
+        database = target.parent == folder and target.name.startswith(("store.sqlite", "tuning.sqlite", ".lock"))
+        if database or {folder / "weights", folder / "snapshots"} & {*target.parents}:
+            raise InputError(f"--output {output}: would damage the results folder; name another file")
 
 
 def _commands(
@@ -658,7 +665,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
     try:
         code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may have been closed
+            sys.stdout.flush()
     except InputError as error:
         _stop(f"error: {error}", 2)
     except BrokenPipeError:

@@ -31,6 +31,8 @@ PAIR_NUMBERS = ("difference", "low", "high", "p", "p_adjusted", "effect_size")
 PAIR_COLUMNS = [*CONTEXT, "metric", "first", "second", "n", *PAIR_NUMBERS, "test"]
 VERDICT_COLUMNS = ["reference", "difference", "difference_low", "difference_high", "p_adjusted", "outcome", "best"]
 BUDGETS = {"compression": "compression_ratio", "macs": "theoretical_speedup"}
+BUDGET_UNITS = {"compression": "compression", "macs": "theoretical speedup"}  # in place of what a ratio is of
+IS_BUDGET = frozenset(BUDGET_UNITS.values())
 LEVELS = tuple(base * 2.0**power for power in range(12) for base in (1.0, 1.25, 1.5))[1:]
 
 
@@ -228,7 +230,7 @@ def curves(cells: pd.DataFrame) -> pd.DataFrame:
     names = [*CURVE, "optimizer", "n", "largest_ratio", "area", "area_std", "area_low", "area_high", *keeps]
     rows = []
     if "retention" in cells and len(cells):
-        starts = {of: 1.0 if of in BUDGETS else 0.0 for of in cells["of"].unique()}
+        starts = {of: 1.0 if of in IS_BUDGET else 0.0 for of in cells["of"].unique()}
         done = (cells["status"] == "done").to_numpy()
         columns = (cells["ratio"], cells["seed"], cells["retention"].where(done))
         ratio, seed, retention = (column.to_numpy(dtype=float) for column in columns)
@@ -306,8 +308,9 @@ def at_budget(cells: pd.DataFrame, by: str) -> pd.DataFrame:
             weights).
 
     Returns:
-        Cells with ``ratio`` the budget and ``of`` ``compression`` or ``macs``; a trial with a cell that is not done
-        has that cell's status at every budget.
+        Cells with ``ratio`` the budget and ``of`` ``compression`` or ``theoretical speedup``; a trial with a cell
+        that is not done has that cell's status at every budget. What is not known of the dense network is NaN below
+        the first cell.
     """
     if cells.empty:
         return cells
@@ -327,7 +330,12 @@ def at_budget(cells: pd.DataFrame, by: str) -> pd.DataFrame:
 def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str) -> list[dict[str, Any]]:
     first = trial.iloc[0].to_dict()
     identity = {name: first[name] for name in ("dataset", "model", "optimizer", "seed", "pruner", "group", "device")}
-    identity |= {"of": by, "dense_top1": first["dense_top1"], "dense_loss": first["dense_loss"], "key": ""}
+    identity |= {
+        "of": BUDGET_UNITS[by],
+        "dense_top1": first["dense_top1"],
+        "dense_loss": first["dense_loss"],
+        "key": "",
+    }
     lacking = trial[(trial["status"] != "done") | trial[achieved].isna()]
     if len(lacking):
         status = next((s for s in lacking["status"] if s != "done"), "missing")
@@ -346,12 +354,16 @@ def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str
         ):
             continue
         y = ordered[name].to_numpy(dtype=float)
-        start = _of_dense(name, first)
         known = ~np.isnan(y)
+        start = _of_dense(name, first)
         if start is not None:
             numbers[name] = np.interp(np.log(levels), np.r_[0.0, x[known]], np.r_[start, y[known]])
-        elif known.any():
-            numbers[name] = np.interp(np.log(levels), x[known], y[known])
+        elif known.any():  # unknown of the dense network, and so below the first cell
+            numbers[name] = np.interp(np.log(levels), x[known], y[known], left=np.nan)
+    for remaining, ratio in (("nonzero_params", "compression_ratio"), ("nonzero_macs", "theoretical_speedup")):
+        if remaining in ordered and ratio in numbers:
+            of_dense = (ordered[remaining] * ordered[ratio]).mean()  # what the ratio is of: the same in every cell
+            numbers[remaining] = of_dense / numbers[ratio]
     return [
         {**identity, "ratio": float(level), "status": "done", **{name: float(y[i]) for name, y in numbers.items()}}
         for i, level in enumerate(levels)
@@ -360,8 +372,10 @@ def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str
 
 def _of_dense(name: str, cell: dict[Any, Any]) -> float | None:
     """What a number of a cell is at the start of its curve, where that is known without a measurement."""
-    if name == "pruned_top1":
-        return None if pd.isna(cell["dense_top1"]) else float(cell["dense_top1"])
+    dense = {"pruned_top1": "dense_top1", "pruned_loss": "dense_loss", "images_per_s": "dense_images_per_s"}
+    if name in dense:
+        value = cell.get(dense[name])
+        return None if value is None or pd.isna(value) else float(value)
     if name in ("retention", "compression_ratio", "theoretical_speedup", "measured_speedup"):
         return 1.0
     return 0.0 if name == "sparsity" else None

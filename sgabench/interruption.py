@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Terminated(SystemExit):
-    """SIGTERM came; what was finished is stored, and a training's snapshot is on disk."""
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
+class Terminated(BaseException):
+    """SIGTERM came; what keeps the failures of plugins from the rest lets it through, as it does Ctrl-C."""
 
 
 @contextmanager

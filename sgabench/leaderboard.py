@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -129,7 +130,8 @@ def make_tables(store: Store, plan: Plan | None = None, *, reference: str | None
     different = {id(environment): environment for environment in found}  # a store hands out one object for all
     environments = {content_key(environment): environment for environment in different.values()}
     failure_columns = ["kind", "name", "status", "error"]
-    frame = pd.DataFrame(_told_apart(cells))
+    trials, cells = _told_apart(trials, cells)
+    frame = pd.DataFrame(cells)
     if by != "ratio":
         from sgabench.comparison import at_budget
 
@@ -149,8 +151,12 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
     labels = [] if cells.empty else list(cells["optimizer"].unique())
     if asked is not None and asked not in labels:
         raise InputError(f"--reference {asked}: no optimizer of that label{suggestion(asked, labels)}")
-    preferred = [asked] if asked else [choice.label for choice in plan.suite.optimizers] if plan else ["adam"]
-    return next((label for label in [*preferred, *labels] if label in labels), "")
+    if asked is not None or plan is not None:
+        preferred = [asked] if asked else [choice.label for choice in plan.suite.optimizers] if plan else []
+        return next((label for label in [*preferred, *labels] if label in labels), "")
+    counts: Counter[str] = Counter(cells["optimizer"][cells["status"] == "done"] if labels else ())
+    # Of several that are called Adam, the one with the most results says the most.
+    return max(labels, key=lambda label: (label.split(" [")[0] == "adam", counts[label]), default="")
 
 
 def _compare(cells: pd.DataFrame, metric: str) -> list[Pairs]:
@@ -279,22 +285,28 @@ def _name(record: Record) -> str:
     return "/".join(str(part) for part in parts if part is not None)
 
 
-def _told_apart(cells: Rows) -> Rows:
-    """Mark labels that stand for different things, so that these are never averaged."""
-    shown = itemgetter(*GROUP)
-    meanings: dict[tuple[Any, ...], set[tuple[str, str]]] = {}
+def _told_apart(trials: Rows, cells: Rows) -> tuple[Rows, Rows]:
+    """Mark labels that stand for different things, so that these are never averaged, compared or joined to a curve."""
+    of_optimizer: dict[tuple[Any, ...], set[str]] = {}
+    of_pruner: dict[tuple[Any, ...], set[str]] = {}
+    optimizer = itemgetter("dataset", "model", "optimizer")
+    pruner = itemgetter("dataset", "model", "pruner", "of")
+    for row in (*trials, *cells):
+        of_optimizer.setdefault(optimizer(row), set()).add(row["group"])
     for row in cells:
-        meanings.setdefault(shown(row), set()).add((row["group"], row["pruner_key"]))
-    if all(len(several) == 1 for several in meanings.values()):
-        return cells
-    for row in cells:
-        several = meanings[shown(row)]
-        if len(several) > 1:
-            if len({group for group, _ in several}) > 1:
+        of_pruner.setdefault(pruner(row), set()).add(row["pruner_key"])
+    several = {name for name, groups in of_optimizer.items() if len(groups) > 1}
+    pruners = {name for name, keys in of_pruner.items() if len(keys) > 1}
+    if several or pruners:
+        marked = [
+            (row, optimizer(row) in several, "pruner" in row and pruner(row) in pruners) for row in (*trials, *cells)
+        ]
+        for row, mark_optimizer, mark_pruner in marked:
+            if mark_optimizer:
                 row["optimizer"] = f"{row['optimizer']} [{row['group'][:6]}]"
-            if len({pruner for _, pruner in several}) > 1:
+            if mark_pruner:
                 row["pruner"] = f"{row['pruner']} [{row['pruner_key'][:6]}]"
-    return cells
+    return trials, cells
 
 
 def _leaderboard(cells: pd.DataFrame, reference: str) -> pd.DataFrame:

@@ -34,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     suite, baseline = config.getoption("sgabench_suite"), config.getoption("sgabench_baseline")
     if (suite is None) != (baseline is None):
         raise pytest.UsageError("--sgabench-suite and --sgabench-baseline belong together; give both")
+    if suite is None and (config.getoption("sgabench_run") or config.getoption("sgabench_only")):
+        raise pytest.UsageError("--sgabench-run and --sgabench-only need --sgabench-suite and --sgabench-baseline")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -74,10 +74,7 @@ class Snapshots:
         except (TypeError, OSError):
             self._seconds = 0
         self._last = time.monotonic()
-        if self._signal == signal.SIGTERM:
-            raise Terminated
-        if self._signal:
-            raise KeyboardInterrupt
+        self._stop_if_asked()
 
     def discard(self) -> None:
         """Remove the snapshot of a training that is over."""
@@ -85,7 +82,14 @@ class Snapshots:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the first SIGINT or SIGTERM for a wish to stop at the next step; a second one stops at once."""
+        """Take SIGINT or SIGTERM for a wish to stop at the next step; a second SIGINT stops at once.
+
+        A second SIGTERM does not: who stops a group of processes sends one to each of them, and a parent
+        sends its workers one more. A wish that no step has granted is granted at the end.
+
+        Raises:
+            KeyboardInterrupt, Terminated: the process was asked to stop after the last step.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -98,11 +102,18 @@ class Snapshots:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        self._stop_if_asked()
 
     def _asked(self, number: int, _: FrameType | None) -> None:
+        if self._signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = self._signal or number
+
+    def _stop_if_asked(self) -> None:
+        if self._signal == signal.SIGTERM:
+            raise Terminated
         if self._signal:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        self._signal = number
+            raise KeyboardInterrupt
 
 
 def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -23,6 +23,7 @@ from sgabench.registry import REGISTRIES, Registry
 Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 MAX_SUITE_BYTES = 10_000_000
 MAX_CHOICES = 10_000
+MAX_LABEL = 500
 SUITE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
 
 
@@ -436,6 +437,9 @@ def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[st
         if count[label] > 1:
             label += "".join(f" {k}={_plain(v)}" for k, v in options.items() if f" {k}=" not in label)
         labelled.append(Choice(choice.name, label, choice.options, choice.code, choice.settings, choice.tags))
+    for choice in labelled:  # values of a sweep are part of them
+        if not choice.label.isprintable() or len(choice.label) > MAX_LABEL:
+            raise InputError(f"{section}: {shorten(choice.label)} cannot be shown in a table; give it a label")
     twice = [label for label, n in Counter(c.label for c in labelled).items() if n > 1]
     if twice:
         raise InputError(f"{section}: {twice[0]!r} names two different entries; give each a label of its own")

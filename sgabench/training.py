@@ -262,6 +262,8 @@ def train(
             run.history.append(row)
             on_progress(run.progress(recipe, steps))
             run.next_epoch()
+            if snapshots is not None and (snapshots.due() or epoch + 1 == recipe.epochs):
+                snapshots.save(run.state())  # the last one, so that a stop before the record is stored loses nothing
     if average is not None:
         network.load_state_dict(average.module.state_dict())
     network.eval()

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from sgabench.datasets.base import Dataset, split
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
-from sgabench.interruption import Terminated
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
@@ -151,8 +150,6 @@ class _TrialRun:
             status, told = ("diverged" if kind == "trial" else "failed"), str(error)
         except InputError as error:
             told = str(error)
-        except Terminated:
-            raise
         except (Exception, SystemExit):
             told = traceback.format_exc()
         self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=told))

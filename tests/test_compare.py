@@ -105,3 +105,15 @@ def test_folders_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     assert folder_names(Path("a/results"), Path("b/results")) == ("a/results", "b/results")
     with pytest.raises(InputError, match="are the same"):
         folder_names(Path("a"), Path("b/../a"))
+
+
+def test_a_folder_with_two_settings_under_one_label_can_be_compared(tmp_path: Path, tiny: Path, plan: Plan) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(tiny.read_text().replace("epochs = 1", "epochs = 2"))
+    for folder, suites in (("old", [tiny]), ("new", [tiny, other])):
+        with Store(tmp_path / folder, create=True) as store:
+            for suite in suites:
+                fill(store, make_plan(load_suite(suite), Path("data")))
+    found = rows((tmp_path / "old", tmp_path / "new"))
+    assert len(found) == 12
+    assert set(found["verdict"]) == {"only in old", "only in new"}

@@ -215,3 +215,17 @@ def test_curves_over_budgets_start_at_one() -> None:
     row = curves(at_budget(budget("adam", {0.5: (2.0, 0.4)}), "compression")).iloc[0]
     assert (row["of"], row["largest_ratio"]) == ("compression", 2.0)
     assert 1.0 < row["keeps_90"] < 1.25
+
+
+def test_a_pruner_whose_ratio_is_of_multiply_adds_is_no_budget() -> None:
+    row = curves(curve({0.3: [0.4]}, of="macs")).iloc[0]
+    assert row["area"] == pytest.approx(0.75)  # from ratio 0 on, not from 1x
+
+
+def test_numbers_of_equal_budgets_fit_together() -> None:
+    frame = budget("adam", {0.75: (4.0, 0.6), 0.9: (10.0, 0.2)})
+    frame = frame.assign(nonzero_params=1000 / frame["compression_ratio"], bytes=[400.0, 380.0], images_per_s=175.0)
+    found = at_budget(frame.assign(dense_images_per_s=100.0), "compression").set_index("ratio")
+    assert found["nonzero_params"].to_dict() == pytest.approx({level: 1000 / level for level in found.index})
+    assert found["bytes"][found.index < 4].isna().all()  # nothing is known between the dense network and 4x
+    assert 100 < found.loc[2.0, "images_per_s"] < 175

@@ -478,3 +478,48 @@ def test_a_plan_without_records_freezes_to_what_is_lacking(plan: Plan, tmp_path:
         empty = freeze(make_tables(store, plan), "tiny")
     assert {tuple(group.lacking.values()) for group in empty.groups} == {("missing", "missing")}
     assert replace(check(empty, empty, GateTable()), notes=()).exit_code == 3
+
+
+def test_a_gate_with_fewer_seeds_than_its_baseline_is_not_green() -> None:
+    was = baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}))
+    one = check(was, baseline(group({"pruned_top1": [0.87]})), GateTable())
+    assert one.exit_code == 3
+    assert one.gaps == ("fewer seeds: 1 in the suite, 3 in the baseline; make the baseline anew if that is meant",)
+    other = check(was, baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}, seeds=[7, 8, 9])), GateTable())
+    assert other.exit_code == 0
+
+
+def test_what_the_baseline_did_not_measure_is_told() -> None:
+    was = baseline(group({"pruned_top1": [0.90, 0.91]}))
+    now = baseline(group({"pruned_top1": [0.90, 0.91], "retention": [0.5, 0.6]}))
+    (note,) = check(was, now, GateTable()).notes
+    assert note.startswith("not measured in the baseline, so not compared: 1 trials and cells (digits/resnet8/adam/")
+
+
+@pytest.mark.parametrize(
+    ("metric", "values"), [("retention", [-3.0, 0.5]), ("pruned_top1", [0.5, 1.5]), ("bytes", [1e300, 1e300])]
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, metric: str, values: list[float]) -> None:
+    path = tmp_path / "b.json"
+    write_baseline(baseline(group({"retention": [0.25, 0.75]})), path)
+    data = json.loads(path.read_text())
+    data["cells"][0]["metrics"] = {metric: {"mean": sum(values) / 2, "std": 0.0, "n": 2, "values": values}}
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=str(path)):
+        read_baseline(path)
+
+
+def test_a_pipe_is_no_baseline(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_baseline(tmp_path / "pipe")
+
+
+def test_a_floor_about_what_is_not_selected_is_left_out() -> None:
+    now = baseline(group({"pruned_top1": [0.90, 0.91]}))
+    rules = GateTable.model_validate({"floors": ["pruned_top1 >= 0.5 for */sgd/*"]})
+    assert check(now, now, rules, partial=True).exit_code == 0
+    with pytest.raises(InputError, match="is about no trial or cell"):
+        check(now, now, rules)

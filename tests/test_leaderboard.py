@@ -184,3 +184,14 @@ def test_the_first_optimizer_is_the_reference_unless_another_is_named(store: Sto
     )
     with pytest.raises(InputError, match="--reference adm: no optimizer of that label; did you mean 'adam'"):
         make_tables(store, plan, reference="adm")
+
+
+def test_trainings_of_one_label_and_different_settings_are_never_mixed(store: Store, tiny: Path) -> None:
+    fill(store, make_plan(load_suite(tiny), Path("data")))
+    variant(tiny, "epochs = 1", "epochs = 2")
+    fill(store, make_plan(load_suite(variant(tiny, "ratios = [0.5]", "ratios = [0.8]")), Path("data")))
+    tables = make_tables(store)
+    assert tables.trials.groupby("optimizer").size().tolist() == [2, 2, 2, 2]
+    assert tables.cells.groupby("optimizer")["ratio"].nunique().tolist() == [1, 1, 1, 1]
+    assert not tables.cells.duplicated(["optimizer", "pruner", "ratio", "seed"]).any()
+    assert tables.reference.startswith("adam [")

@@ -164,7 +164,30 @@ def test_another_thread_listens_to_nothing(tmp_path: Path) -> None:
     assert reached == [True]
 
 
-def test_termination_is_an_exception_with_its_exit_code() -> None:
-    with pytest.raises(Terminated) as stopped, terminable():
+def test_termination_is_an_exception() -> None:
+    with pytest.raises(Terminated), terminable():
         os.kill(os.getpid(), signal.SIGTERM)
-    assert stopped.value.code == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_wish_that_no_step_grants_is_granted_at_the_end(tmp_path: Path, number: signal.Signals) -> None:
+    def train() -> None:
+        with snapshots(tmp_path, 3600).listening():
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else Terminated):
+        train()
+
+
+def test_a_second_termination_does_not_cut_the_snapshot_short(tmp_path: Path) -> None:
+    made = snapshots(tmp_path, 3600)
+
+    def train() -> None:
+        with made.listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            made.save(TREE)
+
+    with pytest.raises(Terminated):
+        train()
+    assert equal(snapshots(tmp_path).load(), TREE)

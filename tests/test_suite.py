@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support import TINY, variant
 
 from sgabench.errors import InputError
+from sgabench.registry import pruners
 from sgabench.suite import Suite, apply_override, json_schema, load_suite, resolve
 
 SHIPPED = sorted((Path(__file__).parents[1] / "suites").glob("*.toml"))
@@ -284,3 +285,17 @@ def test_the_schema_describes_every_key() -> None:
     recipe = schema["$defs"]["Recipe"]["properties"]
     assert recipe["precision"]["enum"] == ["fp32", "bf16"]
     assert all("description" in value for value in recipe.values())
+
+
+@pytest.mark.parametrize("tag", ["a\\nb", "x" * 600], ids=["unprintable", "too long"])
+def test_a_label_made_of_swept_values_must_fit_into_a_table(tiny: Path, tag: str) -> None:
+    @pruners.register("tagged")
+    def tagged(network: Any, *, tag: str = "") -> Any:
+        return network
+
+    tiny.write_text(
+        variant(tiny, 'name = "magnitude"', 'name = "tagged"').read_text()
+        + f'\n[pruners.sweep]\ntag = ["{tag}", "b"]\n'
+    )
+    with pytest.raises(InputError, match="cannot be shown in a table; give it a label"):
+        load_suite(tiny)

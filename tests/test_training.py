@@ -309,7 +309,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
 }
 
 
-@pytest.mark.parametrize("stop", [1, 3, 5, 6, 13], ids="stopped after step {}".format)
+@pytest.mark.parametrize("stop", [1, 3, 5, 6, 13, 17], ids="stopped after step {}".format)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_path: Path, name: str, stop: int) -> None:
     recipe = Recipe(
@@ -358,3 +358,25 @@ def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_pat
         return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
     assert numbers(training.history) == numbers(expected.history)
+
+
+def test_a_training_that_is_stopped_after_its_last_step_is_not_done_again(tmp_path: Path) -> None:
+    def run(after_step: Callable[[], None] = lambda: None) -> nn.Module:
+        network = dropping_network()
+        snapshots = Snapshots(tmp_path / "s.safetensors", {}, 0)
+        train(
+            network,
+            sgd(network),
+            make_data(),
+            Recipe(epochs=2, batch_size=16),
+            0,
+            precision="fp32",
+            after_step=after_step,
+            snapshots=snapshots,
+        )
+        return network
+
+    def no_step() -> None:
+        raise Stopped
+
+    assert same(run(), run(no_step))

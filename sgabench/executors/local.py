@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError
+from sgabench.interruption import Terminated
 
 if TYPE_CHECKING:
     from sgabench.trial import Task
@@ -144,7 +145,7 @@ def _work(connection: Connection, number: int, plugins: list[Path], quiet: Quiet
         quiet.give_way(number)
 
     # A pipe that ends means that the parent is gone: there is nobody to work for.
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, Terminated):
         while True:
             task = connection.recv()
             with quiet.busy(number):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ def _check_text(text: str) -> str:
 
 Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_check_text)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e300, le=1e300)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e18, le=1e18)]
 
 
 class _Frozen(BaseModel):
@@ -122,6 +123,11 @@ class Group(_Frozen):
                 raise ValueError(f"unknown metric {shorten(metric)}")
             if spread.n != len(self.seeds):
                 raise ValueError(f"{metric} has {spread.n} values for {len(self.seeds)} seeds")
+            most = 1.0 if metric in ("dense_top1", "pruned_top1", "sparsity") else math.inf
+            if not 0 <= min(spread.values) <= max(spread.values) <= most:
+                raise ValueError(
+                    f"{metric} is from 0 to {most:g}, got {min(spread.values):g} to {max(spread.values):g}"
+                )
         return self
 
 
@@ -285,6 +291,8 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _read(path: Path) -> str:
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:

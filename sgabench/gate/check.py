@@ -10,7 +10,15 @@ import numpy as np
 
 from sgabench.errors import InputError
 from sgabench.gate.baseline import Baseline, Group, Spread
-from sgabench.gate.differences import environment_differences, new_groups, one_device, unknown_groups, unmeasured
+from sgabench.gate.differences import (
+    environment_differences,
+    fewer_seeds,
+    new_groups,
+    new_metrics,
+    one_device,
+    unknown_groups,
+    unmeasured,
+)
 from sgabench.gate.rules import METRICS, ONE_SEED_TOLERANCE, GateTable, parse_floor
 from sgabench.statistics import ALPHA, holm, one_sided_difference
 
@@ -80,23 +88,25 @@ class Outcome:
         return 3 if self.gaps else 0
 
 
-def check(was: Baseline, now: Baseline, rules: GateTable) -> Outcome:
+def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = False) -> Outcome:
     """Compare what is measured now with a baseline.
+
+    Args:
+        was: the baseline.
+        now: the same of what is stored.
+        rules: of the suite.
+        partial: both are a part of the suite, so a floor may be about the rest of it.
 
     Raises:
         InputError: the baseline is of another suite, or a rule cannot be applied.
     """
-    if was.suite != now.suite:
-        raise InputError(
-            f"the baseline is of suite {was.suite!r}, this suite is {now.suite!r}; name the baseline of this suite, "
-            "or make one with sgabench baseline"
-        )
+    check_suites(was.suite, now.suite)
     missing = unmeasured(now)
-    gaps = [*unknown_groups(was, now), *missing]
+    gaps = [*unknown_groups(was, now), *fewer_seeds(was, now), *missing]
     pairs = _pairs(was, now)
     changed = environment_differences(was, now)
     notes = ["sgabench run, or sgabench check --run, computes what is missing"] if missing else []
-    notes += [*changed, *new_groups(was, now), *_other_keys(pairs)]
+    notes += [*changed, *new_groups(was, now), *new_metrics(was, now), *_other_keys(pairs)]
     items = [*_broken(was, now)]
     judged: list[Item | _Test] = []
     for old, new in pairs:
@@ -108,7 +118,7 @@ def check(was: Baseline, now: Baseline, rules: GateTable) -> Outcome:
             found = _compare(metric, old, new, rules, not changed, one_device(was, now))
             judged += [found] if found else []
     items += _with_verdicts(judged)
-    floors = _floors(now, rules)
+    floors = _floors(now, rules, partial)
     items += [item for item in floors if item.now]
     gaps += [f"{item.name}: nothing is measured for the {item.rule}" for item in floors if not item.now]
     if any(item.note == "one seed" for item in items):
@@ -121,6 +131,19 @@ def check(was: Baseline, now: Baseline, rules: GateTable) -> Outcome:
     elif all(item.status == "skipped" for item in items) and not gaps:
         gaps.append("nothing to compare: every rule is off or was skipped")
     return Outcome(now.suite, tuple(items), tuple(gaps), tuple(notes))
+
+
+def check_suites(was: str, now: str) -> None:
+    """Refuse the baseline of another suite.
+
+    Raises:
+        InputError: it is one.
+    """
+    if was != now:
+        raise InputError(
+            f"the baseline is of suite {was!r}, this suite is {now!r}; name the baseline of this suite, "
+            "or make one with sgabench baseline"
+        )
 
 
 def _pairs(was: Baseline, now: Baseline) -> list[tuple[Group, Group]]:
@@ -253,13 +276,13 @@ def _with_verdicts(judged: Sequence[Item | _Test]) -> list[Item]:
     return items
 
 
-def _floors(now: Baseline, rules: GateTable) -> list[Item]:
+def _floors(now: Baseline, rules: GateTable, partial: bool) -> list[Item]:
     items = []
     for text in rules.floors:
         floor = parse_floor(text)
         groups = now.trials if floor.metric == "dense_top1" else now.cells
         covered = [group for group in groups if floor.covers(group.name, group.ratio)]
-        if not covered:
+        if not covered and not partial:
             raise InputError(f"gate.floors: {floor.text!r} is about no trial or cell of this suite")
         for group in covered:
             spread = group.metrics.get(floor.metric)

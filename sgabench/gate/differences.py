@@ -43,6 +43,31 @@ def _unknown_labels(group: Group, was: Baseline, now: Baseline) -> list[str]:
     return lines
 
 
+def fewer_seeds(was: Baseline, now: Baseline) -> list[str]:
+    """Other seeds are compared as such, but with fewer of them a gate is easier to pass."""
+    there = {group.identity: len(group.seeds) + len(group.lacking) for group in now.groups}
+    pairs = {(there[group.identity], len(group.seeds)) for group in was.groups if group.identity in there}
+    return [
+        f"fewer seeds: {new} in the suite, {old} in the baseline; make the baseline anew if that is meant"
+        for new, old in sorted(pairs)
+        if new < old
+    ]
+
+
+def new_metrics(was: Baseline, now: Baseline) -> list[str]:
+    """What is measured now and was not when the baseline was made, though its trial or cell was there."""
+    before = {group.identity: group for group in was.groups}
+    new = [
+        group.name
+        for group in now.groups
+        if group.identity in before and group.metrics.keys() - before[group.identity].metrics.keys()
+    ]
+    if not new:
+        return []
+    shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
+    return [f"not measured in the baseline, so not compared: {len(new)} trials and cells ({shown}); make it anew"]
+
+
 def new_groups(was: Baseline, now: Baseline) -> list[str]:
     """What the suite has and the baseline has not: no comparison, and no reason to be red."""
     there = {group.identity for group in was.groups}

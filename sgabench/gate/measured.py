@@ -53,7 +53,7 @@ def check_plan(plan: Plan, results: Path, baseline: Path, only: str | None = Non
     was, now = whole.only(only), measured(select(plan, only), results)
     if whole.groups and not was.groups:
         raise InputError(f"--only {only}: matches no trial (dataset/model/optimizer/seed) of the baseline {baseline}")
-    outcome = check(was, now, plan.suite.gate)
+    outcome = check(was, now, plan.suite.gate, partial=only is not None)
     if only is None:
         return outcome
     note = f"only {only}: {len(was.cells)} of the baseline's {len(whole.cells)} cells are compared"

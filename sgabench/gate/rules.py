@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -91,6 +92,8 @@ def parse_floor(text: str) -> Floor:
         bound, ratio = float(found["bound"]), float(found["ratio"]) if found["ratio"] else None
     except ValueError:
         raise ValueError(f"floor {shorten(text)}: not a number") from None
+    if not math.isfinite(bound):
+        raise ValueError(f"floor {shorten(text)}: the bound is not finite")
     if METRICS[name].unit == "points" and not 0 <= bound <= 1:
         raise ValueError(f"floor {shorten(text)}: {name} is a fraction from 0 to 1, not {bound:g}")
     return Floor(" ".join(text.split()), name, bound, ratio, found["pattern"] or "*")

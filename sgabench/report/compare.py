@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable
+from typing import Literal
 
 import pandas as pd
 from rich.console import Console
@@ -16,7 +17,7 @@ from sgabench.leaderboard import Tables
 from sgabench.report import csv, records
 from sgabench.report.display import LEFT, environment_lines, percent, ratio
 from sgabench.report.markdown import escape, pipe_table
-from sgabench.report.terminal import WIDE
+from sgabench.report.terminal import NARROW, WIDE
 
 NOTE = (
     "Top-1 on the test split, means over n seeds; dense and pruned. The difference is paired by seed, with its 95 % "
@@ -89,8 +90,14 @@ def _table(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tab
     console = Console(file=io.StringIO(), width=width)
     view = Table(box=None, padding=(0, 2, 0, 0))
     shown = _shown(rows, names)
+    if len(rows[["dataset", "model"]].drop_duplicates()) == 1:
+        view.title, view.title_justify = Text(f"{rows['dataset'].iloc[0]}, {rows['model'].iloc[0]}"), "left"
+        shown = shown.drop(columns=["data set", "model"])
+    if width < NARROW and len(shown):
+        shown["verdict"] = [text.split(":")[0].split(" (")[0] for text in shown["verdict"]]
     for name in shown.columns:
-        view.add_column(Text(name), header_style="bold underline", justify="left" if name in LEFT else "right")
+        justify: Literal["left", "right"] = "left" if name in LEFT else "right"
+        view.add_column(Text(name), header_style="bold underline", justify=justify, overflow="fold")
     for values in shown.itertuples(index=False, name=None):
         view.add_row(*(Text(value) for value in values))
     if len(shown):

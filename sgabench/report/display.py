@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sgabench.comparison import BUDGETS, KEEPS, half_width
+from sgabench.comparison import IS_BUDGET, KEEPS, half_width
 from sgabench.leaderboard import Tables
 
 HEADINGS = {
@@ -82,7 +82,7 @@ def _row(row: Mapping[Any, Any]) -> dict[str, str]:
 
 def ratio(row: Mapping[Any, Any]) -> str:
     """What was asked for, ``0.5 of weights``, or an achieved budget, ``2x compression``."""
-    return f"{row['ratio']:g}x {row['of']}" if row["of"] in BUDGETS else f"{row['ratio']:g} of {row['of']}"
+    return f"{row['ratio']:g}x {row['of']}" if row["of"] in IS_BUDGET else f"{row['ratio']:g} of {row['of']}"
 
 
 def answers(tables: Tables) -> list[str]:
@@ -122,13 +122,13 @@ def curve_table(tables: Tables) -> pd.DataFrame:
     rows = []
     for row in tables.curves.to_dict("records"):
         of = row["of"]
-        place = "{:.2f}x".format if of in BUDGETS else "{:.2f}".format
+        place = "{:.2f}x".format if of in IS_BUDGET else "{:.2f}".format
         kept = {f"keeps {round(100 * level)} %": _kept(row, f"keeps_{round(100 * level)}", place) for level in KEEPS}
         rows.append(
             {
                 "data set": str(row["dataset"]),
                 "model": str(row["model"]),
-                "pruner": f"{row['pruner']}, of {of}" if of not in BUDGETS else f"{row['pruner']}, {of}",
+                "pruner": f"{row['pruner']}, of {of}" if of not in IS_BUDGET else f"{row['pruner']}, {of}",
                 "optimizer": str(row["optimizer"]),
                 "n": str(row["n"]),
                 "area %": percent(row["area"]),

@@ -56,7 +56,8 @@ def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
         ]
         if mark:
             cells[pruned] = rf"\textbf{{{cells[pruned]}}}"
-        yield " & ".join(cells) + r" \\"
+        # A row that began with [ or * would be an argument of the command before it.
+        yield "{}" + " & ".join(cells) + r" \\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
     yield r"\end{table}"

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from sgabench.comparison import BUDGETS, Ranks
+from sgabench.comparison import IS_BUDGET, Ranks
 from sgabench.report.series import (
     MEASURES,
     SYMBOLS,
@@ -81,7 +81,7 @@ def curves(panel: Panel, looks: Mapping[str, Style]) -> dict[str, Any]:
         line.update(marker={"size": 8, "color": look.color, "symbol": look.symbol})
         line.hovertemplate = f"%{{x:.3g}}: %{{y:.1f}} %<extra>{short(curve.optimizer)}</extra>"
         traces.append(line)
-    title = f"{panel.of}, times" if panel.of in BUDGETS else f"ratio, of {panel.of}"
+    title = f"{panel.of}, times" if panel.of in IS_BUDGET else f"ratio, of {panel.of}"
     figure = _figure(traces, safe(title), "top-1, %", meta={"ratio": safe(title)})
     figure["layout"]["yaxis"] |= {"rangemode": "nonnegative"}
     return figure

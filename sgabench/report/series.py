@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.comparison import BUDGETS
+from sgabench.comparison import IS_BUDGET
 from sgabench.details import Details
 from sgabench.leaderboard import Tables
 from sgabench.report.display import ratio as asked
@@ -124,7 +124,7 @@ def curve_panels(tables: Tables, *, seeds: bool = True) -> Iterator[Panel]:
             _curve(str(name), rows.sort_values("ratio"), done.iloc[groups[(*key, name)] if seeds else []])
             for name, rows in by_name
         )
-        title = f"{dataset}, {model}: {pruner}, {of if of in BUDGETS else f'of {of}'}"
+        title = f"{dataset}, {model}: {pruner}, {of if of in IS_BUDGET else f'of {of}'}"
         yield Panel(title, curves, of)
 
 
@@ -132,7 +132,7 @@ def _curve(name: str, rows: pd.DataFrame, cells: pd.DataFrame) -> Curve:
     columns = ("pruned_top1_mean", "pruned_top1_low", "pruned_top1_high")
     mean, low, high = (100 * rows[column].to_numpy(dtype=float) for column in columns)
     x = {axis: rows[column].to_numpy(dtype=float) for axis, column in AXES.items()}
-    start = 1.0 if rows["of"].iloc[0] in BUDGETS else 0.0
+    start = 1.0 if rows["of"].iloc[0] in IS_BUDGET else 0.0
     first = rows.iloc[0]
     if x["ratio"][0] > start and not pd.isna(first["dense_top1_mean"]):
         dense = [100 * float(first[f"dense_top1_{number}"]) for number in ("mean", "low", "high")]

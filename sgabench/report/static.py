@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgabench.comparison import BUDGETS, Ranks
+from sgabench.comparison import IS_BUDGET, Ranks
 from sgabench.details import Details
 from sgabench.errors import InputError
 from sgabench.leaderboard import Tables
@@ -113,11 +113,15 @@ def _drawings(tables: Tables, details: Details) -> Iterator[Drawing]:
 
 def _named(drawings: Iterator[Drawing]) -> Iterator[Drawing]:
     """Names that are good for files, each once."""
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     for title, draw in drawings:
-        name = re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.")[:120]
-        taken[name] = taken.get(name, 0) + 1
-        yield name if taken[name] == 1 else f"{name}-{taken[name]}", draw
+        base = name = re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.")[:120]
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{base}-{number}"
+        taken.add(name)
+        yield name, draw
 
 
 def _label(name: str) -> str:
@@ -138,7 +142,7 @@ def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Style]) -> None:
         style: Any = {"linestyle": LINES[look.dash], "marker": MARKERS[look.symbol], "ms": 4}
         axes.plot(x, curve.mean, color=look.color, label=_label(curve.optimizer), **style)
     axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
-    place = f"{panel.of}, times" if panel.of in BUDGETS else f"ratio, of {panel.of}"
+    place = f"{panel.of}, times" if panel.of in IS_BUDGET else f"ratio, of {panel.of}"
     _finish(axes, panel.title, place, "top-1, %")
 
 

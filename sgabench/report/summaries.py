@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.comparison import BUDGETS, Ranks, p_value
+from sgabench.comparison import IS_BUDGET, Ranks, p_value
 from sgabench.leaderboard import Tables
 from sgabench.report.display import interval, ratio, spread
 from sgabench.report.series import HeatMap, Panel, pareto_front
@@ -120,7 +120,7 @@ def curves_in_words(panel: Panel) -> str:
     if not ends:
         return "Nothing is measured."
     last = max(float(curve.x["ratio"][-1]) for curve in panel.lines)
-    place = f"{last:g}x {panel.of}" if panel.of in BUDGETS else f"{last:g} of {panel.of}"
+    place = f"{last:g}x {panel.of}" if panel.of in IS_BUDGET else f"{last:g} of {panel.of}"
     return f"Top-1 at {place}: {', '.join(ends)}."
 
 

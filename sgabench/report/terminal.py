@@ -14,7 +14,7 @@ from sgabench.report.display import HEADINGS, LEFT, NOTE, answers, failure_lines
 from sgabench.suite import Suite
 
 WIDE = 180
-NARROW = 120
+NARROW = 140
 VERY_NARROW = 100
 # Columns that may be broken into lines, and their least width.
 WORDS = {"optimizer": 22, "verdict": 20, HEADINGS["incomplete"]: 10}

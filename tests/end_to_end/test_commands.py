@@ -283,3 +283,27 @@ def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tin
     wrong = sgabench("report", tiny, "--reference", "adm")
     assert wrong.returncode == 2
     assert "did you mean 'adam'" in wrong.stderr
+
+
+def test_no_output_replaces_what_it_is_made_from(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    from support import fill
+
+    from sgabench.plan import make_plan
+    from sgabench.store import Store
+    from sgabench.suite import load_suite
+
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, make_plan(load_suite(tiny), Path("data")))
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text("")
+    weights = tmp_path / "results" / "weights" / "a.safetensors"
+    weights.write_bytes(b"trained")
+    database = (tmp_path / "results" / "store.sqlite").read_bytes()
+    for command in (("report", tiny), ("baseline", tiny), ("export", "--suite", tiny)):
+        for output in (tiny, plugin, weights, "results/store.sqlite"):
+            last = [output] if command[0] == "export" else ["--output", output]
+            done = sgabench(*command, "--plugin", plugin, *last)
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert "name another file" in done.stderr
+    assert (plugin.read_text(), weights.read_bytes()) == ("", b"trained")
+    assert (tmp_path / "results" / "store.sqlite").read_bytes() == database

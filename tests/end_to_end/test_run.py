@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -204,11 +205,12 @@ def test_a_training_that_is_terminated_goes_on_where_it_was(
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     while not list(snapshots.glob("[!.]*")):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as a service manager does: the workers get it, too
     _, told = process.communicate(timeout=30)
     assert process.returncode == 143
     assert told.endswith("stopped: what was finished is stored; run the same command to go on\n")

@@ -478,7 +478,7 @@ def export_archive(
 
     keys = keys_of(_plan(suite, results, data_dir, only, set_, plugin)) if suite else None
     _require_store(results)
-    _refuse_to_replace(file, [suite, *(plugin or ())], [results])
+    _refuse_to_replace(file, [suite, *(plugin or ())], [results], option="")
     exported = export(file, results, keys, weights=weights)
     typer.echo(f"{file}: {exported.records} records, weights of {exported.weights} trials")
     if exported.without:
@@ -589,15 +589,17 @@ def _write(text: str, output: Path | None, sources: Sequence[Path | None], folde
         raise InputError(f"--output {output}: {error.strerror or error}") from None
 
 
-def _refuse_to_replace(output: Path, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
+def _refuse_to_replace(
+    output: Path, sources: Sequence[Path | None], folders: Sequence[Path], option: str = "--output "
+) -> None:
     """An output must be none of the files it is made from, and nothing that a results folder consists of."""
     target = output.resolve()
     if target in [path.resolve() for path in sources if path]:
-        raise InputError(f"--output {output}: would replace what it is made from; name another file")
+        raise InputError(f"{option}{output}: would replace what it is made from; name another file")
     for folder in (folder.resolve() for folder in folders):
         database = target.parent == folder and target.name.startswith(("store.sqlite", "tuning.sqlite", ".lock"))
         if database or {folder / "weights", folder / "snapshots"} & {*target.parents}:
-            raise InputError(f"--output {output}: would damage the results folder; name another file")
+            raise InputError(f"{option}{output}: would damage the results folder; name another file")
 
 
 def _commands(

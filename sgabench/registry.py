@@ -123,7 +123,7 @@ class Plugin:
             TypeAdapter(dict[str, Any]).dump_json(defaults)
             if not _is_finite(defaults):
                 raise ValueError("a default is not finite")
-        except Exception as error:
+        except Exception as error:  # of pydantic, or of a default of somebody else's class
             raise InputError(f"{where}: its parameters cannot be options of a suite: {describe(error)}") from error
 
     def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:

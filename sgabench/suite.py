@@ -272,7 +272,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """
     path = Path(path)
     try:
-        text = _read(path)
+        text = read_text(path, MAX_SUITE_BYTES, "a suite")
         data = tomllib.loads(text)
     except OSError as error:
         hint = suggestion(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
@@ -289,13 +289,19 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
         raise InputError(f"{path}: {error}") from None
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path, most: int, what: str) -> str:
+    """The text of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: it cannot be read, is a device or a pipe, or is larger.
+        UnicodeDecodeError: it is no text.
+    """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:
-        content = file.read(MAX_SUITE_BYTES + 1)
-    if len(content) > MAX_SUITE_BYTES:
-        raise OSError(errno.EFBIG, f"larger than {MAX_SUITE_BYTES // 10**6} MB: not a suite")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most // 10**6} MB: not {what}")
     return content.decode("utf-8-sig")
 
 

@@ -84,7 +84,7 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
     def undisturbed(event: Record | Progress) -> None:
         try:
             emit(event)
-        except Exception as error:
+        except Exception as error:  # passed on unchanged below, around what isolates failures of the trial
             raise _NotDelivered from error
 
     try:

@@ -237,7 +237,7 @@ for _ in range(400):
     DEEP = [DEEP]
 HOSTILE: dict[str, tuple[Edit, str]] = {
     "a path upwards": (member("../weights/x"), "is no name of a member"),
-    "an absolute path": (member("/tmp/x"), "is no name of a member"),
+    "an absolute path": (member("/x"), "is no name of a member"),
     "a path inside": (member(f"weights/../{KEY}.safetensors"), "is no name of a member"),
     "a path of Windows": (member(f"weights\\{KEY}.safetensors"), "is no name of a member"),
     "a key that is none": (member("weights/abc.safetensors"), "is no name of a member"),

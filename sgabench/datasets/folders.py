@@ -149,7 +149,7 @@ def read_image(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # a decoder meets damaged data with whatever its format's code raises
         problem = "not an image" if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
-        raise InputError(f"{path}: cannot be read as an image ({problem})") from None
+        raise InputError(f"{path}: cannot be read as an image ({problem})") from error
     side = min(converted.size)
     left, top = (converted.width - side) // 2, (converted.height - side) // 2
     square = converted.crop((left, top, left + side, top + side))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from sgabench.errors import InputError, first_problem, shorten
 from sgabench.gate.rules import METRICS
 from sgabench.leaderboard import Tables
 from sgabench.store import write_atomically
+from sgabench.suite import read_text
 
 FORMAT = 1
 DIGITS = 10  # significant; the ratio of two counts up to 10 000 is told from every other one
@@ -269,7 +269,7 @@ def read_baseline(path: Path) -> Baseline:
         InputError: anything wrong, in one line that names the file and the place.
     """
     try:
-        data = json.loads(_read(path), parse_constant=_refuse)
+        data = json.loads(read_text(path, MAX_BYTES, "a baseline"), parse_constant=_refuse)
     except OSError as error:
         hint = "; make one with sgabench baseline" if isinstance(error, FileNotFoundError) else ""
         raise InputError(f"--baseline {path}: {error.strerror or error}{hint}") from None
@@ -288,16 +288,6 @@ def read_baseline(path: Path) -> Baseline:
         where, problem = first_problem(error)
         place = ".".join(map(str, where))
         raise InputError(f"--baseline {path}: {place + ': ' if place else ''}{problem}") from None
-
-
-def _read(path: Path) -> str:
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError(errno.EINVAL, "not a regular file")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES // 10**6} MB")
-    return content.decode("utf-8-sig")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -49,7 +49,7 @@ def build_timm(name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any
     try:
         network = timm.create_model(name, pretrained=False, **fitted, **options)
     except Exception as error:  # whatever the constructor makes of options that it was not written for
-        raise _not_built(label, spec, options, error) from None
+        raise _not_built(label, spec, options, error) from error
     return _finished(label, network, spec, stem)
 
 
@@ -81,7 +81,7 @@ def build_torchvision(name: str, spec: ImageSpec, stem: Stem, options: Mapping[s
     try:
         network = torchvision.models.get_model(name, weights=None, **(fitted | dict(options)))
     except Exception as error:  # as above
-        raise _not_built(label, spec, options, error) from None
+        raise _not_built(label, spec, options, error) from error
     if spec.channels != 3:
         _replace_input(network, spec.channels)
     return _finished(label, network, spec, stem)
@@ -112,7 +112,7 @@ def _finished(label: str, network: nn.Module, spec: ImageSpec, stem: Stem) -> nn
         with torch.no_grad():
             logits = network.eval()(images)
     except Exception as error:  # networks fail in many ways on images that are too small for them
-        raise InputError(f"{label} cannot take images of {_shape(spec)}: {describe(error)}") from None
+        raise InputError(f"{label} cannot take images of {_shape(spec)}: {describe(error)}") from error
     if not isinstance(logits, Tensor) or logits.shape != (1, spec.classes):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"{label} does not return {spec.classes} numbers for an image, but {found}")

@@ -16,7 +16,7 @@ from support import variant
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     """One line on stderr that has all the parts, exit code 2."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -110,7 +110,7 @@ def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_
     (tmp_path / "results").mkdir()
     variant(tiny, "ratios = [0.5]", "ratios = [1.2]")
     for command in ("run", "plan", "report"):
-        refused(sgabench(command, tiny), "tiny.toml: ratios.0", "less than 1", "1.2")
+        assert_refused(sgabench(command, tiny), "tiny.toml: ratios.0", "less than 1", "1.2")
 
 
 @pytest.mark.parametrize(
@@ -144,18 +144,18 @@ def test_bad_input_is_one_line(
     database.execute("PRAGMA user_version = 99")
     database.commit()
     database.close()
-    refused(sgabench(*arguments), *parts)
+    assert_refused(sgabench(*arguments), *parts)
 
 
 def test_a_refused_run_makes_no_results_folder(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    refused(sgabench("run", tiny, "--set", "training.batch_size=1000"), "batch_size 1000", "256 images")
+    assert_refused(sgabench("run", tiny, "--set", "training.batch_size=1000"), "batch_size 1000", "256 images")
     assert not (tmp_path / "results").exists()
 
 
 def test_a_leaderboard_that_cannot_be_written_is_found_first(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "results/tiny/leaderboard.md").mkdir(parents=True)
     done = sgabench("run", tiny)
-    refused(done, "leaderboard.md is a folder")
+    assert_refused(done, "leaderboard.md is a folder")
 
 
 @pytest.mark.parametrize("target", ["results/store.sqlite", "tiny.toml"])
@@ -182,18 +182,18 @@ def test_output_that_nobody_reads_or_can_show_harms_nothing(sgabench: Run, tiny:
         text=True,
         check=False,
     )
-    refused(full, "cannot write the output", "No space left")
+    assert_refused(full, "cannot write the output", "No space left")
 
 
 def test_cuda_that_is_not_there_is_refused(sgabench: Run, tiny: Path) -> None:
-    refused(sgabench("run", tiny, "--device", "cuda", CUDA_VISIBLE_DEVICES=""), "--device cuda", "--device cpu")
+    assert_refused(sgabench("run", tiny, "--device", "cuda", CUDA_VISIBLE_DEVICES=""), "--device cuda", "--device cpu")
 
 
 @pytest.mark.parametrize(
     "arguments", [["frobnicate"], ["run"], ["run", "tiny.toml", "--jobs", "0"], ["list", "things"]]
 )
 def test_wrong_usage_is_exit_code_2(sgabench: Run, tiny: Path, arguments: list[str]) -> None:
-    refused(sgabench(*arguments), "--help")
+    assert_refused(sgabench(*arguments), "--help")
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +224,9 @@ def test_an_installed_package_brings_plugins(sgabench: Run, tiny: Path, site: Pa
     assert "first-layer, 0.5 of weights" in done.stdout
 
     variant(tiny, 'name = "lion"\nlr = 0.001', 'name = "broken"')
-    refused(sgabench("run", tiny, PYTHONPATH=path), "plugin 'broken' of sgabench-lion 1.2", "ModuleNotFoundError")
+    assert_refused(
+        sgabench("run", tiny, PYTHONPATH=path), "plugin 'broken' of sgabench-lion 1.2", "ModuleNotFoundError"
+    )
 
 
 def test_a_report_can_be_written_to_a_pipe(sgabench: Run, tiny: Path, tmp_path: Path) -> None:

@@ -320,7 +320,7 @@ def test_two_thousand_cells_fit_into_six_megabytes(tiny: Path, tmp_path: Path) -
 def test_the_commands_make_the_same_page_again(study: Study, sgabench: Callable[..., CompletedProcess[str]]) -> None:
     (study.results.parent / "plugin.py").write_text(
         f"from sgabench.registry import optimizers\n@optimizers.register({HOSTILE!r})\n"
-        "def hostile(parameters, *, lr=0.1):\n    raise NotImplementedError\n"
+        "def hostile(parameters, *, lr=0.1):\n    raise AssertionError('a report builds no optimizer')\n"
     )
     common = ("study.toml", "--plugin", "plugin.py", "--set", "seeds=[0, 1]", "--reference", HOSTILE)
     done = sgabench("report", *common, "--format", "html", "--output", "report.html")

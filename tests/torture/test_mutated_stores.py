@@ -47,7 +47,7 @@ def killed(whole: tuple[Path, dict[str, Record]], tmp_path_factory: pytest.TempP
     return folder.with_name("copy")
 
 
-def look(folder: Path, records: dict[str, Record], *, whole: bool) -> bool:
+def assert_complete_or_refused(folder: Path, records: dict[str, Record], *, whole: bool) -> bool:
     """Whether all is read as it was; what is read at all is as it was, in every way of reading."""
     complete = False
     try:
@@ -64,7 +64,7 @@ def look(folder: Path, records: dict[str, Record], *, whole: bool) -> bool:
     return complete
 
 
-def mend(folder: Path, records: dict[str, Record]) -> None:
+def assert_mended(folder: Path, records: dict[str, Record]) -> None:
     """After a repair there is no problem left, and no record that was not there."""
     try:
         repair(folder)
@@ -83,7 +83,7 @@ def test_a_damaged_database(whole: tuple[Path, dict[str, Record]], tmp_path: Pat
     shutil.copytree(whole[0], folder)
     path = folder / "store.sqlite"
     path.write_bytes(damaged(path.read_bytes(), random.Random(seed)))
-    complete = look(folder, records, whole=path.stat().st_size > 0)
+    complete = assert_complete_or_refused(folder, records, whole=path.stat().st_size > 0)
     try:
         problems = [check for check in check_store(folder) if check.state == "problem"]
     except InputError as error:
@@ -91,7 +91,7 @@ def test_a_damaged_database(whole: tuple[Path, dict[str, Record]], tmp_path: Pat
         problems = []
     else:
         assert problems or complete
-    mend(folder, records)
+    assert_mended(folder, records)
 
 
 @pytest.mark.parametrize("seed", range(COUNT // 5))
@@ -100,8 +100,10 @@ def test_a_damaged_log(whole: tuple[Path, dict[str, Record]], killed: Path, tmp_
     shutil.copytree(killed, folder)
     path = folder / "store.sqlite-wal"
     path.write_bytes(damaged(path.read_bytes(), random.Random(seed)))
-    look(folder, whole[1], whole=False)  # a transaction that is not whole in the log never happened
-    mend(folder, whole[1])
+    assert_complete_or_refused(
+        folder, whole[1], whole=False
+    )  # a transaction that is not whole in the log never happened
+    assert_mended(folder, whole[1])
 
 
 @pytest.mark.parametrize("seed", range(COUNT))
@@ -114,5 +116,5 @@ def test_damaged_weights(whole: tuple[Path, dict[str, Record]], tmp_path: Path, 
     with Store(folder) as store:
         expected = (path,) if path.read_bytes() != content else ()
         assert inspect(store).damaged_weights == expected
-    mend(folder, whole[1])
+    assert_mended(folder, whole[1])
     assert (folder / "lost" / path.name).exists() == bool(expected)

@@ -166,7 +166,7 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
     with Store(options.results) as store:
         left = remaining(select(plan, options.only), store.statuses())
         if left:
-            from sgabench.trial import preflight
+            from sgabench.preflight import preflight
 
             preflight(_tasks(left, plan, store, options), strict=strict)
 

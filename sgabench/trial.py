@@ -7,10 +7,10 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,20 +19,28 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sgabench.datasets.base import Dataset, split
+from sgabench.building import (
+    build_optimizer,
+    load_data,
+    precision_on,
+    seeded,
+    set_up_torch,
+    train_network,
+    untrained_network,
+)
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
-from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
+from sgabench.registry import datasets, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.snapshot import Snapshots
-from sgabench.specs import ImageSpec, PruningContext
+from sgabench.specs import PruningContext
 from sgabench.store import Record, Status, checksum, snapshot_path, weights_path, write_atomically
-from sgabench.suite import Choice, Finetuning, Measurement, Recipe
+from sgabench.suite import Finetuning, Measurement, Recipe
 from sgabench.timing import time_inference
-from sgabench.training import Data, Diverged, Images, Progress, Training, batches, evaluate, train
+from sgabench.training import Data, Diverged, Images, Progress, batches, evaluate, train
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
@@ -92,18 +100,6 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
     except _NotDelivered as error:
         assert error.__cause__ is not None
         raise error.__cause__ from None
-
-
-def set_up_torch(device: str, threads: int) -> None:
-    """Set what a training depends on beside its description, in this process."""
-    torch.set_num_threads(threads)
-    if device == "cuda":
-        # fp32 means fp32, and the same seed the same bits.
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
-    torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
 
 
 class _NotDelivered(BaseException):
@@ -421,157 +417,6 @@ def _has_hooks(network: nn.Module) -> bool:
 def _numbers(size: Size) -> dict[str, Any]:
     """The fields of a size but what is per layer."""
     return {name: value for name, value in asdict(size).items() if name != "layer_sparsity"}
-
-
-def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> Data:
-    """A data set's splits on a device; the last one is kept for the next trial."""
-    options = json.dumps(dataset.options, sort_keys=True)
-    identity = json.dumps(dataset.identity(), sort_keys=True)
-    sizes = dataset.settings["train_size"], dataset.settings["validation_size"]
-    return _load_data(identity, dataset.name, options, *sizes, data_dir.resolve(), download, device)
-
-
-@lru_cache(maxsize=1)
-def _load_data(
-    _identity: str,
-    name: str,
-    options: str,
-    train_size: int | None,
-    validation_size: int,
-    data_dir: Path,
-    download: bool,
-    device: str,
-) -> Data:
-    dataset = datasets[name].build(data_dir, download, **json.loads(options))
-    if not isinstance(dataset, Dataset):
-        raise TypeError(f"data set {name!r} is {type(dataset).__name__}, not a sgabench.datasets.base.Dataset")
-    return Data.of(split(dataset, train_size, validation_size), device)
-
-
-@contextmanager
-def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators, which initialization and dropout use, and restore them."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def initial_network(model: Choice, spec: ImageSpec, seed: int) -> nn.Module:
-    """A network before training: the same weights for every optimizer of the same seed."""
-    with seeded(derive_seed(seed, "initial weights")):
-        network = models[model.name].build(spec, **model.options)
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"model {model.name!r} returned {type(network).__name__}, not a torch.nn.Module")
-    return network
-
-
-def precision_on(recipe: Recipe, environment: Mapping[str, Any]) -> Literal["fp32", "bf16"]:
-    """The precision that a recipe gets where it is trained."""
-    return "bf16" if recipe.precision == "bf16" and environment["bf16"] else "fp32"
-
-
-def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
-    """A trial's network before training, on the data's device."""
-    network = initial_network(trial.model, data.spec, trial.seed)
-    return network.to(device=data.train.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def train_network(
-    network: nn.Module,
-    trial: TrialPlan,
-    data: Data,
-    precision: str,
-    on_progress: Callable[[Progress], None],
-    snapshots: Snapshots | None = None,
-) -> Training:
-    """Train a trial's network in place; all that is random follows from the trial's seed.
-
-    Raises:
-        Diverged: as `train`.
-    """
-    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
-    recipe = Recipe.model_validate(trial.optimizer.settings["training"])
-    with seeded(derive_seed(trial.seed, "training"), data.train.images.device.type):
-        return train(
-            network,
-            optimizer,
-            data,
-            recipe,
-            trial.seed,
-            precision=precision,
-            on_progress=on_progress,
-            snapshots=snapshots,
-        )
-
-
-def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that are trained."""
-    parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    built = optimizers[optimizer.name].build(parameters, seed, **optimizer.options)
-    if not isinstance(built, torch.optim.Optimizer):
-        raise TypeError(f"optimizer {optimizer.name!r} returned {type(built).__name__}, not a torch.optim.Optimizer")
-    return built
-
-
-def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
-    """Build everything that the tasks name once, so that bad input is found before the first step.
-
-    What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
-
-    Args:
-        tasks: what is to be run.
-        strict: refuse what a plugin raises by itself, too.
-
-    Raises:
-        InputError: a data set that is not there or damaged, a model that does not fit it, options
-            that an optimizer refuses, a batch larger than the training split.
-    """
-    seen: set[str] = set()
-
-    def first_time(*parts: Any) -> bool:
-        key = json.dumps(parts, sort_keys=True)
-        return key not in seen and not seen.add(key)  # type: ignore[func-returns-value]
-
-    for task in tasks:
-        dataset, model, optimizer = task.trial.dataset, task.trial.model, task.trial.optimizer
-        if not first_time(dataset.identity(), model.identity(), optimizer.identity()):
-            continue
-        data = None
-        with input_errors_of("dataset", dataset, strict):
-            data = load_data(dataset, task.data_dir, task.download, task.device)
-            batch_size = optimizer.settings["training"]["batch_size"]
-            if len(data.train) < batch_size:
-                raise InputError(
-                    f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
-                )
-        if data is not None and first_time(dataset.identity(), model.identity()):
-            with input_errors_of("model", model, strict):
-                _check_model(model, data.spec)
-        if first_time(optimizer.identity()):
-            with input_errors_of("optimizer", optimizer, strict):
-                build_optimizer(optimizer, nn.Linear(2, 2), 0)
-
-
-@contextmanager
-def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
-    """Let through what the user can mend, with the entry's label."""
-    try:
-        yield
-    except InputError as error:
-        told = str(error)
-        raise InputError(told if repr(choice.label) in told else f"{kind} {choice.label!r}: {told}") from None
-    except (Exception, SystemExit) as error:
-        if strict:
-            raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error
-
-
-def _check_model(model: Choice, spec: ImageSpec) -> None:
-    network = initial_network(model, spec, 0).eval()
-    with torch.inference_mode():
-        logits = network(torch.zeros(2, spec.channels, spec.height, spec.width))
-    if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")
 
 
 def finite(values: Any) -> Any:

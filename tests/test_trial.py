@@ -14,14 +14,16 @@ from PIL import Image
 from support import variant
 from torch import nn
 
+from sgabench.building import initial_network, load_data
 from sgabench.datasets.base import Dataset
 from sgabench.errors import InputError
 from sgabench.plan import TrialPlan, make_plan, remaining
+from sgabench.preflight import preflight
 from sgabench.registry import datasets, load_plugin_file, models, optimizers, probes, pruners
 from sgabench.specs import ImageSpec, PruningContext
 from sgabench.store import Record, weights_path
 from sgabench.suite import load_suite
-from sgabench.trial import Task, finite, initial_network, load_data, preflight, run_trial
+from sgabench.trial import Task, finite, run_trial
 
 
 @pytest.fixture(autouse=True)

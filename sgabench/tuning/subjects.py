@@ -113,7 +113,8 @@ def _given(choice: Choice) -> Values:
     if plugin.takes_any_option and len(found) < len(TUNED):
         from torch import nn
 
-        from sgabench.trial import build_optimizer, input_errors_of
+        from sgabench.building import build_optimizer
+        from sgabench.preflight import input_errors_of
 
         with input_errors_of("optimizer", choice, True):
             defaults = build_optimizer(choice, nn.Linear(2, 2), 0).param_groups[0]

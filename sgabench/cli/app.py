@@ -1,0 +1,53 @@
+"""The program itself: its commands are registered on `app`, and `main` turns what they raise into exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from typing import NoReturn
+
+import typer
+
+from sgabench.errors import InputError
+
+app = typer.Typer(
+    name="sgabench",
+    help="Which way of training leaves a network that survives pruning?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit; bad input is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
+    try:
+        code = app(arguments, standalone_mode=False)
+        if sys.stdout is not None:  # it may have been closed
+            sys.stdout.flush()
+    except InputError as error:
+        stop(f"error: {error}", 2)
+    except BrokenPipeError:
+        sys.stdout = None  # who read it has seen enough
+        sys.exit(0)
+    except OSError as error:
+        stop(f"error: cannot write the output: {error.strerror or error}", 2)
+    except Exception as error:
+        # Wrong usage, of click or of Typer's copy of it: no common class, but a common shape.
+        if not hasattr(error, "format_message"):
+            raise
+        if type(error).__name__ == "NoArgsIsHelpError":
+            stop(error.format_message(), 2)
+        command = getattr(getattr(error, "ctx", None), "command_path", "sgabench")
+        stop(f"error: {' '.join(error.format_message().split())}; see {command} --help", 2)
+    sys.exit(code or 0)
+
+
+def stop(message: str, code: int) -> NoReturn:
+    with contextlib.suppress(OSError, AttributeError):
+        typer.echo(message, err=True)
+    sys.exit(code)

@@ -1,0 +1,89 @@
+"""What several commands do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from sgabench.errors import InputError
+
+if TYPE_CHECKING:
+    from sgabench.plan import Plan
+
+
+def load_plugins(files: list[Path] | None) -> None:
+    from sgabench.registry import load_plugin_file
+
+    for file in files or ():
+        load_plugin_file(file)
+
+
+def plan_of(
+    suite: Path,
+    results: Path,
+    data_dir: Path | None,
+    only: str | None,
+    settings: list[str] | None,
+    plugins: list[Path] | None,
+) -> Plan:
+    from sgabench.plan import make_plan, select
+    from sgabench.suite import load_suite
+
+    load_plugins(plugins)
+    made = make_plan(load_suite(suite, settings or ()), data_dir or Path("data"))
+    return select(made, only)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    from sgabench.interruption import Terminated, terminable
+
+    try:
+        with terminable():
+            yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
+
+
+def write(text: str, output: Path | None, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
+    """Print a text, or write it to a file that is none of those it was made from."""
+    from sgabench.store import write_atomically
+
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    refuse_to_replace(output, sources, folders)
+    try:
+        if output.exists() and not output.is_file():  # a device or a pipe is written to, never replaced
+            output.write_text(text, encoding="utf-8")
+        else:
+            write_atomically(output.resolve(), text.encode())
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror or error}") from None
+
+
+def refuse_to_replace(
+    output: Path, sources: Sequence[Path | None], folders: Sequence[Path], option: str = "--output "
+) -> None:
+    """An output must be none of the files it is made from, and nothing that a results folder consists of."""
+    target = output.resolve()
+    if target in [path.resolve() for path in sources if path]:
+        raise InputError(f"{option}{output}: would replace what it is made from; name another file")
+    for folder in (folder.resolve() for folder in folders):
+        database = target.parent == folder and target.name.startswith(("store.sqlite", "tuning.sqlite", ".lock"))
+        if database or {folder / "weights", folder / "snapshots"} & {*target.parents}:
+            raise InputError(f"{option}{output}: would damage the results folder; name another file")
+
+
+def require_store(results: Path) -> None:
+    try:
+        there = results.is_dir()
+    except OSError as error:
+        raise InputError(f"results folder: {error.strerror or error}") from None
+    if not there:
+        raise InputError(f"results folder {results}: not there; run a suite first, or name another with --results")

@@ -1,0 +1,94 @@
+"""The regression gate: baseline and check."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sgabench.cli.app import app
+from sgabench.cli.common import plan_of, refuse_to_replace, require_store, stoppable, write
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile
+from sgabench.errors import InputError
+
+
+class GateFormat(StrEnum):
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+    junit = "junit"
+    github = "github"
+
+
+@app.command()
+def baseline(
+    suite: SuiteFile,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The baseline (JSON), to be kept with your code.")],
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    allow_incomplete: Annotated[
+        bool, typer.Option("--allow-incomplete", help="Freeze what is there, though results are missing or failed.")
+    ] = False,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Freeze what a suite measured, for sgabench check to compare with."""
+    from sgabench.gate.baseline import write_baseline
+    from sgabench.gate.measured import complete, measured
+
+    plan = plan_of(suite, results, data_dir, None, set_, plugin)
+    require_store(results)
+    frozen = (measured if allow_incomplete else complete)(plan, results)
+    if not any(group.seeds for group in frozen.groups):
+        raise InputError(f"results folder {results}: nothing of {suite} is stored; run it first")
+    refuse_to_replace(output, [suite, *(plugin or ())], [results])
+    write_baseline(frozen, output)
+    seeds = sorted({seed for group in frozen.groups for seed in group.seeds})
+    typer.echo(f"written: {output}: {len(frozen.trials)} trials and {len(frozen.cells)} cells over {len(seeds)} seeds")
+
+
+@app.command()
+def check(
+    suite: SuiteFile,
+    baseline: Annotated[Path, typer.Option(metavar="FILE", help="What sgabench baseline wrote.")],
+    results: Results = DEFAULT_RESULTS,
+    run: Annotated[bool, typer.Option("--run", help="First run what the store does not have yet.")] = False,
+    form: Annotated[GateFormat, typer.Option("--format", help="How to write it.")] = GateFormat.text,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="With --run: fetch a data set that is not there.")] = True,
+    device: Annotated[Device, typer.Option(help="With --run: where to compute.")] = Device.auto,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="With --run: trials at the same time.")] = 1,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Compare what is stored with a baseline: do networks prune worse than they did?
+
+    Where the suite has no gate table: accuracies and retention must not be worse by more than 0.5 points, size and
+    multiply-adds on non-zero weights by more than 1 %, beyond the spread over seeds; sparsity not by more than
+    0.5 points. Exit code 0: nothing regressed; 1: something did; 2: bad input; 3: nothing to compare, or something
+    is missing.
+    """
+    from sgabench.gate.baseline import read_baseline
+    from sgabench.gate.check import check_suites
+    from sgabench.gate.measured import check_plan
+    from sgabench.report.gate import render, verdict
+    from sgabench.report.progress import listener
+    from sgabench.runner import Options, run_plan
+
+    whole = plan_of(suite, results, data_dir, None, set_, plugin)
+    if run:
+        check_suites(read_baseline(baseline).suite, whole.suite.name)  # before anything is trained for it
+        plugins = tuple(path.resolve() for path in plugin or ())
+        with stoppable(), listener(quiet=False) as display:
+            run_plan(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
+    require_store(results)
+    outcome = check_plan(whole, results, baseline, only)
+    text = render(outcome, form.value, str(baseline))
+    write(text, output, [suite, baseline, *(plugin or ())], [results])
+    if output is not None:
+        typer.echo(verdict(outcome), err=True)
+    raise typer.Exit(outcome.exit_code)

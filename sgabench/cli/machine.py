@@ -1,0 +1,93 @@
+"""Commands about this installation and this machine: list, env, bench and schema."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from sgabench.cli.app import app
+from sgabench.cli.common import load_plugins
+from sgabench.cli.options import Device, Plugins
+
+
+class Kind(StrEnum):
+    datasets = "datasets"
+    models = "models"
+    optimizers = "optimizers"
+    pruners = "pruners"
+    probes = "probes"
+
+
+class Subject(StrEnum):
+    optimizers = "optimizers"
+
+
+class BenchFormat(StrEnum):
+    table = "table"
+    markdown = "markdown"
+    json = "json"
+
+
+@app.command("list")
+def list_plugins(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    filter_: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="TEXT", help="Only names and descriptions with this text."),
+    ] = None,
+    plugin: Plugins = None,
+) -> None:
+    """List what a suite can name: parameters with their defaults, and where it comes from."""
+    from sgabench.registry import REGISTRIES
+    from sgabench.report.listing import print_listing
+
+    load_plugins(plugin)
+    registry = REGISTRIES[kind.value]
+    print_listing(registry, filter_ or "")
+    for problem in registry.broken.values():
+        typer.echo(f"warning: {problem}", err=True)
+
+
+@app.command()
+def env(
+    device: Annotated[Device, typer.Option(help="The device that is described.")] = Device.auto,
+) -> None:
+    """Show the environment as a record would keep it (JSON)."""
+    from sgabench.environment import choose_device, cores, describe_environment
+
+    typer.echo(json.dumps(describe_environment(choose_device(device.value), cores()), indent=2))
+
+
+@app.command()
+def bench(
+    subject: Annotated[Subject, typer.Argument(help="What to measure.")],
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A model, as in a suite. Repeatable. Default: three ResNets."),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Lay weights out in memory as a training does.")
+    ] = False,
+    form: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
+    plugin: Plugins = None,
+) -> None:
+    """Measure this machine: what a step of each optimizer costs, against PyTorch's fused Adam."""
+    from sgabench.bench.benchmark import render
+    from sgabench.environment import choose_device
+
+    load_plugins(plugin)
+    measure = importlib.import_module(f"sgabench.bench.{subject.value}").measure
+    typer.echo(render(measure(models or (), choose_device(device.value), channels_last), form.value), nl=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a suite file, for editors."""
+    from sgabench.suite import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))

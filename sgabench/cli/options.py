@@ -1,0 +1,35 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML).")]
+Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", envvar="SGABENCH_DATA", help="Where data sets are. Default: data."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change the suite, e.g. training.epochs=2. Repeatable."),
+]
+Only = Annotated[
+    str | None, typer.Option(metavar="GLOB", help="Only trials (dataset/model/optimizer/seed) that match.")
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Python file that registers plugins. Repeatable."),
+]
+DEFAULT_RESULTS = Path("results")

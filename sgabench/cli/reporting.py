@@ -1,0 +1,138 @@
+"""Commands that show what is stored: report and compare."""
+
+from __future__ import annotations
+
+import gc
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sgabench.cli.app import app
+from sgabench.cli.common import plan_of, require_store, write
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
+
+
+class ReportFormat(StrEnum):
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+    html = "html"
+    latex = "latex"
+
+
+class Axis(StrEnum):
+    ratio = "ratio"
+    compression = "compression"
+    macs = "macs"
+
+
+class ComparisonFormat(StrEnum):
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+@app.command()
+def report(
+    suite: Annotated[
+        Path | None, typer.Argument(metavar="[SUITE]", help="Suite file (TOML); default: all that is stored.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    form: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.table,
+    cells: Annotated[bool, typer.Option("--cells", help="Every cell, a row per seed, instead of means.")] = False,
+    by: Annotated[
+        Axis, typer.Option(help="A row per ratio asked for, or per achieved compression or multiply-adds.")
+    ] = Axis.ratio,
+    reference: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Compare with this optimizer. Default: the suite's first.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the figures, too, as PNG and SVG (needs matplotlib).")
+    ] = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
+    gc.disable()  # a large store makes millions of objects and no cycles; looking for these doubles the time
+
+    from sgabench.details import load_details
+    from sgabench.leaderboard import make_tables
+    from sgabench.report import render
+    from sgabench.store import Store
+
+    plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
+    require_store(results)
+    with Store(results) as store:
+        tables = make_tables(store, plan, reference=reference, by=by.value)
+        details = load_details(store, tables) if form is ReportFormat.html or figures else None
+    view = [
+        part
+        for name, value in (("--by", by.value), ("--reference", reference))
+        if value not in (None, "ratio")
+        for part in (name, value)
+    ]
+    commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])
+    text = render(tables, form.value, plan.suite if plan else None, cells=cells, details=details, commands=commands)
+    if figures is not None and details is not None:
+        from sgabench.report.static import write_figures
+
+        write_figures(tables, details, figures)
+    write(text, output, [suite, *(plugin or ())], [results])
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Results folder: the reference.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Results folder that is compared with it.")],
+    suite: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Only trials and cells of this suite. Default: all.")
+    ] = None,
+    data_dir: DataDir = None,
+    form: Annotated[ComparisonFormat, typer.Option("--format", help="How to write it.")] = ComparisonFormat.table,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what differs, or what one side lacks.")] = False,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Compare two results folders (two commits, two machines), seed by seed."""
+    from sgabench.compare import folder_names, read, side_by_side
+    from sgabench.report.compare import render_comparison
+
+    plan = plan_of(suite, first, data_dir, only, set_, plugin) if suite else None
+    names = folder_names(first, second)
+    tables = read(first, plan), read(second, plan)
+    text = render_comparison(side_by_side(*tables, names), names, tables, form.value, changed=changed)
+    write(text, output, [suite, *(plugin or ())], [first, second])
+
+
+def _commands(
+    suite: Path | None,
+    results: Path,
+    only: str | None,
+    settings: list[str] | None,
+    plugins: list[Path] | None,
+    view: list[str],
+) -> list[str]:
+    """The commands that make a report again; of paths only what means something on another machine."""
+
+    def shown(path: Path) -> str:
+        return f"{path.parent.name}/{path.name}" if path.is_absolute() else str(path)
+
+    common = [shown(suite)] if suite else []
+    common += (
+        [] if results == DEFAULT_RESULTS else ["--results", results.name if results.is_absolute() else str(results)]
+    )
+    for name, values in (("--set", settings or ()), ("--plugin", [shown(path) for path in plugins or ()])):
+        common += [part for value in values for part in (name, value)]
+    common += ["--only", only] if only else []
+    report = ["sgabench", "report", *common, *view, "--format", "html", "--output", "report.html"]
+    return [shlex.join(["sgabench", "run", *common]), shlex.join(report)] if suite else [shlex.join(report)]

@@ -1,0 +1,167 @@
+"""Commands that train: run and tune, and plan, which shows what run would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgabench.cli.app import app, stop
+from sgabench.cli.common import load_plugins, plan_of, refuse_to_replace, stoppable
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile
+
+if TYPE_CHECKING:
+    from sgabench.plan import Plan
+
+
+@app.command()
+def run(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trials at the same time.")] = 1,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+    snapshot_minutes: Annotated[
+        float, typer.Option(metavar="N", min=0, help="Save a training every N minutes; 0: only when it is stopped.")
+    ] = 5,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+) -> None:
+    """Run what the store does not have yet, and show the leaderboard.
+
+    Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
+    """
+    from sgabench.plan import make_plan, select
+    from sgabench.report.display import failure_lines
+    from sgabench.report.progress import listener, print_tables
+    from sgabench.runner import Options, check, run_plan
+    from sgabench.suite import load_suite
+
+    load_plugins(plugin)
+    plugins = tuple(path.resolve() for path in plugin or ())
+    options = Options(results, data_dir, download, device.value, jobs, only, plugins, snapshot_minutes)
+    plan = make_plan(load_suite(suite, set_ or ()), options.data)
+    if dry_run:
+        check(plan, options, strict=True)
+        _print_plan(select(plan, only), results)
+        return
+    with stoppable(), listener(quiet) as display:
+        tables = run_plan(plan, options, display)
+    if not quiet:
+        print_tables(tables, results / plan.suite.name)
+    if len(tables.failures):
+        for line in failure_lines(tables) if quiet else []:
+            typer.echo(line, err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def tune(
+    suite: SuiteFile,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Write the tuned suite here (TOML).")],
+    tries: Annotated[int, typer.Option(metavar="N", min=1, help="Tries of each optimizer.")] = 20,
+    validation_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Training images to hold out. Default: what the suite says, else a tenth."
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Seed of the trainings and the search. Repeatable: the mean. Default: 1000."),
+    ] = None,
+    lr_factors: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Learning rates searched, times the given one.")
+    ] = (0.01, 10.0),
+    weight_decays: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Weight decays searched, beside 0.")
+    ] = (1e-5, 0.1),
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    set_: Set = None,
+    plugin: Plugins = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+) -> None:
+    """Tune learning rate and weight decay of each optimizer on a validation split; write a new suite.
+
+    Exit code 0; 1 when a training failed; 2 for bad input.
+    """
+    from sgabench.tuning import require_extra
+
+    require_extra()
+    from sgabench.report.tuning import listener, print_tuning
+    from sgabench.runner import Options
+    from sgabench.suite import load_suite
+    from sgabench.tuning.search import TryFailed, tune_subjects
+    from sgabench.tuning.subjects import Settings, find_subjects
+    from sgabench.tuning.suite_file import TunedSuite
+
+    load_plugins(plugin)
+    loaded = load_suite(suite, set_ or ())
+    settings = Settings(tries, validation_size, tuple(seed or [1000]), lr_factors, weight_decays)
+    subjects = find_subjects(loaded, settings)
+    target = TunedSuite(loaded, tuple(set_ or ()), output, subjects)
+    target.check(force)
+    refuse_to_replace(output, [suite, *(plugin or ())], [results])
+    try:
+        with listener(quiet) as display:
+            options = Options(results, data_dir, download, device.value)
+            tuned, held_out = tune_subjects(subjects, loaded, settings, options, display)
+    except KeyboardInterrupt:
+        typer.echo("stopped: every finished try is stored; run the same command to go on", err=True)
+        raise typer.Exit(130) from None
+    except TryFailed as error:
+        stop(f"failed: {error}", 1)
+    target.write(tuned, settings, held_out)
+    if not quiet:
+        next_command = ["sgabench", "run", str(output)]
+        next_command += [part for path in plugin or () for part in ("--plugin", str(path))]
+        next_command += [] if results == DEFAULT_RESULTS else ["--results", str(results)]
+        next_command += [] if data_dir is None else ["--data-dir", str(data_dir)]
+        print_tuning(tuned, target.untuned, output, next_command)
+
+
+@app.command()
+def plan(
+    suite: SuiteFile,
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Show every trial and cell of a suite: which are stored, which would run."""
+    _print_plan(plan_of(suite, results, data_dir, only, set_, plugin), results)
+
+
+def _print_plan(plan: Plan, results: Path) -> None:
+    from sgabench.store import Store
+
+    with Store(results) as store:
+        stored = store.statuses()
+
+    def state(key: str) -> str:
+        return {"done": "stored", "diverged": "diverged"}.get(stored.get(key, ""), "to run")
+
+    counts: dict[str, dict[str, int]] = {"trials": {}, "cells": {}}
+    lines = []
+    for trial in plan.trials:
+        states = state(trial.key)
+        counts["trials"][states] = counts["trials"].get(states, 0) + 1
+        lines.append(f"{states:9} {trial.key[:12]}  {trial.name}")
+        for cell in trial.cells:
+            of_cell = state(cell.key) if states != "diverged" else "diverged"
+            counts["cells"][of_cell] = counts["cells"].get(of_cell, 0) + 1
+            lines.append(f"{of_cell:9} {cell.key[:12]}    {cell.name}")
+    for name, by_state in counts.items():
+        parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
+        lines.append(f"{sum(by_state.values())} {name}: {parts}")
+    typer.echo("\n".join(lines))

@@ -1,0 +1,110 @@
+"""Commands for results folders: doctor, export, import and merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sgabench.cli.app import app
+from sgabench.cli.common import plan_of, refuse_to_replace, require_store
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
+
+if TYPE_CHECKING:
+    from sgabench.merging import Merged
+
+
+@app.command()
+def doctor(
+    results: Results = DEFAULT_RESULTS,
+    data_dir: DataDir = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set aside what is damaged, after a backup copy; run computes it again.")
+    ] = False,
+) -> None:
+    """Check the store, its weights, versions, data sets and devices.
+
+    Exit code 0; 1 when there are problems; 2 for bad input.
+    """
+    from sgabench.doctor import as_text, examine
+    from sgabench.repair import repair as repair_folder
+
+    if repair or results != DEFAULT_RESULTS:
+        require_store(results)
+    if repair:
+        typer.echo("\n".join(repair_folder(results) or ["nothing to repair"]) + "\n")
+    checks = examine(results, data_dir or Path("data"))
+    typer.echo(as_text(checks))
+    if any(check.state == "problem" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export_archive(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive that is written.")],
+    results: Results = DEFAULT_RESULTS,
+    suite: Annotated[
+        Path | None, typer.Option(metavar="SUITE", help="Only trials and cells of this suite. Default: all.")
+    ] = None,
+    weights: Annotated[bool, typer.Option(help="The trained weights, too.")] = False,
+    data_dir: DataDir = None,
+    only: Only = None,
+    set_: Set = None,
+    plugin: Plugins = None,
+) -> None:
+    """Write records, and weights on request, into one portable file."""
+    from sgabench.archive import export
+    from sgabench.plan import keys_of
+
+    keys = keys_of(plan_of(suite, results, data_dir, only, set_, plugin)) if suite else None
+    require_store(results)
+    refuse_to_replace(file, [suite, *(plugin or ())], [results], option="")
+    exported = export(file, results, keys, weights=weights)
+    typer.echo(f"{file}: {exported.records} records, weights of {exported.weights} trials")
+    if exported.without:
+        typer.echo(f"{exported.without} trials have no weights in {results}")
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that export wrote.")],
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Take the records and weights of an archive into a results folder, all or nothing.
+
+    Exit code 0; 1 when records disagree with those that are there, which are kept; 2 for bad input.
+    """
+    from sgabench.archive import import_archive
+
+    _tell_merged([(file, import_archive(file, results))])
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Results folders of other machines.")],
+    results: Annotated[Path, typer.Option(metavar="DIR", help="The results folder that takes them in.")],
+) -> None:
+    """Take the records and weights of other results folders into one.
+
+    Exit code 0; 1 when records disagree, of which the first is kept; 2 for bad input.
+    """
+    from sgabench.merging import merge as merge_folders
+
+    _tell_merged(merge_folders(folders, results))
+
+
+def _tell_merged(sources: list[tuple[Path, Merged]]) -> None:
+    for source, merged in sources:
+        parts = [f"{merged.new} records and the weights of {merged.weights} trials taken", f"{merged.same} were there"]
+        if merged.kept:
+            parts.append(f"{merged.kept} only failed there")
+        if merged.conflicts:
+            parts.append(f"{len(merged.conflicts)} disagree with what is here, which is kept")
+        if merged.left_out:
+            parts.append(f"{merged.left_out} left out, of networks that were not taken")
+        typer.echo(f"{source}: {'; '.join(parts)}")
+        for name in merged.conflicts:
+            typer.echo(f"  disagrees: {name}")
+    if any(merged.conflicts for _, merged in sources):
+        raise typer.Exit(1)

@@ -1,0 +1,81 @@
+"""Finds bad input before the first step, by building everything once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sgabench.building import build_optimizer, initial_network, load_data
+from sgabench.errors import InputError
+from sgabench.registry import describe
+from sgabench.specs import ImageSpec
+from sgabench.suite import Choice
+
+if TYPE_CHECKING:
+    from sgabench.trial import Task
+
+
+def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
+    """Build everything that the tasks name once, so that bad input is found before the first step.
+
+    What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
+
+    Args:
+        tasks: what is to be run.
+        strict: refuse what a plugin raises by itself, too.
+
+    Raises:
+        InputError: a data set that is not there or damaged, a model that does not fit it, options
+            that an optimizer refuses, a batch larger than the training split.
+    """
+    seen: set[str] = set()
+
+    def first_time(*parts: Any) -> bool:
+        key = json.dumps(parts, sort_keys=True)
+        return key not in seen and not seen.add(key)  # type: ignore[func-returns-value]
+
+    for task in tasks:
+        dataset, model, optimizer = task.trial.dataset, task.trial.model, task.trial.optimizer
+        if not first_time(dataset.identity(), model.identity(), optimizer.identity()):
+            continue
+        data = None
+        with input_errors_of("dataset", dataset, strict):
+            data = load_data(dataset, task.data_dir, task.download, task.device)
+            batch_size = optimizer.settings["training"]["batch_size"]
+            if len(data.train) < batch_size:
+                raise InputError(
+                    f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
+                )
+        if data is not None and first_time(dataset.identity(), model.identity()):
+            with input_errors_of("model", model, strict):
+                _check_model(model, data.spec)
+        if first_time(optimizer.identity()):
+            with input_errors_of("optimizer", optimizer, strict):
+                build_optimizer(optimizer, nn.Linear(2, 2), 0)
+
+
+@contextmanager
+def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
+    """Let through what the user can mend, with the entry's label."""
+    try:
+        yield
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if repr(choice.label) in told else f"{kind} {choice.label!r}: {told}") from None
+    except (Exception, SystemExit) as error:
+        if strict:
+            raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error
+
+
+def _check_model(model: Choice, spec: ImageSpec) -> None:
+    network = initial_network(model, spec, 0).eval()
+    with torch.inference_mode():
+        logits = network(torch.zeros(2, spec.channels, spec.height, spec.width))
+    if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")

@@ -88,6 +88,18 @@ def test_weights_of_networks_pruned_differently_do_not_fit() -> None:
         PaddedShortcut(4, 8).load_state_dict(pruned.state_dict())
 
 
+def test_shortcut_a_shows_what_loaded_weights_say() -> None:
+    pruned = PaddedShortcut(5, 9)
+    pruned.prune_inputs([1])
+    pruned.prune_outputs([0])
+    loaded = PaddedShortcut(4, 8)
+    loaded.load_state_dict(pruned.state_dict())
+    x = torch.randn(1, 4, 2, 2)
+    assert torch.equal(loaded(x), pruned(x))
+    loaded.prune_outputs([1])
+    assert torch.equal(loaded(x), pruned(x)[:, [0, 2, 3, 4, 5, 6, 7]])
+
+
 def test_block_adds_shortcut_before_the_last_relu() -> None:
     block = BasicBlock(2, 2, nn.Identity(), stride=1).eval()
     nn.init.zeros_(block.bn2.weight)

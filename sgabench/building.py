@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from sgabench.capture import capture_on
 from sgabench.datasets.base import Dataset, split
 from sgabench.plan import TrialPlan
 from sgabench.registry import datasets, models, optimizers
@@ -97,6 +98,7 @@ def train_network(
     precision: str,
     on_progress: Callable[[Progress], None],
     snapshots: Snapshots | None = None,
+    micro_batches: int = 1,
 ) -> Training:
     """Train a trial's network in place; all that is random follows from the trial's seed.
 
@@ -105,7 +107,8 @@ def train_network(
     """
     optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
     recipe = Recipe.model_validate(trial.optimizer.settings["training"])
-    with seeded(derive_seed(trial.seed, "training"), data.train.images.device.type):
+    device = data.train.images.device.type
+    with seeded(derive_seed(trial.seed, "training"), device):
         return train(
             network,
             optimizer,
@@ -115,6 +118,8 @@ def train_network(
             precision=precision,
             on_progress=on_progress,
             snapshots=snapshots,
+            micro_batches=micro_batches,
+            capture=capture_on(device),
         )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,13 @@ from torch.nn import functional as F  # noqa: N812
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
+from sgabench.capture import Capture, Captured
 from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
 from sgabench.errors import InputError
-from sgabench.seeds import derive_seed
 from sgabench.snapshot import Snapshots
 from sgabench.specs import ImageSpec
+from sgabench.step import Draws, GradientStep, autocast
 from sgabench.suite import Recipe
 
 EVALUATION_BATCH = 500
@@ -123,11 +124,6 @@ class Training:
     seconds_before: float
 
 
-def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision: bf16 where it is asked for, else nothing."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
-
-
 def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
     """The schedule: a function of the step (from 0) to the factor of the base learning rate.
 
@@ -155,33 +151,6 @@ def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int]
     return factor
 
 
-def batch_order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
-    """Which images each step of an epoch sees: int64 (steps, batch_size), a function of seed and epoch."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "batch order", epoch))
-    steps = images // batch_size
-    return torch.randperm(images, generator=generator)[: steps * batch_size].view(steps, batch_size)
-
-
-class Augmentation:
-    """Random crops and flips of one epoch, a function of seed and epoch, the same on every device."""
-
-    def __init__(self, recipe: Recipe, seed: int, epoch: int, shape: torch.Size, device: str) -> None:
-        generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
-        self._padding = recipe.crop_padding
-        offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (*shape, 2), generator=generator)
-        flips = torch.rand(shape, generator=generator) < 0.5
-        self._offsets = offsets.to(device) if "crop" in recipe.augmentation else None
-        self._flips = flips.to(device) if "flip" in recipe.augmentation else None
-
-    def __call__(self, images: Tensor, step: int) -> Tensor:
-        """Augment the uint8 batch (N, C, H, W) of a step."""
-        if self._offsets is not None:
-            images = augmentation.pad_and_crop(images, self._offsets[step], self._padding)
-        if self._flips is not None:
-            images = augmentation.flip(images, self._flips[step])
-        return images
-
-
 def train(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -193,6 +162,8 @@ def train(
     after_step: Callable[[], None] = lambda: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     snapshots: Snapshots | None = None,
+    micro_batches: int = 1,
+    capture: Capture | None = None,
 ) -> Training:
     """Train a network in place; a training that was stopped goes on from its snapshot.
 
@@ -205,6 +176,8 @@ def train(
         after_step: called after every step, e.g. to keep pruned weights at zero.
         on_progress: called about twice a second.
         snapshots: where its snapshots are, if it has any.
+        micro_batches: parts of a batch that are in memory one after the other.
+        capture: captures the passes of a step; None: they are done as they are.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
@@ -221,31 +194,25 @@ def train(
     average = None
     if recipe.weight_averaging == "ema":
         average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
-    run = _Run(network, optimizer, schedule, average, torch.zeros(2, dtype=torch.float64, device=device), device)
+    gradients = GradientStep(network, data, recipe, precision, micro_batches)
+    run = _Run(network, optimizer, schedule, average, gradients.totals, device)
     if snapshots is not None and (saved := snapshots.load()) is not None:
         run.restore(saved)
     with snapshots.listening() if snapshots is not None else nullcontext():
+        left = (recipe.epochs - run.epoch) * steps - run.step
+        take_step = Captured(gradients, capture, left, device)
         for epoch in range(run.epoch, recipe.epochs):
             network.train()
-            order = batch_order(seed, epoch, len(data.train), recipe.batch_size).to(device)
-            augment = Augmentation(recipe, seed, epoch, order.shape, device)
+            draws = Draws.of(recipe, seed, epoch, len(data.train), device)
             run.clock.start()
             for step in range(run.step, steps):
-                labels = data.train.labels[order[step]]
-                images = data.normalize(augment(data.train.images[order[step]], step))
-                with autocast(device, precision):
-                    logits = network(images)
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=recipe.label_smoothing)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                take_step(draws[step])
                 optimizer.step()
                 run.lr = optimizer.param_groups[0]["lr"]
                 schedule.step()
                 after_step()
                 if average is not None:
                     average.update_parameters(network)
-                with torch.no_grad():
-                    run.totals += torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
                 run.step = step + 1
                 if run.clock.time_to_report():
                     on_progress(run.progress(recipe, steps))
@@ -300,7 +267,7 @@ class _Run:
 
     def next_epoch(self) -> None:
         self.epoch, self.step = self.epoch + 1, 0
-        self.totals = torch.zeros_like(self.totals)
+        self.totals.zero_()
 
     def progress(self, recipe: Recipe, steps: int) -> Progress:
         return _progress(self.clock, recipe, self.epoch, self.step, steps, float(self.totals[0]) / self.step)
@@ -325,7 +292,7 @@ class _Run:
         self.interruptions = interruptions + 1
         self.clock = _Clock(self._device, self.seconds_before)
         self.history = saved["history"]
-        self.totals = saved["totals"].to(self._device)
+        self.totals.copy_(saved["totals"])
         torch.set_rng_state(saved["random"])
         if saved["random_on_device"] is not None:
             torch.cuda.set_rng_state(saved["random_on_device"])
@@ -364,12 +331,11 @@ def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor
 def _moving_average(decay: float) -> Callable[..., None]:
     """Exponential moving average for `AveragedModel`; what counts or points (integers) is taken as it is."""
 
-    def update(averages: Sequence[Tensor], values: Sequence[Tensor], _: Any) -> None:
-        for average, value in zip(averages, values, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, 1 - decay)
-            else:
-                average.copy_(value)
+    def update(averages: list[Tensor], values: list[Tensor], _: Any) -> None:
+        if averages[0].is_floating_point():  # AveragedModel gives tensors of one type at a time
+            torch._foreach_lerp_(averages, values, 1 - decay)
+        else:
+            torch._foreach_copy_(averages, values)
 
     return update
 
@@ -384,11 +350,11 @@ class _Clock:
         self._reported = 0.0
 
     def start(self) -> None:
-        self._synchronize()
+        _synchronize(self._device)
         self._started = time.perf_counter()
 
     def stop(self) -> None:
-        self._synchronize()
+        _synchronize(self._device)
         self._finished, self._started = self.seconds, None
 
     @property
@@ -403,9 +369,10 @@ class _Clock:
         self._reported = now
         return True
 
-    def _synchronize(self) -> None:
-        if self._device == "cuda":
-            torch.cuda.synchronize()
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _progress(clock: _Clock, recipe: Recipe, epoch: int, step: int, steps: int, loss: float) -> Progress:

@@ -28,6 +28,7 @@ from sgabench.building import (
     train_network,
     untrained_network,
 )
+from sgabench.capture import capture_on
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
@@ -345,6 +346,7 @@ class _TrialRun:
                 precision=self.precision,
                 after_step=FixedSparsity(network, excluded).apply,
                 on_progress=self.emit,
+                capture=capture_on(self.task.device),
             )
         return training.history
 

@@ -16,13 +16,11 @@ from sgabench.snapshot import Snapshots
 from sgabench.specs import ImageSpec
 from sgabench.suite import Recipe
 from sgabench.training import (
-    Augmentation,
     Data,
     Diverged,
     Images,
     Progress,
     Training,
-    batch_order,
     evaluate,
     learning_rate_factor,
     train,
@@ -93,27 +91,6 @@ def test_global_generators_are_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     train(network, sgd(network), make_data(), RECIPE, 0, precision="fp32")
     assert torch.equal(torch.Generator.get_state(torch.default_generator), first)
-
-
-def test_an_epoch_sees_every_image_once_but_the_rest_of_the_last_batch() -> None:
-    order = batch_order(seed=3, epoch=0, images=100, batch_size=32)
-    assert order.shape == (3, 32)
-    assert len(set(order.flatten().tolist())) == 96
-    assert not torch.equal(order, batch_order(3, 1, 100, 32))
-    assert not torch.equal(order, batch_order(4, 0, 100, 32))
-
-
-def test_augmentation_is_a_function_of_seed_and_epoch() -> None:
-    shape = torch.Size([2, 16])
-    images = make_data(train=16).train.images
-
-    def augmented(seed: int, epoch: int, recipe: Recipe = RECIPE) -> torch.Tensor:
-        return Augmentation(recipe, seed, epoch, shape, "cpu")(images, 0)
-
-    assert torch.equal(augmented(0, 0), augmented(0, 0))
-    assert not torch.equal(augmented(0, 0), augmented(0, 1))
-    assert not torch.equal(augmented(0, 0), augmented(1, 0))
-    assert torch.equal(augmented(0, 0, Recipe()), images)
 
 
 @pytest.mark.parametrize(

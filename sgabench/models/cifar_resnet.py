@@ -93,7 +93,7 @@ class PaddedShortcut(nn.Module):
         source[:inputs] = torch.arange(1, inputs + 1)
         self.register_buffer("source", source)
         self._is_whole = True
-        self.register_load_state_dict_post_hook(PaddedShortcut._look_at_source)
+        self.register_load_state_dict_post_hook(PaddedShortcut._look_at_source)  # type: ignore[no-untyped-call]
 
     def _look_at_source(self, *_: object) -> None:
         """Find whether the outputs are the inputs in their order and then zeros, which needs no index."""

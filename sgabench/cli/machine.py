@@ -24,6 +24,7 @@ class Kind(StrEnum):
 
 class Subject(StrEnum):
     optimizers = "optimizers"
+    training = "training"
 
 
 class BenchFormat(StrEnum):

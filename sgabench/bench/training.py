@@ -1,0 +1,126 @@
+"""How many images a training sees in a second, against the loop that everyone writes."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from sgabench.bench.benchmark import Benchmark
+from sgabench.bench.loops import RECIPE, SPEC, Concurrent, LoaderLoop, Loop, Resident
+from sgabench.building import initial_network, precision_on, set_up_torch
+from sgabench.environment import PeakMemory, cores, describe_environment
+from sgabench.measurement import count_macs
+from sgabench.registry import models
+from sgabench.suite import Choice
+from sgabench.timing import time_interleaved
+
+MODELS = ("resnet20",)
+REFERENCE = "DataLoader loop"
+_ROUNDS = 5
+_BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
+_NOTE = (
+    "Batches of {batch} random images of 3 x 32 x 32, cropped and flipped, Adam. {reference}: two workers, transforms "
+    "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last, {precision}. "
+    "Median over {rounds} rounds, in which all take turns; ratio in the same round, median [first to third quartile]. "
+    "Utilization: multiply-adds of the network, three times for forward and backward, of those of a large matrix "
+    "product ({peak:.2f} T/s here). Memory: what the process or the device held at most beside what it held before."
+)
+
+
+def measure(names: Sequence[str], device: str) -> Benchmark:
+    """Time trainings of models.
+
+    Args:
+        names: models as a suite names them, for images of 3 x 32 x 32 and 10 classes; none: `MODELS`.
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: an unknown model.
+    """
+    set_up_torch(device, cores())
+    environment = describe_environment(device, cores())
+    precision = precision_on(RECIPE, environment)
+    peak = _peak(device, precision)
+    rows = [row for name in names or MODELS for row in _of_model(name, device, precision, peak)]
+    note = _NOTE.format(
+        batch=RECIPE.batch_size, reference=REFERENCE, precision=precision, rounds=_ROUNDS, peak=peak / 1e12
+    )
+    return Benchmark("training", rows, [_shown(row) for row in rows], note, environment)
+
+
+def at_once(device: str) -> tuple[int, ...]:
+    """Numbers of trainings at the same time that are measured."""
+    return (1, 2, 4, 8, 16) if device == "cuda" else tuple(sorted({2, cores()}))
+
+
+def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[str, Any]]:
+    model = Choice(name, name, models[name].resolve({}))
+    macs, _ = count_macs(initial_network(model, SPEC, 0), torch.zeros(1, SPEC.channels, SPEC.height, SPEC.width))
+    loops: dict[str, Loop] = {}
+    memory: dict[str, int | None] = {}
+
+    def add(label: str, make: Any) -> None:
+        used = PeakMemory(device)
+        before = used.bytes()
+        loops[label] = make()
+        loops[label].block(0)
+        memory[label] = None if isinstance(loops[label], Concurrent) else used.bytes() - before
+
+    add(REFERENCE, lambda: LoaderLoop(model, device))
+    if device == "cuda":
+        add("eager", lambda: Resident(model, device, precision, captured=False))
+    add("captured" if device == "cuda" else "one trial", lambda: Resident(model, device, precision, captured=True))
+    several = {f"{number} trials at once": number for number in at_once(device)}
+    for label, number in several.items():
+        add(label, lambda number=number: Concurrent(number, model, device, precision))
+    speeds: dict[str, list[float]] = {label: [] for label in loops}
+    for _ in range(_ROUNDS):
+        for label, loop in loops.items():
+            speeds[label].append(loop.block(_BLOCK_S[device]))
+    for loop in loops.values():
+        if isinstance(loop, Concurrent):
+            loop.close()
+    loops.clear()
+    gc.collect()  # the workers of a DataLoader end with it
+    return [
+        {
+            "model": name,
+            "mode": label,
+            "images_per_s": _quartiles(of),
+            "ratio": _quartiles([own / other for own, other in zip(of, speeds[REFERENCE], strict=True)]),
+            "utilization": 3 * macs * statistics.median(of) / peak,
+            "memory_bytes": memory[label],
+        }
+        for label, of in speeds.items()
+    ]
+
+
+def _peak(device: str, precision: str) -> float:
+    """Multiply-adds per second of a large matrix product."""
+    size = 8192 if device == "cuda" else 2048
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    factor = torch.randn(size, size, device=device, dtype=dtype)
+    product = torch.empty_like(factor)
+    times = time_interleaved({"product": lambda: torch.mm(factor, factor, out=product)}, device, rounds=5)
+    return float(size**3 / min(times["product"]))
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    """First quartile, median, third quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    low, median, high = row["ratio"]
+    return {
+        "model": row["model"],
+        "mode": row["mode"],
+        "images/s": f"{row['images_per_s'][1]:,.0f}",
+        "ratio": f"{median:.2f} [{low:.2f} to {high:.2f}]",
+        "utilization": f"{100 * row['utilization']:.1f} %",
+        "memory": "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.0f} MB",
+    }

@@ -6,6 +6,7 @@ All that is random follows from seeds.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -31,6 +32,7 @@ def set_up_torch(device: str, threads: int) -> None:
     torch.set_num_threads(threads)
     if device == "cuda":
         # fp32 means fp32, and the same seed the same bits.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True

@@ -81,6 +81,11 @@ class Recipe(_Table):
     ema_decay: float = Field(
         strict=True, default=0.999, gt=0, lt=1, description="Of weight averaging 'ema': decay a step."
     )
+    deterministic: bool = Field(
+        strict=True,
+        default=False,
+        description="Refuse operations that need not give the same bits at every run.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
@@ -101,6 +106,7 @@ class Recipe(_Table):
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augmentation,
             "ema_decay": self.weight_averaging == "off",
+            "deterministic": not self.deterministic,
         }
         return self.model_dump(mode="json", exclude={name for name, unused in idle.items() if unused})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,7 +198,7 @@ def train(
     run = _Run(network, optimizer, schedule, average, gradients.totals, device)
     if snapshots is not None and (saved := snapshots.load()) is not None:
         run.restore(saved)
-    with snapshots.listening() if snapshots is not None else nullcontext():
+    with snapshots.listening() if snapshots is not None else nullcontext(), deterministic(recipe.deterministic):
         left = (recipe.epochs - run.epoch) * steps - run.step
         take_step = Captured(gradients, capture, left, device)
         for epoch in range(run.epoch, recipe.epochs):
@@ -238,6 +238,21 @@ def train(
         raise Diverged("the last step left weights that are not finite")
     number = recipe.epochs * steps * recipe.batch_size
     return Training(run.history, run.clock.seconds, number, run.interruptions, run.seconds_before)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Refuse operations of which torch knows that they need not give the same bits again, if that is wanted."""
+    before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    fill = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(wanted or before)
+    memory.fill_uninitialized_memory = fill and not wanted  # nothing here reads what it has not set
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = fill
 
 
 class _Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import time
 import traceback
@@ -34,17 +35,19 @@ from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
-from sgabench.registry import datasets, models, optimizers, probes, pruners
+from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.snapshot import Snapshots
 from sgabench.specs import PruningContext
 from sgabench.store import Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite import Finetuning, Measurement, Recipe
 from sgabench.timing import time_inference
-from sgabench.training import Data, Diverged, Images, Progress, batches, evaluate, train
+from sgabench.training import Data, Diverged, Images, Progress, Training, batches, evaluate, train
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
+
+_logger = logging.getLogger("sgabench")
 
 Kind = Literal["trial", "cell", "probe"]
 Emit = Callable[["Record | Progress"], None]
@@ -126,7 +129,7 @@ class _TrialRun:
             self._check_plugins()
             network = self._load(trained) if trained else None
             if network is None:
-                trained = self._train(network := self._network())
+                network, trained = self._train()
         if network is None or trained is None:
             return
         self._probe(trial.probes, trial.key, network, self._context(frozenset()))
@@ -212,16 +215,17 @@ class _TrialRun:
         network.load_state_dict(weights)
         return network.eval()
 
-    def _train(self, network: nn.Module) -> Record:
+    def _train(self) -> tuple[nn.Module, Record]:
         trial = self.trial
-        memory = PeakMemory(self.task.device)
         started = time.perf_counter()
-        snapshots = self._snapshots()
-        try:
-            training = train_network(network, trial, self._data, self.precision, self.emit, snapshots)
-        except Diverged:
-            snapshots.discard()
-            raise
+        memory = PeakMemory(self.task.device)
+        micro_batches = 1
+        attempt = self._attempt(micro_batches)
+        if attempt is None:
+            micro_batches = 2
+            attempt = self._attempt(micro_batches)
+        assert attempt is not None
+        network, training = attempt
         peak = memory.bytes()
         size = self._dense_size(network)
         # Copies, because the format has no word for tensors that share memory.
@@ -246,6 +250,7 @@ class _TrialRun:
             "interruptions": training.interruptions,
             "peak_memory": peak,
             "precision": self.precision,
+            **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
             "classes": self._data.spec.classes,
             "test_images": len(self._data.test),
             "weights_sha256": checksum(content),
@@ -269,13 +274,32 @@ class _TrialRun:
             finite(detail),
         )
         self.emit(record)
-        snapshots.discard()
-        return record
+        snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)
+        return network, record
 
-    def _snapshots(self) -> Snapshots:
+    def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training] | None:
+        """A new network, trained; None if whole batches need more memory than there is."""
+        network, snapshots = self._network(), self._snapshots(micro_batches)
+        try:
+            training = train_network(
+                network, self.trial, self._data, self.precision, self.emit, snapshots, micro_batches
+            )
+            return network, training
+        except Diverged:
+            snapshots.discard()
+            raise
+        except torch.OutOfMemoryError as error:
+            if micro_batches > 1:
+                raise
+            _logger.warning("%s: once more with half a batch at a time: %s", self.trial.name, describe(error))
+        torch.cuda.empty_cache()  # has no effect where there is no CUDA
+        return None
+
+    def _snapshots(self, micro_batches: int) -> Snapshots:
         task = self.task
         # Another version, device or number of threads would round differently from here on.
-        same = {"key": self.trial.key, "precision": self.precision, "environment": self.environment}
+        same: dict[str, Any] = {"key": self.trial.key, "precision": self.precision, "environment": self.environment}
+        same["micro_batches"] = micro_batches
         return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
 
     def _cell(self, cell: CellPlan, dense: nn.Module, trained: Record) -> None:

@@ -251,6 +251,65 @@ def test_divergence_is_a_result_and_nothing_is_pruned(tiny: Path, tmp_path: Path
     assert list((tmp_path / "weights").iterdir()) == []
 
 
+class Hungry(nn.Module):
+    """Needs more memory than there is for so many images."""
+
+    def __init__(self, spec: ImageSpec, too_many: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, spec.classes))
+        self.too_many = too_many
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) >= self.too_many:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        logits: torch.Tensor = self.layers(images)
+        return logits
+
+
+def test_what_does_not_fit_is_trained_half_a_batch_at_a_time(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.register("hungry")(lambda spec, *, too_many=64: Hungry(spec, too_many))
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "hungry"\nsweep = {too_many = [64, 65]}')
+    of_adam = [task for task in tasks(tiny, tmp_path) if task.trial.optimizer.label == "adam" and task.trial.seed == 0]
+    halved, whole = map(run_one, of_adam)
+    assert {record.status for record in halved} == {"done"}
+    assert halved[0].result["micro_batches"] == 2
+    assert "micro_batches" not in whole[0].result
+    assert halved[0].result["train_loss"] == pytest.approx(whole[0].result["train_loss"])  # no BatchNorm: the same sums
+    assert "half a batch" in caplog.text
+
+
+def test_what_does_not_fit_by_halves_either_is_a_failure(tiny: Path, tmp_path: Path) -> None:
+    models.register("hungry")(lambda spec, *, too_many=32: Hungry(spec, too_many))
+    (record,) = run_one(tasks(variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "hungry"'), tmp_path)[0])
+    assert (record.kind, record.status) == ("trial", "failed")
+    assert "OutOfMemoryError: CUDA out of memory" in record.error
+
+
+def test_a_deterministic_recipe_refuses_what_need_not_give_the_same_bits(tiny: Path, tmp_path: Path) -> None:
+    class Putting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x.flatten(1))
+            return logits + torch.zeros_like(logits).put_(torch.tensor([0, 0]), torch.tensor([0.0, 0.0]))
+
+    models.register("putting")(lambda spec: Putting(64, spec.classes))
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "putting"')
+    assert run_one(tasks(tiny, tmp_path)[0])[0].status == "done"
+    variant(tiny, "epochs = 1", "epochs = 1\ndeterministic = true")
+    record = run_one(tasks(tiny, tmp_path)[0])[0]
+    assert record.status == "failed"
+    assert "put_ does not have a deterministic implementation" in record.error
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_deterministic_recipe_gives_the_bits_of_any_other_on_the_cpu(tiny: Path, tmp_path: Path) -> None:
+    losses = [run_one(tasks(tiny, tmp_path)[0])[0].result["loss"]]
+    variant(tiny, "epochs = 1", "epochs = 1\ndeterministic = true")
+    losses += [run_one(tasks(tiny, tmp_path)[0])[0].result["loss"] for _ in range(2)]
+    assert len(set(losses)) == 1
+
+
 def test_fine_tuning_keeps_what_was_pruned_at_zero(tiny: Path, tmp_path: Path) -> None:
     variant(tiny, "ratios = [0.5]", "ratios = [0.8]")
     variant(tiny, 'name = "magnitude"', 'name = "magnitude"\nfinetune = {epochs = 2}')

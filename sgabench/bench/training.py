@@ -24,7 +24,8 @@ _ROUNDS = 5
 _BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
 _NOTE = (
     "Batches of {batch} random images of 3 x 32 x 32, cropped and flipped, Adam. {reference}: two workers, transforms "
-    "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last, {precision}. "
+    "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last, "
+    "{precision}. "
     "Median over {rounds} rounds, in which all take turns; ratio in the same round, median [first to third quartile]. "
     "Utilization: multiply-adds of the network, three times for forward and backward, of those of a large matrix "
     "product ({peak:.2f} T/s here). Memory: what the process or the device held at most beside what it held before."

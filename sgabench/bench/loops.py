@@ -103,9 +103,14 @@ class LoaderLoop:
 
 
 class Resident:
-    """The steps of a trial: data on the device, channels last in memory, in a precision, captured or not."""
+    """The steps of a trial: data on the device, channels last in memory, in a precision, captured or not.
 
-    def __init__(self, model: Choice, device: str, precision: str, captured: bool) -> None:
+    Compiled, which trials are not, the network is one of torch.compile's.
+    """
+
+    def __init__(
+        self, model: Choice, device: str, precision: str, *, captured: bool = True, compiled: bool = False
+    ) -> None:
         self._device = device
         generator = torch.Generator().manual_seed(0)
         number = RECIPE.batch_size * _EPOCH_STEPS
@@ -117,12 +122,15 @@ class Resident:
         network = initial_network(model, SPEC, 0)
         self._network = network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self._optimizer = optimizer_of(self._network)
+        if compiled:
+            self._network.compile()
         gradients = GradientStep(self._network, data, RECIPE, precision)
         how = capture_on(device) if captured else None
         self._step = Captured(gradients, how, 10**9, device)
         self._draws = Draws.of(RECIPE, 0, 0, number, device)
         self._taken = 0
-        self.train(_SETTLING_STEPS if how else 2)
+        if not compiled:
+            self.train(_SETTLING_STEPS if how else 2)
 
     def block(self, seconds: float) -> float:
         """Train for about so long."""
@@ -178,7 +186,7 @@ class Concurrent:
 
 def _train_in_process(connection: Any, model: Choice, device: str, precision: str, threads: int) -> None:
     set_up_torch(device, threads)
-    loop = Resident(model, device, precision, captured=True)
+    loop = Resident(model, device, precision)
     connection.send(None)
     try:
         while True:

@@ -74,7 +74,7 @@ def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[
     add(REFERENCE, lambda: LoaderLoop(model, device))
     if device == "cuda":
         add("eager", lambda: Resident(model, device, precision, captured=False))
-    add("captured" if device == "cuda" else "one trial", lambda: Resident(model, device, precision, captured=True))
+    add("captured" if device == "cuda" else "one trial", lambda: Resident(model, device, precision))
     several = {f"{number} trials at once": number for number in at_once(device)}
     for label, number in several.items():
         add(label, lambda number=number: Concurrent(number, model, device, precision))

@@ -1,0 +1,42 @@
+"""Whether torch.compile would make training on this CPU faster: compares the passes of a step, and says what it costs.
+
+OMP_NUM_THREADS=1 python benchmarks/torch_compile.py [MODEL ...]
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import torch
+
+from sgabench.bench.loops import RECIPE, Resident
+from sgabench.building import precision_on, set_up_torch
+from sgabench.environment import cores, describe_environment
+from sgabench.registry import models
+from sgabench.suite import Choice
+
+
+def main(names: list[str]) -> None:
+    """Print a line per model."""
+    set_up_torch("cpu", cores())
+    precision = precision_on(RECIPE, describe_environment("cpu", cores()))
+    for name in names or ["resnet20"]:
+        choice = Choice(name, name, models[name].resolve({}))
+        eager = Resident(choice, "cpu", precision, captured=False)
+        compiled = Resident(choice, "cpu", precision, captured=False, compiled=True)
+        started = time.perf_counter()
+        compiled.train(1)
+        cost = time.perf_counter() - started
+        compiled.train(2)
+        ratios = [compiled.block(2) / eager.block(2) for _ in range(7)]
+        low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+        print(
+            f"{name}, {precision}, {torch.get_num_threads()} threads: compiled / eager images/s "
+            f"{median:.2f} [{low:.2f} to {high:.2f}]; the first step takes {cost:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -11,7 +11,8 @@ import time
 
 import torch
 
-from sgabench.bench.loops import RECIPE, Resident
+from sgabench.bench.loops import Resident, Workload
+from sgabench.bench.training import RECIPE, SPEC
 from sgabench.building import precision_on, set_up_torch
 from sgabench.environment import cores, describe_environment
 from sgabench.registry import models
@@ -23,9 +24,9 @@ def main(names: list[str]) -> None:
     set_up_torch("cpu", cores())
     precision = precision_on(RECIPE, describe_environment("cpu", cores()))
     for name in names or ["resnet20"]:
-        choice = Choice(name, name, models[name].resolve({}))
-        eager = Resident(choice, "cpu", precision, captured=False)
-        compiled = Resident(choice, "cpu", precision, captured=False, compiled=True)
+        work = Workload(Choice(name, name, models[name].resolve({})), SPEC, RECIPE)
+        eager = Resident(work, "cpu", precision, captured=False)
+        compiled = Resident(work, "cpu", precision, captured=False, compiled=True)
         started = time.perf_counter()
         compiled.train(1)
         cost = time.perf_counter() - started

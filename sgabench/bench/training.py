@@ -10,16 +10,20 @@ from typing import Any
 import torch
 
 from sgabench.bench.benchmark import Benchmark
-from sgabench.bench.loops import RECIPE, SPEC, Concurrent, LoaderLoop, Loop, Resident
+from sgabench.bench.loader import LoaderLoop
+from sgabench.bench.loops import Concurrent, Loop, Resident, Workload
 from sgabench.building import initial_network, precision_on, set_up_torch
 from sgabench.environment import PeakMemory, cores, describe_environment
 from sgabench.measurement import count_macs
 from sgabench.registry import models
-from sgabench.suite import Choice
+from sgabench.specs import ImageSpec
+from sgabench.suite import Choice, Recipe
 from sgabench.timing import time_interleaved
 
 MODELS = ("resnet20",)
 REFERENCE = "DataLoader loop"
+SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
+RECIPE = Recipe(epochs=1, batch_size=128, augmentation=("crop", "flip"), precision="bf16")
 _ROUNDS = 5
 _BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
 _NOTE = (
@@ -61,6 +65,7 @@ def at_once(device: str) -> tuple[int, ...]:
 def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[str, Any]]:
     model = Choice(name, name, models[name].resolve({}))
     macs, _ = count_macs(initial_network(model, SPEC, 0), torch.zeros(1, SPEC.channels, SPEC.height, SPEC.width))
+    work = Workload(model, SPEC, RECIPE)
     loops: dict[str, Loop] = {}
     memory: dict[str, int | None] = {}
 
@@ -71,13 +76,13 @@ def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[
         loops[label].block(0)
         memory[label] = None if isinstance(loops[label], Concurrent) else used.bytes() - before
 
-    add(REFERENCE, lambda: LoaderLoop(model, device))
+    add(REFERENCE, lambda: LoaderLoop(work, device))
     if device == "cuda":
-        add("eager", lambda: Resident(model, device, precision, captured=False))
-    add("captured" if device == "cuda" else "one trial", lambda: Resident(model, device, precision))
+        add("eager", lambda: Resident(work, device, precision, captured=False))
+    add("captured" if device == "cuda" else "one trial", lambda: Resident(work, device, precision))
     several = {f"{number} trials at once": number for number in at_once(device)}
     for label, number in several.items():
-        add(label, lambda number=number: Concurrent(number, model, device, precision))
+        add(label, lambda number=number: Concurrent(number, work, device, precision))
     speeds: dict[str, list[float]] = {label: [] for label in loops}
     for _ in range(_ROUNDS):
         for label, loop in loops.items():

@@ -1,0 +1,59 @@
+"""How many trainings should share a device: tried out, and the smallest number that is nearly the fastest."""
+
+from __future__ import annotations
+
+import logging
+
+from sgabench.bench.loops import Concurrent, Died, Workload
+
+# Twice as many must be this much faster together, for each of them gets slower and needs its own memory.
+WORTHWHILE_GAIN = 1.1
+MOST = 16
+_SECONDS = 2.0
+
+_logger = logging.getLogger("sgabench")
+
+
+def best_number(work: Workload, device: str, precision: str, limit: int) -> int:
+    """Train 1, 2, 4, ... at once for some seconds, for as long as that makes all together faster.
+
+    What does not fit into the memory twice over is not done: a trial evaluates, prunes and measures, too.
+
+    Args:
+        work: what is trained.
+        device: ``cpu`` or ``cuda``.
+        precision: fp32 or bf16.
+        limit: at most so many.
+    """
+    best, most = 1, 0.0
+    number = 1
+    while number <= min(limit, MOST):
+        speed = _speed(number, work, device, precision)
+        _logger.info("%d trainings of %s at once: %.0f images/s", number, work.model.label, speed)
+        if speed <= WORTHWHILE_GAIN * most:
+            break
+        best, most = number, speed
+        number *= 2
+    return best
+
+
+def _speed(number: int, work: Workload, device: str, precision: str) -> float:
+    """Images/s of so many together; 0 if they do not fit."""
+    try:
+        loops = Concurrent(number, work, device, precision)
+        try:
+            loops.block(0)
+            return loops.block(_SECONDS) if _leaves_half(device) else 0.0
+        finally:
+            loops.close()
+    except Died:
+        return 0.0
+
+
+def _leaves_half(device: str) -> bool:
+    if device != "cuda":
+        return True
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return free >= total / 2

@@ -376,6 +376,6 @@ def _of_dense(name: str, cell: dict[Any, Any]) -> float | None:
     if name in dense:
         value = cell.get(dense[name])
         return None if value is None or pd.isna(value) else float(value)
-    if name in ("retention", "compression_ratio", "theoretical_speedup", "measured_speedup"):
+    if name in ("retention", "compression_ratio", "theoretical_speedup", "measured_speedup", "latency_speedup"):
         return 1.0
     return 0.0 if name == "sparsity" else None

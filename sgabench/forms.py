@@ -19,9 +19,9 @@ _LABELS_OF: dict[str, _Form] = {
 _ENVIRONMENT: _Form = {"packages": dict, "python": str, "cpu": str, "cores": int, "threads": int, "device": str}
 _OWN_COLUMNS = frozenset([*_LABELS_OF["cell"], "status", "key", "environment", "device"])  # no result's name
 _NUMBERS = frozenset((
-    "top1", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup", "params",
-    "nonzero_params", "macs", "nonzero_macs", "bytes", "gzip_bytes", "images_per_s", "latency_s", "classes",
-    "test_images",
+    "top1", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup",
+    "latency_speedup", "params", "nonzero_params", "macs", "nonzero_macs", "bytes", "gzip_bytes", "images_per_s",
+    "latency_s", "dense_images_per_s", "dense_latency_s", "classes", "test_images",
 ))  # fmt: skip
 
 

@@ -26,6 +26,7 @@ MEANS = (
     "compression_ratio",
     "theoretical_speedup",
     "measured_speedup",
+    "latency_speedup",
     "params",
     "nonzero_params",
     "macs",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -54,24 +55,50 @@ def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] 
         example: images (N, C, H, W) on the network's device; the first one is used.
         excluded: names of modules that do not belong to the prunable set.
     """
-    parameters = list(network.parameters())
-    layers = {name: weight_of(layer) for name, layer in prunable_layers(network).items()}
-    prunable = [weight_of(layer) for layer in prunable_layers(network, excluded).values()]
-    prunable_weights = sum(weight.numel() for weight in prunable)
-    zeros = prunable_weights - sum(map(_nonzero, prunable))
-    macs, nonzero_macs = count_macs(network, example[:1])
-    content = _serialize(network)
-    return Size(
-        params=sum(parameter.numel() for parameter in parameters),
-        nonzero_params=sum(map(_nonzero, parameters)),
-        prunable_weights=prunable_weights,
-        sparsity=zeros / prunable_weights if prunable_weights else 0.0,
-        layer_sparsity={name: 1 - _nonzero(weight) / weight.numel() for name, weight in layers.items()},
-        macs=macs,
-        nonzero_macs=nonzero_macs,
-        bytes=len(content),
-        gzip_bytes=len(gzip.compress(content, compresslevel=6, mtime=0)),
-    )
+    with ThreadPoolExecutor(1) as threads:
+        return Sizing(network, count_operations(network, example[:1]), excluded, threads).result()
+
+
+class Sizing:
+    """A size of which all is known but the bytes, which a thread finds out: gzip takes longest by far.
+
+    Args:
+        network: must keep its weights until the size is there.
+        operations: of this network, or of another one that differs in nothing but its values.
+        excluded: names of modules that do not belong to the prunable set.
+        threads: computes one thing for it.
+    """
+
+    def __init__(
+        self, network: nn.Module, operations: Operations, excluded: Collection[str], threads: Executor
+    ) -> None:
+        parameters, state = dict(network.named_parameters()), network.state_dict()
+        copies = _on_cpu([*parameters.values(), *state.values()])
+        self._file = threads.submit(_file_sizes, {name: copies[_place(tensor)] for name, tensor in state.items()})
+        nonzero = {name: _nonzero(copies[_place(parameter)]) for name, parameter in parameters.items()}
+        names = {id(parameter): name for name, parameter in parameters.items()}
+        layers = {name: names[id(weight_of(layer))] for name, layer in prunable_layers(network).items()}
+        prunable = [names[id(weight_of(layer))] for layer in prunable_layers(network, excluded).values()]
+        prunable_weights = sum(parameters[name].numel() for name in prunable)
+        zeros = prunable_weights - sum(nonzero[name] for name in prunable)
+        self._counted: dict[str, Any] = {
+            "params": sum(parameter.numel() for parameter in parameters.values()),
+            "nonzero_params": sum(nonzero.values()),
+            "prunable_weights": prunable_weights,
+            "sparsity": zeros / prunable_weights if prunable_weights else 0.0,
+            "layer_sparsity": {layer: 1 - nonzero[name] / parameters[name].numel() for layer, name in layers.items()},
+            "macs": operations.total,
+            "nonzero_macs": operations.nonzero(nonzero),
+        }
+
+    def done(self) -> bool:
+        """Whether nothing has to be waited for."""
+        return self._file.done()
+
+    def result(self) -> Size:
+        """The size, as soon as it is there."""
+        size, compressed = self._file.result()
+        return Size(**self._counted, bytes=size, gzip_bytes=compressed)
 
 
 def compression_ratio(dense: Size, pruned: Size) -> float | None:
@@ -105,9 +132,55 @@ def count_macs(network: nn.Module, images: Tensor) -> tuple[int, int]:
         network: left as it was.
         images: (N, C, H, W), on the network's device.
     """
+    operations = count_operations(network, images)
+    return operations.total, operations.nonzero({name: _nonzero(p) for name, p in network.named_parameters()})
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Multiply-adds of a network, operator by operator.
+
+    Attributes:
+        operators: multiply-adds of each, and the weights in it: the name of a parameter, or of a part
+            of one how many numbers it has and how many of them are not zero.
+        sizes: how many numbers each parameter has.
+    """
+
+    operators: tuple[tuple[int, tuple[str | tuple[int, int], ...]], ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def total(self) -> int:
+        """All multiply-adds."""
+        return sum(macs for macs, _ in self.operators)
+
+    @property
+    def follow_from_parameters(self) -> bool:
+        """Whether they can be told of other values, too, by counting the zeros of whole parameters."""
+        return all(isinstance(weight, str) for _, weights in self.operators for weight in weights)
+
+    def nonzero(self, parameters: Mapping[str, int]) -> int:
+        """Multiply-adds that touch no zero weight, if so many numbers of each parameter are not zero."""
+        total = 0
+        for macs, weights in self.operators:
+            for weight in weights:
+                size, nonzero = (self.sizes[weight], parameters[weight]) if isinstance(weight, str) else weight
+                # each weight takes part in equally many multiply-adds, so that this stays exact
+                macs = macs // size * nonzero
+            total += macs
+        return total
+
+
+def count_operations(network: nn.Module, images: Tensor) -> Operations:
+    """Run a network and see what it multiplies.
+
+    Args:
+        network: left as it was.
+        images: (N, C, H, W), on the network's device.
+    """
     with evaluating(network), _unfused_attention(), _MultiplyAdds(network) as counter:
         network(images)
-    return counter.total, counter.nonzero
+    return Operations(tuple(counter.operators), {name: p.numel() for name, p in network.named_parameters()})
 
 
 @contextmanager
@@ -131,9 +204,9 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-        self.nonzero = 0
-        self._weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        self.operators: list[tuple[int, tuple[str | tuple[int, int], ...]]] = []
+        self._storages = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        self._names = {(p.data_ptr(), p.numel()): name for name, p in network.named_parameters()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -142,22 +215,49 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
         formula = flop_registry.get(func.overloadpacket)
         if formula is not None:
             macs = formula(*args, **(kwargs or {}), out_val=result) // 2
-            self.total += macs
-            for weight in filter(self._is_weight, args):
-                # each weight takes part in equally many multiply-adds, so that this stays exact
-                macs = macs // weight.numel() * _nonzero(weight)
-            self.nonzero += macs
+            self.operators.append((macs, tuple(map(self._identify, filter(self._is_weight, args)))))
         return result
 
     def _is_weight(self, value: object) -> bool:
         # a bias has one dimension, and is added
-        return isinstance(value, Tensor) and value.dim() > 1 and value.untyped_storage().data_ptr() in self._weights
+        return isinstance(value, Tensor) and value.dim() > 1 and value.untyped_storage().data_ptr() in self._storages
+
+    def _identify(self, weight: Tensor) -> str | tuple[int, int]:
+        name = self._names.get((weight.data_ptr(), weight.numel()))
+        return (weight.numel(), _nonzero(weight)) if name is None else name
 
 
-def _serialize(network: nn.Module) -> bytes:
-    """The state as safetensors; a tensor with several names is written under the first one."""
-    named: dict[tuple[int, int, tuple[int, ...]], tuple[str, Tensor]] = {}
-    for name, tensor in network.state_dict().items():
-        place = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
-        named.setdefault(place if tensor.numel() else (0, len(named), ()), (name, tensor))
-    return safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in named.values()})
+_Place = tuple[int, torch.Size, torch.dtype]
+
+
+def _place(tensor: Tensor) -> _Place:
+    """Where a tensor is; what has several names is in one place."""
+    return tensor.data_ptr(), tensor.shape, tensor.dtype
+
+
+def _on_cpu(tensors: Iterable[Tensor]) -> dict[_Place, Tensor]:
+    """Contiguous tensors on the CPU, by the place of the original."""
+    different = {_place(tensor): tensor.detach() for tensor in tensors}
+    elsewhere = [tensor for tensor in different.values() if tensor.device.type != "cpu"]
+    here = {_place(tensor): tensor.contiguous() for tensor in different.values() if tensor.device.type == "cpu"}
+    return here | dict(zip(map(_place, elsewhere), transfer(elsewhere), strict=True))
+
+
+def transfer(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Contiguous copies on the CPU. Tensors of a type travel together: each transfer waits for the device."""
+    copies: dict[int, Tensor] = {}
+    for dtype in {tensor.dtype for tensor in tensors}:
+        same = [number for number, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        row = torch.cat([tensors[number].reshape(-1) for number in same]).cpu()
+        parts = row.split_with_sizes([tensors[number].numel() for number in same])
+        copies |= {n: part.view(tensors[n].shape).clone() for n, part in zip(same, parts, strict=True)}
+    return [copies[number] for number in range(len(tensors))]
+
+
+def _file_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Bytes of the state as safetensors and after gzip; a tensor with several names is written under the first."""
+    named: dict[Any, tuple[str, Tensor]] = {}
+    for name, tensor in state.items():
+        named.setdefault(_place(tensor) if tensor.numel() else name, (name, tensor))
+    content = safetensors.torch.save(dict(named.values()))
+    return len(content), len(gzip.compress(content, compresslevel=6, mtime=0))

@@ -18,7 +18,7 @@ KINDS = ("trial", "cell", "probe")  # parents first
 CHUNK = 2**20
 # What two machines measure differently though they computed the same.
 _OF_THE_MACHINE = re.compile(
-    r"(^|_)(s|seconds)($|_)|^(peak_memory|measured_speedup|timed_alone|interruptions)$", re.IGNORECASE
+    r"(^|_)(s|seconds)($|_)|^(peak_memory|measured_speedup|latency_speedup|timed_alone|interruptions)$", re.IGNORECASE
 )
 
 

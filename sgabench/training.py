@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -322,18 +322,24 @@ def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
 
 
 def evaluate(network: nn.Module, data: Data, split: Images, precision: str) -> tuple[float, float]:
-    """Top-1 (fraction) and mean cross-entropy of a split; correct answers are counted, then divided once."""
+    """Top-1 (fraction) and mean cross-entropy of a split."""
+    return evaluate_batches(network, batches(data, split, EVALUATION_BATCH), precision)
+
+
+def evaluate_batches(network: nn.Module, of: Iterable[tuple[Tensor, Tensor]], precision: str) -> tuple[float, float]:
+    """Top-1 (fraction) and mean cross-entropy of normalized batches; correct answers are counted, then divided once."""
     network.eval()
-    device = split.images.device.type
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    loss = torch.zeros((), dtype=torch.float32, device=device)
+    correct: Tensor | int = 0
+    loss: Tensor | float = 0.0
+    number = 0
     with torch.inference_mode():
-        for images, labels in batches(data, split, EVALUATION_BATCH):
-            with autocast(device, precision):
+        for images, labels in of:
+            with autocast(images.device.type, precision):
                 logits = network(images)
             correct += (logits.argmax(1) == labels).sum()
             loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-    return int(correct) / len(split), float(loss) / len(split)
+            number += len(labels)
+    return int(correct) / number, float(loss) / number
 
 
 def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

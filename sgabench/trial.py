@@ -8,7 +8,9 @@ import logging
 import math
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -34,18 +36,21 @@ from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
-from sgabench.pruners.base import FixedSparsity, input_and_classifier, reestimate_batch_norm
+from sgabench.pruners.base import FixedSparsity, reestimate_batch_norm
 from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.snapshot import Snapshots
 from sgabench.specs import PruningContext
 from sgabench.store import Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite import Finetuning, Measurement, Recipe
-from sgabench.timing import time_inference
+from sgabench.sweep import Sweep, example_of
+from sgabench.timing import Timing, time_inference
 from sgabench.training import Data, Diverged, Images, Progress, Training, batches, evaluate, train
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
+# Cells whose files are still compressed while the next one is pruned and evaluated.
+CELLS_AHEAD = 2
 
 _logger = logging.getLogger("sgabench")
 
@@ -133,9 +138,7 @@ class _TrialRun:
         if network is None or trained is None:
             return
         self._probe(trial.probes, trial.key, network, self._context(frozenset()))
-        for cell in trial.cells:
-            with self._isolated("cell", cell.key, trial.key, trial.labels(cell), cell.description()):
-                self._cell(cell, network, trained)
+        self._cells(network, trained)
 
     @contextmanager
     def _isolated(
@@ -191,12 +194,6 @@ class _TrialRun:
     @cached_property
     def _data(self) -> Data:
         return load_data(self.trial.dataset, self.task.data_dir, self.task.download, self.task.device)
-
-    @cached_property
-    def _example(self) -> Tensor:
-        spec = self._data.spec
-        example = torch.zeros(1, spec.channels, spec.height, spec.width, device=self.task.device)
-        return example.contiguous(memory_format=torch.channels_last)
 
     def _network(self) -> nn.Module:
         return untrained_network(self.trial, self._data)
@@ -302,46 +299,58 @@ class _TrialRun:
         same["micro_batches"] = micro_batches
         return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
 
-    def _cell(self, cell: CellPlan, dense: nn.Module, trained: Record) -> None:
-        started = time.perf_counter()
-        settings = cell.pruner.settings
-        excluded = self._excluded(dense, settings["include_input"], settings["include_classifier"])
-        network = copy.deepcopy(dense)
-        context = self._context(excluded)
-        pruned = pruners[cell.pruner.name].build(network, cell.ratio, context, **cell.pruner.options)
-        if not isinstance(pruned, nn.Module):
-            raise TypeError(f"pruner {cell.pruner.name!r} returned {type(pruned).__name__}, not a network")
-        if _has_hooks(pruned) and not _has_hooks(dense):
-            raise TypeError(f"pruner {cell.pruner.name!r} left hooks on the network")
-        network = pruned.eval()
-        if settings["reestimate_bn"]:
-            reestimate_batch_norm(network, context.batches())
-        history: list[dict[str, float]] = []
-        if settings["finetune"]:
-            history = self._finetune(network, Finetuning.model_validate(settings["finetune"]), excluded)
-        seconds = time.perf_counter() - started
-        if cell.stored:
+    def _cells(self, dense: nn.Module, trained: Record) -> None:
+        """Prune and measure; a cell that only waits for the size of its file does so beside the next ones."""
+        waiting: deque[Iterator[None]] = deque()
+        with ThreadPoolExecutor(CELLS_AHEAD) as threads:
+            sweep = Sweep(dense, self._data, self.precision, self._context(frozenset()), threads)
+            for cell in self.trial.cells:
+                waiting.append(self._cell(cell, sweep, trained))
+                next(waiting[-1], None)
+                if len(waiting) > CELLS_AHEAD:
+                    next(waiting.popleft(), None)
+            for begun in waiting:
+                next(begun, None)
+
+    def _cell(self, cell: CellPlan, sweep: Sweep, trained: Record) -> Iterator[None]:
+        """One cell, in which a failure stays; it stops where there is something to wait for."""
+        labels = self.trial.labels(cell)
+        with self._isolated("cell", cell.key, self.trial.key, labels, cell.description()):
+            started = time.perf_counter()
+            settings = cell.pruner.settings
+            excluded = sweep.excluded(settings["include_input"], settings["include_classifier"])
+            context = self._context(excluded)
+            network = sweep.prune(cell.pruner.name, cell.pruner.options, cell.ratio, excluded)
+            if settings["reestimate_bn"]:
+                reestimate_batch_norm(network, context.batches())
+            detail: dict[str, Any] = {}
+            if settings["finetune"]:
+                detail["finetuning"] = self._finetune(
+                    network, Finetuning.model_validate(settings["finetune"]), excluded
+                )
+            seconds = time.perf_counter() - started
+            if cell.stored:
+                self._probe(cell.probes, cell.key, network, context)
+                return
+            sizing = sweep.begin_size(network, excluded)
+            top1, loss = sweep.evaluate(network)
+            if not (sizing.done() or cell.probes or self.task.measurement.throughput):
+                yield
+            size, dense_size = sizing.result(), self._dense_size(sweep.dense)
+            result = {
+                "top1": top1,
+                "loss": loss,
+                **_numbers(size),
+                **self._timing(network, sweep.dense),
+                "retention": top1 / trained.result["top1"] if trained.result["top1"] else None,
+                "compression_ratio": compression_ratio(dense_size, size),
+                "theoretical_speedup": theoretical_speedup(dense_size, size),
+                "pruning_seconds": seconds,
+                "precision": self.precision,
+            }
+            detail = {"layer_sparsity": size.layer_sparsity, **detail}
+            self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
             self._probe(cell.probes, cell.key, network, context)
-            return
-        size = measure_size(network, self._example, excluded)
-        dense_size = self._dense_size(dense)
-        accuracy = self._accuracy(network)
-        result = {
-            **accuracy,
-            **_numbers(size),
-            **self._timing(network, dense),
-            "retention": accuracy["top1"] / trained.result["top1"] if trained.result["top1"] else None,
-            "compression_ratio": compression_ratio(dense_size, size),
-            "theoretical_speedup": theoretical_speedup(dense_size, size),
-            "pruning_seconds": seconds,
-            "precision": self.precision,
-        }
-        detail: dict[str, Any] = {"layer_sparsity": size.layer_sparsity}
-        if history:
-            detail["finetuning"] = history
-        labels, description = self.trial.labels(cell), cell.description()
-        self._emit_record("cell", cell.key, self.trial.key, labels, description, result, detail)
-        self._probe(cell.probes, cell.key, network, context)
 
     def _finetune(self, network: nn.Module, finetuning: Finetuning, excluded: frozenset[str]) -> list[dict[str, float]]:
         """Train on with the trial's optimizer and batches; what is zero stays zero."""
@@ -394,14 +403,10 @@ class _TrialRun:
             excluded=excluded,
         )
 
-    def _excluded(self, network: nn.Module, include_input: bool, include_classifier: bool) -> frozenset[str]:
-        inputs, classifier = input_and_classifier(network, self._example)
-        return frozenset(() if include_input else inputs) | frozenset(() if include_classifier else classifier)
-
     def _dense_size(self, dense: nn.Module) -> Size:
         """Size of the trained network, measured once for all cells."""
         if self._measured_size is None:
-            self._measured_size = measure_size(dense, self._example, frozenset())
+            self._measured_size = measure_size(dense, example_of(self._data))
         return self._measured_size
 
     def _accuracy(self, network: nn.Module) -> dict[str, float]:
@@ -413,13 +418,14 @@ class _TrialRun:
         measurement = self.task.measurement
         if not measurement.throughput:
             return {}
-        images = self._data.test.images[: measurement.batch_size]
-        batch = self._data.normalize(images)
-        seconds = measurement.min_run_time
+        batch = self._data.normalize(self._data.test.images[: measurement.batch_size])
+
+        def time_one(of: nn.Module, images: Tensor) -> Timing:
+            return time_inference(of, images, precision=self.precision, min_run_time=measurement.min_run_time)
+
         with self.alone() as alone:
-            large = time_inference(network, batch, precision=self.precision, min_run_time=seconds)
-            single = time_inference(network, batch[:1], precision=self.precision, min_run_time=seconds)
-            reference = time_inference(dense, batch, precision=self.precision, min_run_time=seconds) if dense else None
+            large, single = time_one(network, batch), time_one(network, batch[:1])
+            beside = (time_one(dense, batch), time_one(dense, batch[:1])) if dense is not None else None
         timing = {
             "timed_alone": alone,
             "timing_batch": large.batch_size,
@@ -431,13 +437,14 @@ class _TrialRun:
             "latency_q1_s": single.q1_s,
             "latency_q3_s": single.q3_s,
         }
-        if reference is not None:
-            timing["measured_speedup"] = reference.median_s / large.median_s
+        if beside is not None:
+            timing |= {
+                "dense_images_per_s": beside[0].images_per_s,
+                "dense_latency_s": beside[1].median_s,
+                "measured_speedup": beside[0].median_s / large.median_s,
+                "latency_speedup": beside[1].median_s / single.median_s,
+            }
         return timing
-
-
-def _has_hooks(network: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
 def _numbers(size: Size) -> dict[str, Any]:

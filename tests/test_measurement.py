@@ -14,7 +14,14 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from sgabench.measurement import compression_ratio, count_macs, measure_size, theoretical_speedup
+from sgabench.measurement import (
+    compression_ratio,
+    count_macs,
+    count_operations,
+    measure_size,
+    theoretical_speedup,
+    transfer,
+)
 from sgabench.models.cifar_resnet import CifarResNet
 
 IMAGE = torch.zeros(1, 3, 8, 8)
@@ -75,6 +82,34 @@ def test_measuring_leaves_the_network_as_it_was(network: nn.Sequential) -> None:
     assert not network[1].training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
     assert torch.backends.mha.get_fastpath_enabled() == fast_path
+
+
+def test_operations_of_other_values_follow_from_what_is_not_zero(network: nn.Sequential) -> None:
+    operations = count_operations(network, IMAGE)
+    assert operations.follow_from_parameters
+    with torch.no_grad():
+        network[0].weight.view(-1)[:216] = 0
+        network[4].weight[:5] = 0
+    nonzero = {name: int(parameter.count_nonzero()) for name, parameter in network.named_parameters()}
+    assert operations.nonzero(nonzero) == count_macs(network, IMAGE)[1] == 64 * 648 + 16 * 576 + 960
+
+
+def test_tensors_that_travel_together_arrive_as_they_were() -> None:
+    torch.manual_seed(0)
+    tensors = [
+        torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last),
+        torch.arange(5),
+        torch.randn(3, 4, dtype=torch.float64).T,
+        torch.tensor(7),
+        torch.empty(0, 2),
+        torch.randn(6).bfloat16(),
+        torch.randn(2),
+    ]
+    arrived = transfer(tensors)
+    assert [tensor.dtype for tensor in arrived] == [tensor.dtype for tensor in tensors]
+    assert all(torch.equal(*pair) and pair[0].is_contiguous() for pair in zip(arrived, tensors, strict=True))
+    assert len({tensor.untyped_storage().data_ptr() for tensor in arrived if tensor.numel()}) == 6
+    assert transfer([]) == []
 
 
 def test_known_networks() -> None:

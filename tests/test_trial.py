@@ -105,7 +105,11 @@ def test_a_trial_gives_a_record_of_everything_that_was_asked(tiny: Path, tmp_pat
     assert cell.result["retention"] == pytest.approx(cell.result["top1"] / trial.result["top1"])
     assert cell.result["compression_ratio"] > 1.8
     assert cell.result["theoretical_speedup"] > 1.2
-    assert cell.result["measured_speedup"] > 0
+    for name in ("images_per_s", "latency_s", "dense_images_per_s", "dense_latency_s", "latency_speedup"):
+        assert cell.result[name] > 0
+    dense_batch = cell.result["timing_batch"] / cell.result["dense_images_per_s"]
+    assert cell.result["measured_speedup"] == pytest.approx(dense_batch / cell.result["batch_s"])
+    assert cell.result["latency_speedup"] == pytest.approx(cell.result["dense_latency_s"] / cell.result["latency_s"])
     assert cell.result["gzip_bytes"] < trial.result["gzip_bytes"]
     assert cell.result["bytes"] == trial.result["bytes"]
     assert set(cell.detail["layer_sparsity"]) == set(trial.detail["layer_sparsity"])
@@ -442,7 +446,33 @@ def test_throughput_can_be_left_out(tiny: Path, tmp_path: Path) -> None:
     variant(tiny, "min_run_time = 0.001", "throughput = false")
     trial, _, cell = run_one(tasks(tiny, tmp_path)[0])
     assert "images_per_s" not in trial.result
-    assert "measured_speedup" not in cell.result
+    assert not {"measured_speedup", "latency_speedup", "dense_latency_s"} & cell.result.keys()
+
+
+@pytest.mark.parametrize("model", ["resnet8", "heavy"])
+def test_cells_are_the_same_however_many_are_measured_together(tiny: Path, tmp_path: Path, model: str) -> None:
+    @models.register("heavy")
+    def heavy(spec: ImageSpec, *, width: int) -> nn.Module:
+        """Evaluated sooner than its file is compressed."""
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, spec.classes))
+        network.register_buffer("ballast", torch.rand(500_000))
+        return network
+
+    variant(tiny, "min_run_time = 0.001", "throughput = false")
+    variant(tiny, "ratios = [0.5]", "ratios = [0.1, 0.5, 0.9]")
+    variant(tiny, '"resnet8"', f'"{model}"')
+    tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "structured"\nof = "macs"\ninclude_input = true\n')
+    first = run_one(tasks(tiny, tmp_path)[0])
+    together = by_kind(first, "cell")
+    assert len(together) == 6
+    (again,) = [task for task in tasks(tiny, tmp_path, first[:1]) if task.trained]
+    alone = [
+        run_one(replace(again, trial=replace(again.trial, cells=(cell,), probes=()))) for cell in again.trial.cells
+    ]
+    assert [[without_times(record)] for record in together] == [
+        [without_times(r) for r in records] for records in alone
+    ]
+    assert [record.key for record in together] == [records[0].key for records in alone]
 
 
 Change = tuple[str, str]

@@ -43,7 +43,9 @@ def prune_channels(network: nn.Module, ratio: float, context: PruningContext, sc
 
     The ratio is the fraction of the channels that can go in principle, or of the whole network's
     parameters or multiply-adds. The latter are reached by searching for the number of channels:
-    to within 0.1 % where the steps, one channel each, are so fine, else as near as they allow.
+    to within 0.1 % where the steps, one channel each, are so fine, else as near as they allow. All
+    ratios share the importances, the order and what the search has found out. They cannot share
+    Torch-Pruning's graph: it refers to the modules of one network, and removing channels changes it.
 
     Returns:
         The same network, or at ratio 0 the network untouched.
@@ -55,20 +57,21 @@ def prune_channels(network: nn.Module, ratio: float, context: PruningContext, sc
         return network
     images = context.images
     example = next(network.parameters()).new_zeros(1, images.channels, images.height, images.width)
-    _, classifier = input_and_classifier(network, example)
-    kept = context.excluded | classifier
-    units = _rank(network, example, kept)
-    order = _removal_order(units, scope)
+    kept = context.once("kept", lambda: context.excluded | input_and_classifier(network, example)[1])
+    units = context.once("units", lambda: _rank(network, example, kept))
+    order = context.once("order", lambda: _removal_order(units, scope))
     if of == "channels":
         count = min(round(ratio * sum(len(unit.scores) for unit in units)), len(order))
     else:
         cost = _params if of == "params" else _macs
-        before = cost(network, example)
+        costs = context.once("costs", lambda: {0: cost(network, example)})
 
         def removed(count: int) -> float:
-            pruned = copy.deepcopy(network)
-            _remove(pruned, example, kept, order[:count])
-            return 1 - cost(pruned, example) / before
+            if count not in costs:
+                pruned = copy.deepcopy(network)
+                _remove(pruned, example, kept, order[:count])
+                costs[count] = cost(pruned, example)
+            return 1 - costs[count] / costs[0]
 
         count = _search(removed, ratio, len(order))
     _remove(network, example, kept, order[:count])

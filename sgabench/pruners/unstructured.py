@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
@@ -25,7 +27,7 @@ def prune_smallest(network: nn.Module, ratio: float, context: PruningContext, sc
         more were before), of the whole network or of each layer.
     """
     weights = _prunable_weights(network, context)
-    _zero_lowest(weights, [weight.detach().abs() for weight in weights], ratio, scope)
+    _zero_lowest(weights, context.once("ranking", lambda: _Ranking.of(list(map(_magnitude, weights)), scope)), ratio)
     return network
 
 
@@ -39,9 +41,13 @@ def prune_at_random(network: nn.Module, ratio: float, context: PruningContext, s
         The same network; exactly ``round(ratio * N)`` weights were drawn, each once.
     """
     weights = _prunable_weights(network, context)
-    generator = torch.Generator().manual_seed(derive_seed(context.seed, "random pruning"))
-    scores = [torch.rand(weight.shape, generator=generator) for weight in weights]
-    _zero_lowest(weights, scores, ratio, scope)
+
+    def draw() -> _Ranking:
+        generator = torch.Generator().manual_seed(derive_seed(context.seed, "random pruning"))
+        scores = [torch.rand(weight.shape, generator=generator).to(weight.device) for weight in weights]
+        return _Ranking.of(scores, scope)
+
+    _zero_lowest(weights, context.once("ranking", draw), ratio)
     return network
 
 
@@ -49,29 +55,62 @@ def _prunable_weights(network: nn.Module, context: PruningContext) -> list[nn.Pa
     return [weight_of(layer) for layer in prunable_layers(network, context.excluded).values()]
 
 
+def _magnitude(weight: Tensor) -> Tensor:
+    return weight.detach().abs()
+
+
+@dataclass(frozen=True)
+class _Ranking:
+    """Scores of weights and their order, which are the same for every ratio.
+
+    Attributes:
+        scores: of each tensor of weights, on its device.
+        groups: of the tensors that compete with each other, which ones and all their scores in
+            increasing order.
+    """
+
+    scores: list[Tensor]
+    groups: list[tuple[list[int], np.ndarray[Any, Any]]]
+
+    @classmethod
+    def of(cls, scores: list[Tensor], scope: Scope) -> _Ranking:
+        numbers = range(len(scores))
+        together = [[number] for number in numbers] if scope == "layer" else [list(numbers)] if scores else []
+        return cls(
+            scores, [(group, np.sort(_flat([scores[number] for number in group]).numpy())) for group in together]
+        )
+
+
 @torch.no_grad()
-def _zero_lowest(weights: list[nn.Parameter], scores: list[Tensor], ratio: float, scope: Scope) -> None:
-    if scope == "layer":
-        masks = [_mask(score, ratio) for score in scores]
-    elif scores:
-        sizes = [score.numel() for score in scores]
-        joined = torch.cat([score.flatten().cpu() for score in scores])
-        masks = list(_mask(joined, ratio).split_with_sizes(sizes))
-    else:
-        return
-    for weight, mask in zip(weights, masks, strict=True):
-        weight.masked_fill_(mask.view(weight.shape).to(weight.device) == 0, 0.0)
+def _zero_lowest(weights: list[nn.Parameter], ranking: _Ranking, ratio: float) -> None:
+    for group, ascending in ranking.groups:
+        count = round(ratio * len(ascending))
+        for number, lowest in zip(group, _lowest([ranking.scores[n] for n in group], ascending, count), strict=True):
+            weights[number].masked_fill_(lowest, 0.0)
 
 
-def _mask(scores: Tensor, ratio: float) -> Tensor:
-    """Zero for the ``round(ratio * N)`` lowest scores and one for the rest, flat.
+def _lowest(scores: list[Tensor], ascending: np.ndarray[Any, Any], count: int) -> list[Tensor]:
+    """Where the ``count`` lowest scores are."""
+    if 0 < count < len(ascending) and ascending[count - 1] < ascending[count]:
+        threshold = float(ascending[count - 1])
+        return [score <= threshold for score in scores]
+    return _lowest_of_equals(scores, count)
 
-    The mask is asked of torch's pruning method directly: putting it on modules would leave hooks and
-    a second copy of the weights to remove, and fails for weights in channels-last format. It is
+
+def _lowest_of_equals(scores: list[Tensor], count: int) -> list[Tensor]:
+    """The same where no threshold separates so many: some of equal scores are chosen.
+
+    Torch's pruning method is asked for a mask directly: putting it on modules would leave hooks and a
+    second copy of the weights to remove, and fails for weights in channels-last format. It is
     computed on the CPU, where ties are broken in the same way every time.
     """
-    flat = scores.flatten().cpu()
-    method = prune.L1Unstructured(round(ratio * flat.numel()))
-    mask = method.compute_mask(flat, torch.ones_like(flat))  # type: ignore[no-untyped-call]
-    assert isinstance(mask, Tensor)
-    return mask
+    flat = _flat(scores)
+    mask = prune.L1Unstructured(count).compute_mask(flat, torch.ones_like(flat))  # type: ignore[no-untyped-call]
+    parts = mask.split_with_sizes([score.numel() for score in scores])
+    return [(part == 0).view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)]
+
+
+def _flat(scores: list[Tensor]) -> Tensor:
+    """All scores in one row on the CPU, in a type that NumPy has and that changes none of them."""
+    row = torch.cat([score.flatten().cpu() for score in scores])
+    return row.to(torch.promote_types(row.dtype, torch.float32))

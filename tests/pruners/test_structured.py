@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -164,6 +165,23 @@ def test_layers_of_zeros_have_an_importance(context: MakeContext) -> None:
     assert isinstance(pruned, CifarResNet)
     assert pruned.layer3[0].conv1.out_channels < 64
     assert pruned.layer3[1].conv1.out_channels == 64
+
+
+@pytest.mark.parametrize("of", ["params", "macs", "channels"])
+def test_a_sweep_prunes_as_each_ratio_alone(of: str, context: MakeContext) -> None:
+    network = resnet(depth=8, width=4)
+    made: dict[str, Any] = {}
+
+    def once(name: str, make: Callable[[], Any]) -> Any:
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    alone = context(excluded=ends(network))
+    for ratio in (0.6, 0.2, 0.4, 0.6):
+        swept = prune(network, ratio, replace(alone, once=once), of=of).state_dict()
+        for name, value in prune(network, ratio, alone, of=of).state_dict().items():
+            assert torch.equal(swept[name], value)
 
 
 def test_ratio_zero_returns_the_network_untouched(convnet: nn.Sequential, context: MakeContext) -> None:

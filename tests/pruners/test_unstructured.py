@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from sgabench.measurement import measure_size
 from sgabench.pruners.base import prunable_layers
@@ -56,6 +58,63 @@ def test_exactly_as_many_weights_are_zero_as_asked_with_ties_too(
     by_layer = pruners["magnitude"].build(network, ratio, EVERYTHING, scope="layer")
     for weight in weights(by_layer).values():
         assert int((weight == 0).sum()) == round(ratio * weight.numel())
+
+
+def sharing(context: PruningContext) -> PruningContext:
+    """The same context with the memory of a sweep."""
+    made: dict[str, Any] = {}
+
+    def once(name: str, make: Callable[[], Any]) -> Any:
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    return replace(context, once=once)
+
+
+def masks_of_torch(scores: list[Tensor], ratio: float, scope: Scope) -> list[Tensor]:
+    """What torch's own pruning method takes away from the scores, with no state."""
+    groups = [scores] if scope == "global" else [[score] for score in scores]
+    masks = []
+    for group in groups:
+        row = torch.cat([score.flatten() for score in group])
+        method: Any = prune.L1Unstructured(round(ratio * len(row)))
+        parts = method.compute_mask(row, torch.ones_like(row)).split([score.numel() for score in group])
+        masks += [part.view(score.shape) == 0 for part, score in zip(parts, group, strict=True)]
+    return masks
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
+    levels=st.sampled_from([1, 2, 3, 20, 1000, None]),
+    ratios=st.lists(st.floats(0, 0.999), min_size=1, max_size=5),
+    scope=st.sampled_from(["global", "layer"]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    seed=st.integers(0, 2**20),
+)
+def test_a_sweep_prunes_as_each_ratio_alone_and_as_torch_does(
+    widths: list[int], levels: int | None, ratios: list[float], scope: Scope, dtype: torch.dtype, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    network = nn.Sequential(*(nn.Linear(a, b, dtype=dtype) for a, b in pairwise(widths)))
+    with torch.no_grad():
+        for weight in network.parameters():
+            values = torch.randn(weight.shape, generator=generator)
+            if levels is not None:
+                values = torch.randint(-levels, levels + 1, weight.shape, generator=generator).float()
+            weight.copy_(values)
+    for name in ("magnitude", "random"):
+        together = sharing(EVERYTHING)
+        for ratio in ratios:
+            swept = pruners[name].build(copy.deepcopy(network), ratio, together, scope=scope)
+            alone = pruners[name].build(copy.deepcopy(network), ratio, EVERYTHING, scope=scope)
+            for key, weight in weights(alone).items():
+                assert torch.equal(weights(swept)[key], weight)
+            if name == "magnitude":
+                expected = masks_of_torch([weight.abs() for weight in weights(network).values()], ratio, scope)
+                for key, mask in zip(weights(network), expected, strict=True):
+                    assert torch.equal(weights(alone)[key], weights(network)[key].masked_fill(mask, 0.0))
 
 
 def test_weights_that_are_zero_already_count_as_pruned(convnet: nn.Sequential, context: MakeContext) -> None:

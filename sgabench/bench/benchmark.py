@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,6 +37,22 @@ class Benchmark:
     shown: Sequence[Mapping[str, str]]
     note: str
     environment: Mapping[str, Any]
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """First quartile, median, third quartile."""
+    return statistics.quantiles(values, n=4, method="inclusive")
+
+
+def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
+    """Quartiles of the ratios of what was measured in the same round."""
+    return quartiles([value / reference for value, reference in zip(values, references, strict=True)])
+
+
+def spread(quarters: Sequence[float]) -> str:
+    """Quartiles as a reader sees them: the median, and between what."""
+    low, median, high = quarters
+    return f"{median:.2f} [{low:.2f} to {high:.2f}]"
 
 
 def render(benchmark: Benchmark, form: Form) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
-from sgabench.bench.benchmark import Benchmark
+from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
 from sgabench.optimizers.implementations import problem
@@ -32,7 +31,7 @@ _NOTE = (
 Make = Callable[[list[nn.Parameter]], Optimizer]
 
 
-def measure(names: Sequence[str], device: str, channels_last: bool = False) -> Benchmark:
+def measure(names: Sequence[str], device: str, *, channels_last: bool = False) -> Benchmark:
     """Time steps for the parameters of models, with random gradients.
 
     Args:
@@ -99,13 +98,12 @@ def _of_model(name: str, of: list[nn.Parameter], makers: dict[str, Make], device
     transient = {label: _transient(optimizer, device) for label, optimizer in optimizers.items()}
     times = time_interleaved({label: optimizer.step for label, optimizer in optimizers.items()}, device, _ROUNDS)
     for label, optimizer in optimizers.items():
-        ratios = [own / reference for own, reference in zip(times[label], times[REFERENCE], strict=True)]
         yield {
             "model": name,
             "optimizer": label,
             "parameters": sum(parameter.numel() for parameter in of),
-            "step_s": _quartiles(times[label]),
-            "ratio": _quartiles(ratios),
+            "step_s": quartiles(times[label]),
+            "ratio": ratios(times[label], times[REFERENCE]),
             "state_bytes": _state_bytes(optimizer),
             "transient_bytes": transient[label],
         }
@@ -123,18 +121,12 @@ def _state_bytes(optimizer: Optimizer) -> int:
     return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
 
-def _quartiles(values: Sequence[float]) -> list[float]:
-    """First quartile, median, third quartile."""
-    return statistics.quantiles(values, n=4, method="inclusive")
-
-
 def _shown(row: dict[str, Any]) -> dict[str, str]:
-    low, median, high = row["ratio"]
     return {
         "model": row["model"],
         "optimizer": row["optimizer"],
         "parameters": f"{row['parameters'] / 1e6:.2f} M",
         "step": f"{1e3 * row['step_s'][1]:.2f} ms",
-        "ratio": f"{median:.2f} [{low:.2f} to {high:.2f}]",
+        "ratio": spread(row["ratio"]),
         "memory": f"{row['state_bytes'] / 1e6:.1f} + {row['transient_bytes'] / 1e6:.1f} MB",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from enum import StrEnum
 from typing import Annotated
@@ -12,6 +13,7 @@ import typer
 from sgabench.cli.app import app
 from sgabench.cli.common import load_plugins
 from sgabench.cli.options import Device, Plugins
+from sgabench.errors import InputError
 
 
 class Kind(StrEnum):
@@ -25,6 +27,8 @@ class Kind(StrEnum):
 class Subject(StrEnum):
     optimizers = "optimizers"
     training = "training"
+    pruning = "pruning"
+    inference = "inference"
 
 
 class BenchFormat(StrEnum):
@@ -68,22 +72,27 @@ def bench(
     subject: Annotated[Subject, typer.Argument(help="What to measure.")],
     models: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A model, as in a suite. Repeatable. Default: three ResNets."),
+        typer.Option(
+            metavar="NAME", help="A model, as in a suite. Repeatable. Default: one to three for each subject."
+        ),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     channels_last: Annotated[
-        bool, typer.Option("--channels-last", help="Lay weights out in memory as a training does.")
+        bool, typer.Option("--channels-last", help="Optimizers: lay weights out in memory as a training does.")
     ] = False,
     form: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
     plugin: Plugins = None,
 ) -> None:
-    """Measure this machine: what a step of each optimizer costs, against PyTorch's fused Adam."""
+    """Measure this machine: training, steps of optimizers, one more ratio of a pruner, inference of pruned networks."""
     from sgabench.bench.benchmark import render
     from sgabench.environment import choose_device
 
     load_plugins(plugin)
     measure = importlib.import_module(f"sgabench.bench.{subject.value}").measure
-    typer.echo(render(measure(models or (), choose_device(device.value), channels_last), form.value), nl=False)
+    given = {"channels_last": True} if channels_last else {}
+    for option in given.keys() - inspect.signature(measure).parameters.keys():
+        raise InputError(f"--{option.replace('_', '-')}: sgabench bench {subject.value} does not have this option")
+    typer.echo(render(measure(models or (), choose_device(device.value), **given), form.value), nl=False)
 
 
 @app.command()

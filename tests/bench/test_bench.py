@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from sgabench.bench.inference import keep_two_of_four, variants_of
+from sgabench.bench.pruning import network_of
+from sgabench.errors import InputError
 from sgabench.optimizers import compiled
 from sgabench.registry import models
 from sgabench.specs import ImageSpec
@@ -53,6 +59,78 @@ def test_a_table_says_what_it_means_and_where_it_was_made(sgabench: Run, form: s
         assert lines[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
 
 
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A model that runs in no time."""
+    path = tmp_path / "small.py"
+    path.write_text(
+        "from torch import nn\nfrom sgabench.registry import models\n@models.register('small')\n"
+        "def small(spec):\n"
+        "    convolutions = [nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU()]\n"
+        "    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, spec.classes))\n"
+    )
+    return path
+
+
+def test_a_further_ratio_of_each_pruner_is_measured_against_an_evaluation(sgabench: Run, plugin: Path) -> None:
+    done = sgabench("bench", "pruning", "--models", "small", "--plugin", plugin, "--device", "cpu", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert (shown["subject"], shown["environment"]["device"]) == ("pruning", "cpu")
+    assert [(row["model"], row["pruner"]) for row in shown["rows"]] == [
+        ("small", "magnitude"),
+        ("small", "random"),
+        ("small", "structured"),
+    ]
+    for row in shown["rows"]:
+        assert row["images"] == 1000
+        for name in ("evaluation_s", "further_s", "rest_s", "ratio"):
+            assert 0 < row[name][0] <= row[name][1] <= row[name][2]
+        assert row["first_s"] > 0
+
+
+def test_inference_is_measured_dense_with_zeros_and_with_fewer_channels(sgabench: Run, plugin: Path) -> None:
+    arguments = ("bench", "inference", "--models", "small", "--plugin", plugin, "--device", "cpu", "--format")
+    done = sgabench(*arguments, "json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["network"], row["batch"]): row for row in json.loads(done.stdout)["rows"]}
+    assert rows.keys() == {(name, batch) for name in ("dense", "unstructured", "structured") for batch in (1, 128)}
+    for (name, batch), row in rows.items():
+        assert row["images_per_s"] == pytest.approx(batch / row["batch_s"][1])
+        assert row["speedup"][0] <= row["speedup"][1] <= row["speedup"][2]
+        assert (row["speedup"] == [1, 1, 1]) == (name == "dense") == (row["theoretical_speedup"] == 1)
+        assert row["transient_bytes"] >= 0
+    assert rows["dense", 1]["weights_bytes"] == rows["unstructured", 1]["weights_bytes"]
+    assert rows["structured", 1]["weights_bytes"] < 0.8 * rows["dense", 1]["weights_bytes"]
+
+
+def test_two_of_each_four_weights_stay_where_the_layer_is_linear_and_no_classifier() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(7200, 64), nn.Linear(64, 6), nn.Linear(6, 10))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    pruned = keep_two_of_four(network, frozenset({"0", "4"}))
+    for name in ("0.weight", "2.bias", "4.weight"):
+        assert torch.equal(pruned.state_dict()[name], before[name])
+    for name in ("2.weight", "3.weight"):
+        weight, fours = pruned.get_parameter(name).detach(), before[name].view(-1, 4).abs()
+        kept = weight.view(-1, 4) != 0
+        assert bool((kept.sum(dim=1) == 2).all())
+        assert torch.equal(weight[weight != 0], before[name][weight != 0])
+        assert bool((fours.where(kept, torch.inf).amin(1) >= fours.where(~kept, 0.0).amax(1)).all())
+    with pytest.raises(InputError, match="no linear layer but the classifier"):
+        keep_two_of_four(network, frozenset({"2", "3", "4"}))
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [("resnet8", "no linear layer but the classifier"), ("timm:vit_tiny_patch16_224", "Only CUDA")],
+)
+def test_a_network_that_2_4_kernels_do_not_take_says_why(model: str, problem: str) -> None:
+    variants = variants_of(network_of(model, "cpu"), ("2:4",), torch.float32)
+    assert variants["dense"].network is not None
+    assert variants["2:4"].network is None
+    assert problem in variants["2:4"].problem
+
+
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
@@ -61,6 +139,8 @@ def test_a_table_says_what_it_means_and_where_it_was_made(sgabench: Run, form: s
         (["optimizers", "--models", "timm:no_such"], "timm:no_such"),
         (["optimizers", "--device", "tpu"], "tpu"),
         (["optimizers", "--format", "xml"], "xml"),
+        (["pruning", "--channels-last"], "--channels-last: sgabench bench pruning does not have this option"),
+        (["inference", "--models", "resnet9"], "did you mean 'resnet"),
         (["optimizers", "--plugin", "none.py"], "none.py"),
     ],
 )

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test torture gate lint docs bench clean
+.PHONY: quickstart test torture gate lint docs bench gpu-bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sgabench run suites/quickstart.toml
@@ -31,6 +31,11 @@ lint: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(PIP) --editable '.[test,bench]'
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds
+
+# With the interpreter as it is: nothing is installed. Exit code 3 without CUDA.
+GPU_OUTPUT ?= build/gpu.json
+gpu-bench:
+	PYTHON=$(PYTHON) benchmarks/gpu.sh $(GPU_OUTPUT)
 
 docs: $(VENV)/.installed-test
 	$(BIN)/mkdocs build --strict

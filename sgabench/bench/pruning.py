@@ -27,7 +27,7 @@ PRUNERS = ("magnitude", "random", "structured")
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
 _IMAGES = {"cpu": 1000, "cuda": 10_000}
-_ROUNDS = {"cpu": 5, "cuda": 15}
+_ROUNDS = {"cpu": 5, "cuda": 9}
 _NOTE = (
     "First: what the first ratio of a pruner takes. Further: each further one: pruning, evaluation, and all that a "
     "cell measures but speed; mean of the ratios {ratios}. Rest: the same without the evaluation, waiting for gzip, "

@@ -1,7 +1,8 @@
-"""Killed at random moments and started again: the records and weights of an undisturbed run."""
+"""Killed or stopped at random moments and started again: the records and weights of an undisturbed run."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,13 +11,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 TORTURE = bool(os.environ.get("SGABENCH_TORTURE"))
-KILLS = 50 if TORTURE else 2
+STOPS = 50 if TORTURE else 2
+HOWS = ["SIGKILL", "SIGTERM", "Ctrl-C twice"] if TORTURE else ["SIGKILL"]
 
 SUITE = f"""
 seeds = [0, 1]
@@ -56,46 +59,122 @@ name = "magnitude"
 TIMES = {"seconds", "train_seconds", "train_images_per_s", "pruning_seconds", "peak_memory", "interruptions"}
 
 
-def command(suite: Path, results: str, jobs: int) -> list[str]:
+def command(suite: Path, results: str, jobs: int, minutes: float) -> list[str]:
     line = [sys.executable, "-m", "sgabench", "run", str(suite), "--results", results, "--quiet"]
-    return [*line, "--jobs", str(jobs), "--snapshot-minutes", "0.001"]
+    return [*line, "--jobs", str(jobs), "--snapshot-minutes", str(minutes)]
 
 
-def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Every record without what is measured by a clock, and every weight file."""
+def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes], int]:
+    """Every record without what is measured by a clock, every weight file, and how often trainings were taken up."""
     database = sqlite3.connect(results / "store.sqlite")
     rows = database.execute("SELECT key, kind, parent, status, labels, description, result, detail FROM records")
     records = {}
+    taken_up = 0
     for key, *texts, result, detail in rows.fetchall():
+        taken_up += json.loads(result).get("interruptions", 0)
         numbers = {name: value for name, value in json.loads(result).items() if name not in TIMES}
         described = json.loads(detail)
         for row in described.get("history", []):
             del row["seconds"]
         records[key] = (*texts, numbers, described)
     database.close()
-    return records, {path.name: path.read_bytes() for path in (results / "weights").iterdir()}
+    return records, {path.name: path.read_bytes() for path in (results / "weights").iterdir()}, taken_up
+
+
+@dataclass
+class Story:
+    """What happened to a run that was stopped again and again.
+
+    Attributes:
+        stops: how often it was stopped.
+        rounds: how often it was through before enough stops, and started anew.
+        snapshots: name and time of each that a stop left.
+        codes: exit codes of what was stopped.
+        seconds: from each SIGTERM or Ctrl-C to the end of the process.
+    """
+
+    stops: int = 0
+    rounds: int = 0
+    snapshots: set[tuple[str, int]] = field(default_factory=set)
+    codes: dict[int, int] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+
+def stop(process: subprocess.Popen[bytes], how: str, chance: random.Random) -> None:
+    """Send the signals, to the process alone or to its workers, too."""
+    together = chance.random() < 0.5
+
+    def send(number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if together else os.kill)(process.pid, number)
+
+    if how == "Ctrl-C twice":
+        send(signal.SIGINT)
+        time.sleep(chance.uniform(0, 0.3))
+        send(signal.SIGINT)
+    else:
+        send(signal.Signals[how])
+    process.wait(timeout=60)
+
+
+def wait_for_orphans(group: int) -> None:
+    """Workers whose parent is gone go, too."""
+    end = time.monotonic() + 60
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(group, 0)
+            assert time.monotonic() < end, "a worker outlived the run"
+            time.sleep(0.01)
+
+
+def stop_again_and_again(line: list[str], results: Path, how: str, chance: random.Random, story: Story) -> None:
+    """Run a command until it is through, or has been stopped often enough; then let it be through."""
+    told = results.with_name(f"{results.name}.log")
+    while story.stops < STOPS:
+        with told.open("wb") as log:
+            process = subprocess.Popen(line, cwd=results.parent, stderr=log, start_new_session=True)
+        try:
+            code = process.wait(timeout=chance.uniform(1, 7))
+        except subprocess.TimeoutExpired:
+            started = time.monotonic()
+            stop(process, how, chance)
+            code = process.returncode
+            story.stops += 1
+            story.codes[code] = story.codes.get(code, 0) + 1
+            story.seconds.append(time.monotonic() - started)
+        wait_for_orphans(process.pid)
+        assert b"Traceback" not in told.read_bytes(), told.read_text()
+        story.snapshots |= {(path.name, path.stat().st_mtime_ns) for path in (results / "snapshots").glob("[!.]*")}
+        if code == 0:
+            return
+    subprocess.run(line, cwd=results.parent, check=True)
 
 
 @pytest.mark.parametrize("jobs", [1, 2] if TORTURE else [1])
-def test_a_run_that_is_killed_again_and_again_ends_like_one_that_is_not(tmp_path: Path, jobs: int) -> None:
+@pytest.mark.parametrize("how", HOWS)
+def test_a_run_that_is_stopped_again_and_again_ends_like_one_that_is_not(tmp_path: Path, how: str, jobs: int) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_text(SUITE)
-    subprocess.run(command(suite, "undisturbed", jobs), cwd=tmp_path, check=True)
-    moments = random.Random(jobs)
-    killed = 0
-    while killed < KILLS:
-        process = subprocess.Popen(command(suite, "killed", jobs), cwd=tmp_path, start_new_session=True)
-        time.sleep(moments.uniform(1.5, 6))
-        if process.poll() is None:
-            killed += 1
-        elif (tmp_path / "killed").is_dir():
-            assert process.returncode == 0
-            break  # it was faster than the kills
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command(suite, "killed", jobs), cwd=tmp_path, check=True)
-    records, weights = contents(tmp_path / "killed")
-    expected_records, expected_weights = contents(tmp_path / "undisturbed")
-    assert weights == expected_weights
-    assert records == expected_records
-    assert not list((tmp_path / "killed" / "snapshots").glob("*"))
+    subprocess.run(command(suite, "undisturbed", jobs, 0), cwd=tmp_path, check=True)
+    expected_records, expected_weights, _ = contents(tmp_path / "undisturbed")
+    assert len(expected_weights) == 6
+    # Who asks a run to stop gets a snapshot without any that are due before; who kills it does not.
+    minutes = 0 if how == "SIGTERM" else 0.001
+    chance, story, taken_up = random.Random(f"{how} {jobs}"), Story(), 0
+    while story.stops < STOPS:
+        results = tmp_path / f"stopped{story.rounds}"
+        stop_again_and_again(command(suite, results.name, jobs, minutes), results, how, chance, story)
+        story.rounds += 1
+        records, weights, interruptions = contents(results)
+        assert weights == expected_weights
+        assert records == expected_records
+        assert not list((results / "snapshots").glob("*"))
+        taken_up += interruptions
+    print(
+        how, f"jobs={jobs}", f"stops={story.stops} rounds={story.rounds} taken up={taken_up} exit codes={story.codes}"
+    )
+    print(f"seconds until it was gone: median {sorted(story.seconds)[STOPS // 2]:.2f}, most {max(story.seconds):.2f}")
+    assert taken_up == len(story.snapshots), "a training did not go on from its snapshot"
+    # Before the run has taken over the signals, Python itself dies of them.
+    valid = {"SIGKILL": {-9, 0}, "SIGTERM": {143, -15, 0}, "Ctrl-C twice": {130, -2, 0}}[how]
+    assert set(story.codes) <= valid

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
+
+MAX_MESSAGE = 3000
+MAX_SUGGESTIONS = 2000
 
 
 class InputError(ValueError):
     """Bad input: one line that says where, what, and what would be right.
 
     The command line prints the message without a traceback and exits with code 2. Whatever it
-    quotes, the message stays one line of printable characters.
+    quotes, the message stays one line of printable characters, and of a length that can be read.
     """
 
     def __init__(self, message: str) -> None:
+        if len(message) > MAX_MESSAGE:
+            message = f"{message[: MAX_MESSAGE * 2 // 3]} ... {message[-MAX_MESSAGE // 3 :]}"
         line = " ".join(message.split())
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
@@ -27,7 +33,7 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
     Returns:
         ``"; did you mean 'adam'?"`` or ``"; valid: adam, sgd"`` (empty if nothing is valid).
     """
-    options = sorted(valid)
+    options = sorted(itertools.islice(valid, MAX_SUGGESTIONS))
     lowered = {option.lower(): option for option in options}
     close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
     if close:
@@ -61,6 +67,8 @@ def first_problem(error: ValidationError, valid: Iterable[str] = ()) -> tuple[tu
         return path, f"must be a table, got {shorten(problem['input'])}"
     if kind == "too_short" and not problem["input"]:
         return path, "the list is empty"
+    if kind == "too_long":
+        return path, f"has {problem['ctx']['actual_length']} items; at most {problem['ctx']['max_length']} are possible"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if kind in {"value_error", "assertion_error"}:
@@ -72,6 +80,6 @@ def shorten(value: Any, limit: int = 60) -> str:
     """``repr`` of a value, cut to one short line."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python does not write numbers of thousands of digits
+    except (ValueError, RecursionError):  # Python does not write numbers of thousands of digits
         return f"an immense {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."

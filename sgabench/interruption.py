@@ -1,4 +1,4 @@
-"""SIGTERM as an exception."""
+"""SIGTERM as an exception, and Ctrl-C after the last word."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from types import FrameType
 
 class Terminated(BaseException):
     """SIGTERM came; what keeps the failures of plugins from the rest lets it through, as it does Ctrl-C."""
+
+
+def ignore_ctrl_c() -> None:
+    """Let nothing disturb the end of a process that has said that it stops; Python's own end takes a second."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError, shorten, suggestion
+from sgabench.limits import check_records
 from sgabench.registry import describe
 from sgabench.suite import Choice, Suite
 
@@ -114,20 +115,16 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
     computed twice, and a changed parameter changes exactly the keys that depend on it.
 
     Raises:
-        InputError: a data set whose content enters the key is not there.
+        InputError: a data set whose content enters the key is not there; more records than a plan can have.
     """
+    on = _probes_by_network(suite)
+    _check_size(suite, on)
     measurement = suite.measurement.model_dump(mode="json")
     pruners = [
         (pruner, ratio, content_key({**_without_ratios(pruner), "ratio": ratio, "measurement": measurement}))
         for pruner in suite.pruners
         for ratio in pruner.settings["ratios"]
     ]
-    on: dict[str, list[Choice]] = {"dense": [], "pruned": []}
-    for probe in suite.probes:
-        network = probe.tags.get("on", "dense")
-        if network not in on:
-            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: dense, pruned")
-        on[network].append(probe)
     trials = []
     for dataset in (with_content(dataset, data_dir) for dataset in suite.datasets):
         for model in suite.models:
@@ -145,6 +142,26 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
                     probes = _probes(key, on["dense"])
                     trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
     return Plan(suite, tuple(trials))
+
+
+def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
+    on: dict[str, list[Choice]] = {"dense": [], "pruned": []}
+    for probe in suite.probes:
+        network = probe.tags.get("on", "dense")
+        if network not in on:
+            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: dense, pruned")
+        on[network].append(probe)
+    return on
+
+
+def _check_size(suite: Suite, on: Mapping[str, list[Choice]]) -> None:
+    """Count what the suite multiplies out to, before it does."""
+    trials = len(suite.datasets) * len(suite.models) * len(suite.optimizers) * len(suite.seeds)
+    cells = trials * sum(len(pruner.settings["ratios"]) for pruner in suite.pruners)
+    try:
+        check_records(trials, cells, trials * len(on["dense"]) + cells * len(on["pruned"]))
+    except InputError as error:
+        raise InputError(f"{suite.source}: {error}") from None
 
 
 def _cell(

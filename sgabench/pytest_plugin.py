@@ -44,9 +44,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if config.getoption("sgabench_run") and config.getoption("sgabench_suite") and not hasattr(config, "workerinput"):
         with _input_errors():
-            from sgabench.gate.baseline import read_baseline
-
-            read_baseline(config.getoption("sgabench_baseline"))
+            _check(config)  # what it refuses, it refuses before anything is trained for it
             _run(config, config.getoption("sgabench_suite"), only=config.getoption("sgabench_only"))
 
 

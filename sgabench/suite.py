@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import itertools
 import json
-import math
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,13 +17,21 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from sgabench.errors import InputError, first_problem, shorten, suggestion
 from sgabench.gate.rules import METRICS, GateTable
+from sgabench.limits import (
+    MAX_LIST,
+    MAX_SEEDS,
+    MAX_SUITE_BYTES,
+    check_text,
+    check_values,
+    check_variants,
+    count_variants,
+)
 from sgabench.registry import REGISTRIES, Registry
 
 Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
-MAX_SUITE_BYTES = 10_000_000
-MAX_CHOICES = 10_000
 MAX_LABEL = 500
-SUITE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$"
+SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+TAKEN_NAMES = re.compile(r"weights|lost|snapshots|(store|tuning)\.sqlite.*")
 
 
 def _check_label(label: str) -> str:
@@ -60,6 +67,7 @@ class Recipe(_Table):
     warmup_epochs: float = Field(strict=True, default=0.0, ge=0, description="Epochs of linear warm-up from zero.")
     step_milestones: tuple[Annotated[float, Field(strict=True, gt=0, lt=1)], ...] = Field(
         default=(0.5, 0.75),
+        max_length=MAX_LIST,
         description="Of schedule 'step': fractions of the training after which the rate drops.",
     )
     step_factor: float = Field(
@@ -162,7 +170,9 @@ class OptimizerEntry(_Entry):
 
 
 class PrunerEntry(_Entry):
-    ratios: tuple[Ratio, ...] | None = Field(default=None, description="Ratios of this pruner; default: the suite's.")
+    ratios: tuple[Ratio, ...] | None = Field(
+        default=None, max_length=MAX_LIST, description="Ratios of this pruner; default: the suite's."
+    )
     include_input: bool = Field(strict=True, default=False, description="Prune the layer that sees the image, too.")
     include_classifier: bool = Field(
         strict=True, default=False, description="Prune the layer that gives the logits, too."
@@ -191,9 +201,11 @@ class SuiteFile(_Table):
     )
     description: str = Field(default="", description="A line for reports.")
     seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...] = Field(
-        default=(0, 1, 2), description="One training for each."
+        default=(0, 1, 2), max_length=MAX_SEEDS, description="One training for each."
     )
-    ratios: tuple[Ratio, ...] = Field(default=(0.5,), description="Ratios of every pruner without its own.")
+    ratios: tuple[Ratio, ...] = Field(
+        default=(0.5,), max_length=MAX_LIST, description="Ratios of every pruner without its own."
+    )
     training: Recipe = Recipe()
     measurement: Measurement = Measurement()
     gate: GateTable = Field(default=GateTable(), description="What sgabench check calls a regression.")
@@ -279,10 +291,14 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     path = Path(path)
     try:
         text = read_text(path, MAX_SUITE_BYTES, "a suite")
+        check_text(text)
         data = tomllib.loads(text)
     except OSError as error:
-        hint = suggestion(path.name, (p.name for p in path.parent.glob("*.toml"))) if path.parent.is_dir() else ""
+        missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
+        hint = suggestion(path.name, (p.name for p in path.parent.glob("*.toml"))) if missing else ""
         raise InputError(f"{path}: {error.strerror or error}{hint}") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except ValueError as error:  # of the decoder, of TOML, or a number of thousands of digits
         raise InputError(f"{path}: not a TOML file: {error}") from None
     except RecursionError:
@@ -317,12 +333,13 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
     Raises:
         InputError: without the file's name, which the caller knows.
     """
+    check_values(data)
     try:
         written = SuiteFile.model_validate(data)
     except ValidationError as error:
         raise InputError(_sentence(error, data)) from None
     name = written.name or source.stem
-    if not re.match(SUITE_NAME, name) or name in ("weights", "lost") or name.startswith("store.sqlite"):
+    if not SUITE_NAME.fullmatch(name) or TAKEN_NAMES.fullmatch(name):
         raise InputError(
             f"name: {shorten(name)} cannot name a folder of results; set name = \"...\" of letters, digits, '.', '_' "
             "and '-', and not a name that the store uses"
@@ -378,9 +395,11 @@ def _choices(section: str, entries: Sequence[_Entry], settings: Any) -> tuple[Ch
     registry = REGISTRIES[section]
     choices: list[Choice] = []
     given: list[dict[str, Any]] = []
-    for number, entry in enumerate(entries, start=1):
-        where = f"{section} {number} ({entry.name})"
-        for swept in _combinations(entry, where):
+    places = [f"{section} {number} ({shorten(entry.name)[1:-1]})" for number, entry in enumerate(entries, start=1)]
+    check_variants(section, [_variants(entry, where) for entry, where in zip(entries, places, strict=True)])
+    for entry, where in zip(entries, places, strict=True):
+        for combination in itertools.product(*entry.sweep.values()):
+            swept = dict(zip(entry.sweep, combination, strict=True))
             try:
                 choice, options = _choice(registry, entry, swept, settings)
             except InputError as error:
@@ -390,17 +409,18 @@ def _choices(section: str, entries: Sequence[_Entry], settings: Any) -> tuple[Ch
     return _with_unique_labels(section, choices, given)
 
 
-def _combinations(entry: _Entry, where: str) -> Iterable[dict[str, Any]]:
+def _variants(entry: _Entry, where: str) -> int:
+    """How many variants an entry has; its sweep is looked at, but not multiplied out."""
+    try:
+        number = count_variants(entry.sweep, {**entry.model_dump(exclude={"sweep"}), **(entry.model_extra or {})})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     for key, values in entry.sweep.items():
         if key in (entry.model_extra or {}):
             raise InputError(f"{where}: {key}: is set and swept; leave one out")
         if any(value in values[:i] for i, value in enumerate(values)):
             raise InputError(f"{where}: sweep.{key}: names a value twice: {shorten(values)}")
-    number = math.prod(len(values) for values in entry.sweep.values())
-    if number > MAX_CHOICES:
-        raise InputError(f"{where}: sweep: {number} combinations; at most {MAX_CHOICES} are possible")
-    for combination in itertools.product(*entry.sweep.values()):
-        yield dict(zip(entry.sweep, combination, strict=True))
+    return number
 
 
 def _choice(

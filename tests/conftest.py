@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ def _own_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
         registry.load()
         monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
         monkeypatch.setattr(registry, "_sources", dict(registry._sources))
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """A command line that was stopped in this process ignores Ctrl-C; what comes after it must not."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from sgabench.errors import InputError
+from sgabench.interruption import ignore_ctrl_c
 
 app = typer.Typer(
     name="sgabench",
@@ -31,6 +32,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             sys.stdout.flush()
     except InputError as error:
         stop(f"error: {error}", 2)
+    except KeyboardInterrupt:  # before a training begins, or a second one on the way out
+        ignore_ctrl_c()
+        stop("stopped", 130)
     except BrokenPipeError:
         sys.stdout = None  # who read it has seen enough
         sys.exit(0)

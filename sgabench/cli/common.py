@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,14 +39,50 @@ def plan_of(
     return select(made, only)
 
 
+def confirm_run(plan: Plan, results: Path, yes: bool) -> None:
+    """Ask before very many cells are run.
+
+    Raises:
+        InputError: there is nobody to ask, or the answer is no.
+    """
+    from sgabench.limits import ASK_ABOVE
+    from sgabench.plan import remaining
+    from sgabench.store import Store
+
+    if yes or sum(len(trial.cells) for trial in plan.trials) <= ASK_ABOVE:
+        return
+    with Store(results) as store:
+        left = remaining(plan, store.statuses())
+    cells = sum(len(trial.cells) for trial in left)
+    if cells > ASK_ABOVE:
+        confirm(f"{plan.suite.source}: {len(left)} trials with {cells} cells are left to run")
+
+
+def confirm(what: str) -> None:
+    """Ask whether so much is meant.
+
+    Raises:
+        InputError: there is nobody to ask, or the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise InputError(f"{what}; if that is meant, pass --yes")
+    try:
+        if typer.confirm(f"{what}. Run them?", err=True):
+            return
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        typer.echo(err=True)
+    raise InputError(f"{what}; nothing was run")
+
+
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    from sgabench.interruption import Terminated, terminable
+    from sgabench.interruption import Terminated, ignore_ctrl_c, terminable
 
     try:
         with terminable():
             yield
     except (KeyboardInterrupt, Terminated) as stop:
+        ignore_ctrl_c()
         typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
 

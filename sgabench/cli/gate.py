@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from sgabench.cli.app import app
-from sgabench.cli.common import plan_of, refuse_to_replace, require_store, stoppable, write
-from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile
+from sgabench.cli.common import confirm_run, plan_of, refuse_to_replace, require_store, stoppable, write
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile, Yes
 from sgabench.errors import InputError
 
 
@@ -64,6 +64,7 @@ def check(
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
+    yes: Yes = False,
 ) -> None:
     """Compare what is stored with a baseline: do networks prune worse than they did?
 
@@ -72,16 +73,16 @@ def check(
     0.5 points. Exit code 0: nothing regressed; 1: something did; 2: bad input; 3: nothing to compare, or something
     is missing.
     """
-    from sgabench.gate.baseline import read_baseline
-    from sgabench.gate.check import check_suites
     from sgabench.gate.measured import check_plan
+    from sgabench.plan import select
     from sgabench.report.gate import render, verdict
     from sgabench.report.progress import listener
     from sgabench.runner import Options, run_plan
 
     whole = plan_of(suite, results, data_dir, None, set_, plugin)
     if run:
-        check_suites(read_baseline(baseline).suite, whole.suite.name)  # before anything is trained for it
+        check_plan(whole, results, baseline, only)  # what it refuses, it refuses before anything is trained for it
+        confirm_run(select(whole, only), results, yes)
         plugins = tuple(path.resolve() for path in plugin or ())
         with stoppable(), listener(quiet=False) as display:
             run_plan(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgabench.cli.app import app, stop
-from sgabench.cli.common import load_plugins, plan_of, refuse_to_replace, stoppable
-from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile
+from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_to_replace, stoppable
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile, Yes
 
 if TYPE_CHECKING:
     from sgabench.plan import Plan
@@ -30,6 +30,7 @@ def run(
         float, typer.Option(metavar="N", min=0, help="Save a training every N minutes; 0: only when it is stopped.")
     ] = 5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
+    yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
 ) -> None:
     """Run what the store does not have yet, and show the leaderboard.
@@ -50,6 +51,7 @@ def run(
         check(plan, options, strict=True)
         _print_plan(select(plan, only), results)
         return
+    confirm_run(select(plan, only), results, yes)
     with stoppable(), listener(quiet) as display:
         tables = run_plan(plan, options, display)
     if not quiet:
@@ -88,6 +90,7 @@ def tune(
     set_: Set = None,
     plugin: Plugins = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
 ) -> None:
     """Tune learning rate and weight decay of each optimizer on a validation split; write a new suite.
@@ -97,6 +100,8 @@ def tune(
     from sgabench.tuning import require_extra
 
     require_extra()
+    from sgabench.interruption import ignore_ctrl_c
+    from sgabench.limits import ASK_ABOVE
     from sgabench.report.tuning import listener, print_tuning
     from sgabench.runner import Options
     from sgabench.suite import load_suite
@@ -111,11 +116,17 @@ def tune(
     target = TunedSuite(loaded, tuple(set_ or ()), output, subjects)
     target.check(force)
     refuse_to_replace(output, [suite, *(plugin or ())], [results])
+    trainings = len(subjects) * len(loaded.datasets) * len(loaded.models) * len(settings.seeds) * tries
+    if trainings > ASK_ABOVE and not yes:
+        confirm(
+            f"{suite}: up to {trainings} trainings ({len(subjects)} optimizers with {tries} tries each) are to be run"
+        )
     try:
         with listener(quiet) as display:
             options = Options(results, data_dir, download, device.value)
             tuned, held_out = tune_subjects(subjects, loaded, settings, options, display)
     except KeyboardInterrupt:
+        ignore_ctrl_c()
         typer.echo("stopped: every finished try is stored; run the same command to go on", err=True)
         raise typer.Exit(130) from None
     except TryFailed as error:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sgabench.errors import InputError, first_problem, shorten
 from sgabench.gate.rules import METRICS
 from sgabench.leaderboard import Tables
+from sgabench.limits import MAX_SEEDS
 from sgabench.store import write_atomically
 from sgabench.suite import read_text
 
@@ -21,9 +22,9 @@ FORMAT = 1
 DIGITS = 10  # significant; the ratio of two counts up to 10 000 is told from every other one
 SUMMARY_DIGITS = 6
 KEY_DIGITS = 12
-MAX_BYTES = 50_000_000
+MAX_BYTES = 20_000_000
 MAX_GROUPS = 100_000
-MAX_SEEDS = 10_000
+MAX_VALUES = 2_000_000  # equal ones are left out of the file, and are there all the same
 
 
 def _check_text(text: str) -> str:
@@ -283,11 +284,29 @@ def read_baseline(path: Path) -> Baseline:
             "make it anew with sgabench baseline"
         )
     try:
+        _check_size(data)
         return Baseline.model_validate(data)
+    except InputError as error:
+        raise InputError(f"--baseline {path}: {error}") from None
     except ValidationError as error:
         where, problem = first_problem(error)
         place = ".".join(map(str, where))
         raise InputError(f"--baseline {path}: {place + ': ' if place else ''}{problem}") from None
+
+
+def _check_size(data: Mapping[str, Any]) -> None:
+    """Count the values before equal ones are written out."""
+    values = 0
+    for kind in ("trials", "cells"):
+        for number, group in enumerate(data[kind] if isinstance(data.get(kind), list) else ()):
+            metrics = group.get("metrics") if isinstance(group, dict) else None
+            for metric, spread in (metrics if isinstance(metrics, dict) else {}).items():
+                if metric not in METRICS:
+                    raise InputError(f"{kind}.{number}.metrics: unknown metric {shorten(metric)}")
+                n = spread.get("n") if isinstance(spread, dict) else None
+                values += n if isinstance(n, int) and 0 < n <= MAX_SEEDS else 0  # others are refused below
+    if values > MAX_VALUES:
+        raise InputError(f"{values} values of metrics; at most {MAX_VALUES} are possible")
 
 
 def _refuse(constant: str) -> NoReturn:

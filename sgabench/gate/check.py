@@ -111,6 +111,7 @@ def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = Fal
     judged: list[Item | _Test] = []
     for old, new in pairs:
         for metric in old.metrics:
+            _check_seeds(metric, old, new, rules)
             if metric not in new.metrics:
                 if new.seeds and _setting(rules, metric)[0] != "off":
                     gaps.append(f"{new.name}: {metric} is in the baseline and not measured now")
@@ -195,6 +196,16 @@ def _setting(rules: GateTable, metric: str) -> tuple[str, float]:
     return own.rule or default.rule, default.tolerance if own.tolerance is None else own.tolerance
 
 
+def _check_seeds(metric: str, old: Group, new: Group, rules: GateTable) -> None:
+    """Refuse a statistical rule of the suite's own where one seed is all there is, or will be."""
+    seeds = min(old.metrics[metric].n, len(new.seeds) + len(new.lacking))
+    if rules.of(metric).rule == "statistical" and seeds < 2:
+        raise InputError(
+            f"gate.{metric}.rule: 'statistical' needs two seeds at least, here and in the baseline; "
+            'write rule = "tolerance", or give the suite more seeds'
+        )
+
+
 def _compare(
     metric: str, old: Group, new: Group, rules: GateTable, same_environment: bool, same_device: bool
 ) -> Item | _Test | None:
@@ -213,11 +224,6 @@ def _compare(
     if rule == "statistical" and min(was.n, now.n) < 2:
         if len(new.seeds) + len(new.lacking) > 1 and was.n > 1:
             return replace(item, status="skipped", note="one seed is left; the others failed")
-        if rules.of(metric).rule:
-            raise InputError(
-                f"gate.{metric}.rule: 'statistical' needs two seeds at least, here and in the baseline; "
-                'write rule = "tolerance", or give the suite more seeds'
-            )
         own = rules.of(metric).tolerance
         rule, margin, note = "tolerance", ONE_SEED_TOLERANCE if own is None else own, "one seed"
     if was.values == now.values and old.keys == new.keys:

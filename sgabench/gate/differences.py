@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from sgabench.errors import suggestion
-from sgabench.gate.baseline import Baseline, Group
+from sgabench.gate.baseline import Baseline
 
 LABELS = ("dataset", "model", "optimizer", "pruner")
+MOST_EXPLAINED = 100  # names; to look for what was meant takes long
 
 
 def unknown_groups(was: Baseline, now: Baseline) -> list[str]:
     """What the baseline has and the suite has not: a line per name, then per trial or cell."""
     there = {group.identity for group in now.groups}
-    lost = [group for group in was.groups if group.identity not in there]
-    lines: dict[str, None] = {}
-    for group in lost:
-        lines.update(dict.fromkeys(_unknown_labels(group, was, now)))
-    explained = {group.identity for group in lost if list(_unknown_labels(group, was, now))}
-    for group in lost:
-        if group.identity not in explained:
-            what = "trial" if group.pruner is None else "cell"
-            lines[f"not in the suite: {what} {group.name} of the baseline; make the baseline anew if that is meant"] = (
-                None
-            )
-    return list(lines)
-
-
-def _unknown_labels(group: Group, was: Baseline, now: Baseline) -> list[str]:
-    lines = []
-    for label in LABELS:
-        name = getattr(group, label)
-        valid = {found for other in now.groups if (found := getattr(other, label))}
-        if name and name not in valid:
-            count = sum(getattr(cell, label) == name for cell in was.cells)
-            lines.append(
-                f"not in the suite: {label} {name!r} of the baseline ({count} cells; make the baseline anew if it was "
-                f"renamed or removed){suggestion(name, valid)}"
-            )
-    return lines
+    valid = {label: {name for group in now.groups if (name := getattr(group, label))} for label in LABELS}
+    names: dict[tuple[str, str], None] = {}
+    unexplained = []
+    for group in was.groups:
+        if group.identity in there:
+            continue
+        unknown = [(label, name) for label in LABELS if (name := getattr(group, label)) and name not in valid[label]]
+        names.update(dict.fromkeys(unknown))
+        if not unknown:
+            unexplained.append(group)
+    cells = Counter((label, getattr(cell, label)) for cell in was.cells for label in LABELS)
+    lines = [
+        f"not in the suite: {label} {name!r} of the baseline ({cells[label, name]} cells; make the baseline anew if it "
+        f"was renamed or removed){suggestion(name, valid[label]) if len(names) <= MOST_EXPLAINED else ''}"
+        for label, name in names
+    ]
+    return lines + [
+        f"not in the suite: {'trial' if group.pruner is None else 'cell'} {group.name} of the baseline; make the "
+        "baseline anew if that is meant"
+        for group in unexplained
+    ]
 
 
 def fewer_seeds(was: Baseline, now: Baseline) -> list[str]:

@@ -50,6 +50,7 @@ METRICS = {
     "gzip_bytes": Metric("compressed size", "%", False, "off", 1.0, counted=True),
     "images_per_s": Metric("throughput", "%", True, "off", 20.0),
 }
+MAX_FLOOR = 1000
 FLOOR = re.compile(
     r"\s*(?P<metric>\w+)\s*(?P<sign>>=|<=)\s*(?P<bound>[0-9.eE+-]+)"
     r"(?:\s+at\s+ratio\s+(?P<ratio>[0-9.]+))?(?:\s+for\s+(?P<pattern>\S.*?))?\s*"
@@ -100,6 +101,8 @@ def parse_floor(text: str) -> Floor:
 
 
 def _checked_floor(text: str) -> str:
+    if len(text) > MAX_FLOOR:  # the pattern takes time with the square of it
+        raise ValueError(f"floor {shorten(text)}: longer than {MAX_FLOOR} characters")
     parse_floor(text)
     return text
 

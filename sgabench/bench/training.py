@@ -24,7 +24,7 @@ MODELS = ("resnet20",)
 REFERENCE = "DataLoader loop"
 SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
 RECIPE = Recipe(epochs=1, batch_size=128, augmentation=("crop", "flip"), precision="bf16")
-_ROUNDS = 5
+_ROUNDS = {"cpu": 5, "cuda": 3}
 _BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
 _NOTE = (
     "Batches of {batch} random images of 3 x 32 x 32, cropped and flipped, Adam. {reference}: two workers, transforms "
@@ -52,7 +52,7 @@ def measure(names: Sequence[str], device: str) -> Benchmark:
     peak = _peak(device, precision)
     rows = [row for name in names or MODELS for row in _of_model(name, device, precision, peak)]
     note = _NOTE.format(
-        batch=RECIPE.batch_size, reference=REFERENCE, precision=precision, rounds=_ROUNDS, peak=peak / 1e12
+        batch=RECIPE.batch_size, reference=REFERENCE, precision=precision, rounds=_ROUNDS[device], peak=peak / 1e12
     )
     return Benchmark("training", rows, [_shown(row) for row in rows], note, environment)
 
@@ -84,7 +84,7 @@ def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[
     for label, number in several.items():
         add(label, lambda number=number: Concurrent(number, work, device, precision))
     speeds: dict[str, list[float]] = {label: [] for label in loops}
-    for _ in range(_ROUNDS):
+    for _ in range(_ROUNDS[device]):
         for label, loop in loops.items():
             speeds[label].append(loop.block(_BLOCK_S[device]))
     for loop in loops.values():

@@ -11,7 +11,7 @@ from sgabench.bench.benchmark import render
 
 
 def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "_ROUNDS", 2)
+    monkeypatch.setattr(training, "_ROUNDS", {"cpu": 2})
     monkeypatch.setattr(training, "_BLOCK_S", {"cpu": 0.0})
     monkeypatch.setattr(training, "at_once", lambda device: (2,))
     benchmark = training.measure(["resnet8"], "cpu")

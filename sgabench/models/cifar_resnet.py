@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -93,9 +93,12 @@ class PaddedShortcut(nn.Module):
         source[:inputs] = torch.arange(1, inputs + 1)
         self.register_buffer("source", source)
         self._is_whole = True
-        self.register_load_state_dict_post_hook(PaddedShortcut._look_at_source)  # type: ignore[no-untyped-call]
 
-    def _look_at_source(self, *_: object) -> None:
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self._look_at_source()
+
+    def _look_at_source(self) -> None:
         """Find whether the outputs are the inputs in their order and then zeros, which needs no index."""
         whole = torch.arange(1, self.outputs + 1)
         self._is_whole = torch.equal(self.source.cpu(), whole * (whole <= self.inputs))

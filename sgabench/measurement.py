@@ -91,10 +91,6 @@ class Sizing:
             "nonzero_macs": operations.nonzero(nonzero),
         }
 
-    def done(self) -> bool:
-        """Whether nothing has to be waited for."""
-        return self._file.done()
-
     def result(self) -> Size:
         """The size, as soon as it is there."""
         size, compressed = self._file.result()

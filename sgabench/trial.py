@@ -8,7 +8,6 @@ import logging
 import math
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -49,8 +48,6 @@ from sgabench.training import Data, Diverged, Images, Progress, Training, batche
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
-# Cells whose files are still compressed while the next one is pruned and evaluated.
-CELLS_AHEAD = 2
 
 _logger = logging.getLogger("sgabench")
 
@@ -300,20 +297,14 @@ class _TrialRun:
         return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
 
     def _cells(self, dense: nn.Module, trained: Record) -> None:
-        """Prune and measure; a cell that only waits for the size of its file does so beside the next ones."""
-        waiting: deque[Iterator[None]] = deque()
-        with ThreadPoolExecutor(CELLS_AHEAD) as threads:
+        """Prune and measure."""
+        with ThreadPoolExecutor(1) as threads:
             sweep = Sweep(dense, self._data, self.precision, self._context(frozenset()), threads)
             for cell in self.trial.cells:
-                waiting.append(self._cell(cell, sweep, trained))
-                next(waiting[-1], None)
-                if len(waiting) > CELLS_AHEAD:
-                    next(waiting.popleft(), None)
-            for begun in waiting:
-                next(begun, None)
+                self._cell(cell, sweep, trained)
 
-    def _cell(self, cell: CellPlan, sweep: Sweep, trained: Record) -> Iterator[None]:
-        """One cell, in which a failure stays; it stops where there is something to wait for."""
+    def _cell(self, cell: CellPlan, sweep: Sweep, trained: Record) -> None:
+        """One cell, in which a failure stays; its file is compressed while the network is evaluated."""
         labels = self.trial.labels(cell)
         with self._isolated("cell", cell.key, self.trial.key, labels, cell.description()):
             started = time.perf_counter()
@@ -334,8 +325,6 @@ class _TrialRun:
                 return
             sizing = sweep.begin_size(network, excluded)
             top1, loss = sweep.evaluate(network)
-            if not (sizing.done() or cell.probes or self.task.measurement.throughput):
-                yield
             size, dense_size = sizing.result(), self._dense_size(sweep.dense)
             result = {
                 "top1": top1,

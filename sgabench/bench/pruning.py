@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
@@ -14,13 +13,11 @@ from torch import nn
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.building import seeded, set_up_torch
 from sgabench.environment import describe_environment, has_fast_bf16
-from sgabench.measurement import Sizing
 from sgabench.registry import models, pruners
 from sgabench.specs import ImageSpec, PruningContext
 from sgabench.sweep import Sweep
 from sgabench.timing import time_interleaved
 from sgabench.training import Data, Images, batches
-from sgabench.trial import CELLS_AHEAD
 
 MODELS = ("resnet20", "resnet56")
 PRUNERS = ("magnitude", "random", "structured")
@@ -99,22 +96,18 @@ def sweeping(sweep: Sweep, pruner: str, asked: Sequence[float], evaluating: bool
     excluded = sweep.excluded(False, False)
 
     def cells() -> None:
-        waiting: deque[Sizing] = deque()
         for ratio in asked:
             network = sweep.prune(pruner, options, ratio, excluded)
-            waiting.append(sweep.begin_size(network, excluded))
+            sizing = sweep.begin_size(network, excluded)
             if evaluating:
                 sweep.evaluate(network)
-            if len(waiting) > CELLS_AHEAD:
-                waiting.popleft().result()
-        while waiting:
-            waiting.popleft().result()
+            sizing.result()
 
     return cells
 
 
 def _of_model(name: str, network: nn.Module, data: Data, precision: str, device: str) -> Iterator[dict[str, Any]]:
-    with ThreadPoolExecutor(CELLS_AHEAD) as threads:
+    with ThreadPoolExecutor(1) as threads:
         sweeps = {pruner: sweep_of(network, data, precision, threads) for pruner in PRUNERS}
         dense = sweeps[PRUNERS[0]]
         unused = sweep_of(network, data, precision, threads)

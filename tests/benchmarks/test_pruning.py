@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from sgabench.bench.pruning import PRUNERS, RATIOS, network_of, noise, sweep_of, sweeping
-from sgabench.trial import CELLS_AHEAD
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -21,7 +20,7 @@ def test_further_ratios(benchmark: Any, pruner: str, device: str) -> None:
     """As many ratios as evaluations of the dense network (none), after a first one."""
     network, images = network_of("resnet20", device), 10_000 if device == "cuda" else 1000
     benchmark.group = f"{len(RATIOS)} ratios or evaluations of {images} images, resnet20 on {device}"
-    with ThreadPoolExecutor(CELLS_AHEAD) as threads:
+    with ThreadPoolExecutor(1) as threads:
         sweep = sweep_of(network, noise(images, device), "fp32", threads)
         cells: Callable[[], object] = lambda: [sweep.evaluate(network) for _ in RATIOS]  # noqa: E731
         if pruner != "none":

@@ -32,5 +32,5 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE.py", help="Python file that registers plugins. Repeatable."),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before more than 100,000 cells are run.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before more than 100,000 cells are run.")]
 DEFAULT_RESULTS = Path("results")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError
+from sgabench.memory import require
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from sgabench.datasets.base import Dataset
 
@@ -21,6 +24,11 @@ SPLITS = ("train", "test")
 EIGHT_BIT_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
 )
+# Formats of pictures alone: Pillow reads others by running programs, or takes them for one by their names.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+MAX_FILE_BYTES = 1_000_000_000
+MAX_PIXELS = 500_000_000_000  # of all images together: hours of decoding
+DECODING_BYTES = 8  # a pixel, twice, while it is converted
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     for split in SPLITS:
         for file in files[split]:
-            content = hashlib.sha256(file.path.read_bytes()).hexdigest()
+            with file.path.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
             digest.update(f"{file.path.relative_to(root).as_posix()}\0{content}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
@@ -105,14 +114,16 @@ def load_folder(data_dir: Path, path: str, image_size: int, channels: int) -> Da
         channels: 1 (grey) or 3 (colour).
 
     Raises:
-        InputError: the folder is not a data set, or an image cannot be read; the message names it.
+        InputError: the folder is not a data set, an image cannot be read (the message names it), or all of them
+            together do not fit into memory.
     """
     import numpy as np
     import torch
 
     from sgabench.datasets.base import Dataset
 
-    _, classes, files = list_folder(data_dir, path)
+    root, classes, files = list_folder(data_dir, path)
+    _check_size(root, [file.path for split in SPLITS for file in files[split]], image_size**2 * channels)
     arrays = {}
     for split in SPLITS:
         images = np.empty((len(files[split]), channels, image_size, image_size), dtype=np.uint8)
@@ -123,6 +134,21 @@ def load_folder(data_dir: Path, path: str, image_size: int, channels: int) -> Da
     return Dataset("folder", classes, *train, *test)
 
 
+def _check_size(root: Path, paths: Sequence[Path], image_bytes: int) -> None:
+    """Look at the first bytes of every image, and refuse what cannot be decoded or held."""
+    pixels = []
+    for path in paths:
+        with _opened(path) as image:
+            pixels.append(image.width * image.height)
+    if sum(pixels) > MAX_PIXELS:
+        raise InputError(
+            f"data set 'folder': {root}: {len(paths)} images of {sum(pixels) / 1e9:.0f} gigapixels together; at most "
+            f"{MAX_PIXELS // 10**9} are decoded at every run: make them smaller first"
+        )
+    what = f"data set 'folder': {root}: {len(paths)} images of {image_bytes} bytes each"
+    require(len(paths) * image_bytes + max(pixels) * DECODING_BYTES, what)
+
+
 def read_image(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
     """Read one image.
 
@@ -130,31 +156,46 @@ def read_image(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
         uint8 (channels, image_size, image_size).
 
     Raises:
-        InputError: it cannot be read, has more than 8 bits a sample, or is so large that it looks like
-            a decompression bomb (Pillow's limit, about 90 million pixels).
+        InputError: it cannot be read, is of no known format, has more than one frame or more than 8 bits a sample,
+            or is so large that it looks like a decompression bomb (Pillow's limit, about 90 million pixels).
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.mode not in EIGHT_BIT_MODES:
-                    raise InputError(f"{path}: samples of mode {image.mode!r}; only 8-bit images can be used")
-                converted = image.convert("L" if channels == 1 else "RGB")
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(f"{path}: larger than {Image.MAX_IMAGE_PIXELS} pixels; not decoded") from None
-    except InputError:
-        raise
-    except Exception as error:  # a decoder meets damaged data with whatever its format's code raises
-        problem = "not an image" if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
-        raise InputError(f"{path}: cannot be read as an image ({problem})") from error
+    with _opened(path) as image:
+        converted = image.convert("L" if channels == 1 else "RGB")
     side = min(converted.size)
     left, top = (converted.width - side) // 2, (converted.height - side) // 2
     square = converted.crop((left, top, left + side, top + side))
     resized = square.resize((image_size, image_size), Image.Resampling.BILINEAR)
     return np.asarray(resized).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """An image that is not decoded yet; whatever fails inside names it."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]  # which, depends on how Pillow was built
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=known) as image:
+                if image.mode not in EIGHT_BIT_MODES:
+                    raise InputError(f"{path}: samples of mode {image.mode!r}; only 8-bit images can be used")
+                if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
+                    raise InputError(f"{path}: has more than one frame; only still images can be used")
+                yield image
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise InputError(f"{path}: larger than {Image.MAX_IMAGE_PIXELS} pixels; not decoded") from None
+    except InputError:
+        raise
+    except Exception as error:  # a decoder meets damaged data with whatever its format's code raises
+        problem = (
+            f"none of {', '.join(known)}" if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
+        )
+        raise InputError(f"{path}: cannot be read as an image ({problem})") from error
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -172,4 +213,7 @@ def _images_of_class(folder: Path, label: int) -> list[ImageFile]:
         raise InputError(f"data set 'folder': {stray} is not a file; images lie directly in {folder}")
     if not entries:
         raise InputError(f"data set 'folder': class {folder.name!r} has no images in {folder}")
+    large = next((entry for entry in entries if entry.stat().st_size > MAX_FILE_BYTES), None)
+    if large:
+        raise InputError(f"data set 'folder': {large}: larger than {MAX_FILE_BYTES // 10**9} GB: not an image")
     return [ImageFile(entry, label) for entry in entries]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -121,10 +121,15 @@ def example_of(data: Data) -> Tensor:
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """A deep copy, in half the time: the dozen empty tables of hooks of every module need no copying."""
+    """A deep copy, in half the time: most tables of hooks are empty, and most buffers are plain tensors."""
     tables = (value for module in network.modules() for value in vars(module).values())
-    empty = {id(table): OrderedDict[Any, Any]() for table in tables if type(table) is OrderedDict and not table}
-    return copy.deepcopy(network, empty)
+    made: dict[int, Any] = {id(table): OrderedDict() for table in tables if type(table) is OrderedDict and not table}
+    storages = Counter(buffer.untyped_storage().data_ptr() for buffer in network.buffers())
+    for buffer in network.buffers():
+        alone = storages[buffer.untyped_storage().data_ptr()] == 1
+        if type(buffer) is Tensor and alone and buffer.is_contiguous():
+            made[id(buffer)] = buffer.clone()
+    return copy.deepcopy(network, made)
 
 
 def alike(network: nn.Module, other: nn.Module) -> bool:

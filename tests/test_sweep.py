@@ -125,18 +125,35 @@ def test_a_pruner_makes_once_what_its_ratios_share(make: Callable[[nn.Module], S
 
 def test_copies_have_nothing_in_common_with_the_network() -> None:
     network = resnet()
-    hooks: list[str] = []
-    network.register_forward_hook(lambda *_: hooks.append("called"))
-    network.get_submodule("fc").weight = network.get_submodule("fc").weight  # the same tensor, set again
-    copy_ = copied(network)
-    assert alike(copy_, network)
+    called: list[str] = []
+    network.register_forward_hook(lambda *_: called.append("network"))
+    before = copy.deepcopy(network.state_dict())
+    twin = copied(network)
+    assert alike(twin, network)
+    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
+    assert all(a.stride() == b.stride() for a, b in zip(twin.parameters(), network.parameters(), strict=True))
     with torch.no_grad():
-        for parameter in copy_.parameters():
-            parameter.zero_()
-    copy_.get_submodule("conv1").register_forward_hook(lambda *_: hooks.append("of the copy"))
+        for value in twin.state_dict().values():
+            value.zero_()
+    twin.get_submodule("conv1").register_forward_hook(lambda *_: called.append("twin"))
     network(torch.zeros(1, 3, 8, 8))
-    assert hooks == ["called"]
-    assert all(bool(p.any()) for name, p in network.named_parameters() if name.endswith("conv1.weight"))
+    assert called == ["network"]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_is_shared_in_a_network_is_shared_in_its_copy() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Module(), nn.Module())
+    network[1].weight = network[0].weight
+    row = torch.arange(6.0)
+    for part, buffer in ((network[2], row), (network[3], row[:3])):
+        part.register_buffer("row", buffer)
+    network[2].register_buffer("wide", torch.ones(1).expand(5))
+    twin = copied(network)
+    assert twin.get_parameter("1.weight") is twin.get_parameter("0.weight")
+    twin.get_buffer("2.row")[0] = 7
+    assert twin.get_buffer("3.row").tolist() == [7, 1, 2]
+    assert row[0] == 0
+    assert twin.get_buffer("2.wide").stride() == (0,)
 
 
 def tie(network: nn.Module) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from sgabench.errors import InputError
+from sgabench.locks import once
 
 SCHEMA_VERSION = 2
 
@@ -90,13 +92,14 @@ def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
         InputError: it is another program's, or a newer version's.
         sqlite3.OperationalError, OSError: it cannot be opened.
     """
+    if create:
+        once(path.parent, lambda: not path.exists(), lambda: create_database(path))
     database = None
     try:
         database = connect(path, create)
         version = _checked_version(database, path, create)
         if create and version < SCHEMA_VERSION:
-            with exclusive(path.parent):
-                _migrate(database, path)
+            once(path.parent, lambda: _version(database) < SCHEMA_VERSION, lambda: _migrate(database, path))
             version = SCHEMA_VERSION
     except BaseException as error:
         if database is not None:
@@ -105,6 +108,17 @@ def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
             raise DamagedStore(path, error) from None
         raise
     return database, version
+
+
+def create_database(path: Path) -> None:
+    """Make an empty store's file; who looks meanwhile sees none, or all of it."""
+    temporary = unfinished_name(path)
+    try:
+        with closing(connect(temporary, create=True)) as database:
+            _initialize(database, temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def connect(path: Path, create: bool = False) -> sqlite3.Connection:
@@ -150,7 +164,7 @@ def _checked_version(database: sqlite3.Connection, path: Path, create: bool) -> 
     (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if finding != "ok":
         raise DamagedStore(path, finding)
-    (version,) = database.execute("PRAGMA user_version").fetchone()
+    version = _version(database)
     if version == 0 and create:
         return _initialize(database, path)
     if version > SCHEMA_VERSION:
@@ -163,7 +177,11 @@ def _checked_version(database: sqlite3.Connection, path: Path, create: bool) -> 
     (programs,) = database.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
     if programs:  # they would run as part of what we ask for
         raise InputError(f"{path}: has triggers or views, which no store has; name another folder with --results")
-    return int(version)
+    return version
+
+
+def _version(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
@@ -177,7 +195,7 @@ def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
 def _initialize(database: sqlite3.Connection, path: Path) -> int:
     """Make the tables, unless another process was faster or the file is something else's."""
     with transaction(database):
-        (version,) = database.execute("PRAGMA user_version").fetchone()
+        version = _version(database)
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version == 0 and tables:
             raise _not_ours(database, path)
@@ -190,10 +208,7 @@ def _initialize(database: sqlite3.Connection, path: Path) -> int:
 
 def _migrate(database: sqlite3.Connection, path: Path) -> None:
     """Version 1 to 2: give every record a checksum; the file as it was stays beside it."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == SCHEMA_VERSION:
-        return  # another process was faster
-    back_up(database, path.with_name(f"{path.name}.v{version}.bak"))
+    back_up(database, path.with_name(f"{path.name}.v{_version(database)}.bak"))
     database.create_function("row_checksum", -1, row_checksum, deterministic=True)
     with transaction(database):
         database.execute("ALTER TABLE records ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
@@ -204,7 +219,7 @@ def _migrate(database: sqlite3.Connection, path: Path) -> None:
 def back_up(database: sqlite3.Connection, target: Path) -> Path:
     """Copy a database, with all that is in its log, into one file of a name that is free."""
     target = free_name(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+    temporary = unfinished_name(target)
     try:
         with closing(sqlite3.connect(temporary)) as copy:
             database.backup(copy)
@@ -213,6 +228,11 @@ def back_up(database: sqlite3.Connection, target: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return target
+
+
+def unfinished_name(path: Path) -> Path:
+    """A hidden name beside a path for what is not complete yet, which no other process takes."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def free_name(path: Path) -> Path:
@@ -235,36 +255,3 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-
-
-@contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
-    """Be the one process that writes to a results folder.
-
-    Raises:
-        InputError: another process is writing, or nobody can.
-    """
-    try:
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"results folder {folder}: {error.strerror or error}; name another with --results") from None
-    with lock:
-        try:
-            _lock(lock)
-        except OSError:
-            raise InputError(
-                f"results folder {folder}: another run is writing to it; wait for it or name another with --results"
-            ) from None
-        yield
-
-
-def _lock(file: IO[str]) -> None:
-    """Take the file for this process until it is closed; the system frees it when the process ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -16,15 +15,16 @@ from sgabench.database import (
     SCHEMA_VERSION,
     back_up,
     connect,
+    create_database,
     environment_id,
-    exclusive,
     free_name,
     intact,
-    open_database,
     transaction,
+    unfinished_name,
 )
 from sgabench.doctor import check_store, inspect
 from sgabench.errors import InputError
+from sgabench.locks import exclusive
 from sgabench.store import Store
 
 BACKUP = "store.sqlite.before-repair.bak"
@@ -60,9 +60,9 @@ def _rebuild_damaged(results: Path) -> list[str]:
                 shutil.copyfile(file, backup.with_name(backup.name + ending))
                 shutil.copyfile(file, Path(folder) / file.name)
         environments, rows = _salvage(Path(folder) / path.name)
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.part")
-        fresh.unlink(missing_ok=True)
-        with closing(open_database(fresh, create=True)[0]) as database, transaction(database):
+        fresh = unfinished_name(path)
+        create_database(fresh)
+        with closing(connect(fresh, create=True)) as database, transaction(database):
             database.executemany("INSERT INTO environments VALUES (?, ?)", environments)
             places = ", ".join("?" * (len(COLUMNS.split(",")) + 1))
             database.executemany(f"INSERT INTO records ({COLUMNS}, checksum) VALUES ({places})", rows)

@@ -19,17 +19,19 @@ from sgabench.database import (
     SCHEMA_VERSION,
     DamagedStore,
     environment_id,
-    exclusive,
     intact,
     is_damage,
     open_database,
     row_checksum,
     transaction,
+    unfinished_name,
 )
 from sgabench.errors import InputError
 from sgabench.forms import fits, is_context
+from sgabench.locks import CLAIMS, exclusive, shared
 
 Status = Literal["done", "failed", "diverged"]
+Kind = Literal["trial", "cell", "probe"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Record:
     """What came out of a trial, a cell or a probe."""
 
     key: str
-    kind: Literal["trial", "cell", "probe"]
+    kind: Kind
     parent: str | None
     status: Status
     labels: Mapping[str, Any]
@@ -52,8 +54,9 @@ class Record:
 class Store:
     """A results folder.
 
-    One process writes; any number read (SQLite's write-ahead log). Every record is a transaction of
-    its own, so what is finished stays, and has a checksum, so what is damaged is never believed.
+    Runs share it, each writing what it has claimed; any number read (SQLite's write-ahead log). Every
+    record is a transaction of its own, so what is finished stays, and has a checksum, so what is
+    damaged is never believed.
 
     Raises:
         InputError: the folder cannot be used, is damaged, or was written by a newer version.
@@ -90,16 +93,30 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the one process that writes; remove what a killed one left half written.
+        """Be the one process that writes; remove what a killed one left behind.
 
         Raises:
             InputError: another process is writing.
         """
         with exclusive(self.folder):
-            for folder in (self.weights, self.folder / "snapshots"):
-                for left in folder.glob(".*.part"):
-                    left.unlink(missing_ok=True)
+            self._clean()
             yield
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Write beside others, each what it has claimed; who is alone removes what a killed one left behind.
+
+        Raises:
+            InputError: a process that must be the only one is writing.
+        """
+        with shared(self.folder, self._clean):
+            yield
+
+    def _clean(self) -> None:
+        # Elsewhere, a report may be on its way to its place.
+        for pattern in ("weights/.*.part", "snapshots/.*.part", ".store.sqlite.*.part*", f"{CLAIMS}/*.lock"):
+            for left in self.folder.glob(pattern):
+                left.unlink(missing_ok=True)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -160,6 +177,15 @@ class Store:
     def statuses(self) -> dict[str, str]:
         """Status of every record by key."""
         return dict(self._rows("SELECT key, status FROM records"))
+
+    def outcomes(self, keys: Iterable[str] | None = None) -> dict[str, tuple[str, float]]:
+        """Status of records by key, and when they were finished; only of some keys, if they are given."""
+        query = "SELECT key, status, finished_at FROM records"
+        if keys is None:
+            rows = self._rows(query)
+        else:
+            rows = (row for key in keys for row in self._rows(f"{query} WHERE key = ?", (key,)))
+        return {key: (status, finished_at) for key, status, finished_at in rows}
 
     def parents(self) -> set[str]:
         """Keys of trials and cells below which something is done."""
@@ -272,7 +298,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes its place when it is complete; if anything is raised, never."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "is there and is no regular file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = unfinished_name(path)
     try:
         with temporary.open("wb") as file:
             yield file

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -17,8 +18,9 @@ import pytest
 from damage import FULL, everything, fill_whole, read_only
 from support import variant
 
-from sgabench import run
+from sgabench import locks, run
 from sgabench.errors import InputError
+from sgabench.locks import exclusive
 from sgabench.plan import Plan, make_plan
 from sgabench.store import Record, Store
 from sgabench.suite import load_suite
@@ -107,9 +109,22 @@ def test_a_migration_replaces_no_older_backup(old: tuple[Path, dict[str, Record]
     assert (folder / "store.sqlite.v1.bak.2").is_file()
 
 
-def test_a_store_that_a_run_writes_to_is_not_migrated(old: tuple[Path, dict[str, Record]]) -> None:
-    from sgabench.database import exclusive
+def test_of_several_that_open_an_old_store_one_migrates_it(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, records = old
 
+    def read(_: int) -> dict[str, Record]:
+        with Store(folder, create=True) as store, store.sharing():
+            return everything(store)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, range(4))) == [records] * 4
+    assert len(list(folder.glob("*.bak*"))) == 1
+
+
+def test_a_store_that_a_run_writes_to_is_not_migrated(
+    old: tuple[Path, dict[str, Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
     with exclusive(old[0]), pytest.raises(InputError, match="another run is writing"):
         Store(old[0], create=True)
     with Store(old[0]) as store:

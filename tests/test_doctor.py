@@ -12,9 +12,9 @@ from support import variant
 
 from sgabench import run
 from sgabench.cli import main
-from sgabench.database import exclusive
 from sgabench.doctor import LAYOUTS, Check, as_text, check_data_sets, check_devices, check_store, check_versions
 from sgabench.errors import InputError
+from sgabench.locks import exclusive
 from sgabench.plan import Plan, make_plan
 from sgabench.repair import repair
 from sgabench.store import Store

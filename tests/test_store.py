@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +109,58 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
         (store.weights / "abc.safetensors").write_bytes(b"whole")
         with store.writing():
             assert [path.name for path in store.weights.iterdir()] == ["abc.safetensors"]
+
+
+def test_what_another_run_has_half_written_stays(tmp_path: Path) -> None:
+    half = tmp_path / "weights" / ".abc.safetensors.17.part"
+    with Store(tmp_path, create=True) as store, Store(tmp_path, create=True) as other, store.sharing():
+        half.write_bytes(b"half")
+        (tmp_path / "claims").mkdir()
+        (tmp_path / "claims" / "abc.lock").touch()
+        with other.sharing():
+            other.put(record())
+        assert half.exists()
+        assert (tmp_path / "claims" / "abc.lock").exists()
+    with Store(tmp_path, create=True) as store, store.sharing():
+        assert not half.exists()
+        assert list((tmp_path / "claims").iterdir()) == []
+
+
+def test_outcomes_say_what_became_of_records_and_when(tmp_path: Path) -> None:
+    with Store(tmp_path, create=True) as store:
+        store.put(record("a"))
+        store.put(replace(record("b"), status="failed", finished_at=0.1))
+        assert store.outcomes().keys() == {"a", "b"}
+        assert store.outcomes(["b", "c"]) == {"b": ("failed", 0.1)}
+
+
+def test_a_store_is_never_seen_half_made(tmp_path: Path) -> None:
+    """Who reads while others make it finds none or all of it."""
+    done = threading.Event()
+
+    def make(number: int) -> None:
+        with Store(tmp_path, create=True) as store:
+            store.put(record(str(number)))
+
+    def read() -> int:
+        times = 0
+        while not done.is_set():
+            with Store(tmp_path) as store:
+                store.statuses()
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(5) as pool:
+        reader = pool.submit(read)
+        makers = [pool.submit(make, number) for number in range(4)]
+        wait(makers)
+        done.set()
+        for maker in makers:
+            maker.result()
+        assert reader.result() > 0
+    with Store(tmp_path) as store:
+        assert len(store.statuses()) == 4
+    assert list(tmp_path.glob(".*.part*")) == []
 
 
 def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def refuse_to_replace(
         raise InputError(f"{option}{output}: would replace what it is made from; name another file")
     for folder in (folder.resolve() for folder in folders):
         database = target.parent == folder and target.name.startswith(("store.sqlite", "tuning.sqlite", ".lock"))
-        if database or {folder / "weights", folder / "snapshots"} & {*target.parents}:
+        if database or {folder / "weights", folder / "snapshots", folder / "claims"} & {*target.parents}:
             raise InputError(f"{option}{output}: would damage the results folder; name another file")
 
 

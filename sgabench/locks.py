@@ -1,0 +1,222 @@
+"""Who may write to a results folder: locks on files, which the system frees when their process ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from sgabench.errors import InputError
+
+CLAIMS = "claims"
+# Seconds to wait for what another process does alone and soon: making, migrating or cleaning a store.
+PATIENCE = 10.0
+_POLL_SECONDS = 0.02
+_TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+if sys.platform == "win32":
+    import msvcrt
+
+    SHARES = False  # there, a lock has one holder
+
+    def _try(file: IO[Any], shared: bool) -> None:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+    def unlock(file: IO[Any]) -> None:
+        """Give a lock back."""
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    SHARES = True
+
+    def _try(file: IO[Any], shared: bool) -> None:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+    def unlock(file: IO[Any]) -> None:
+        """Give a lock back, for every process that has a share in this opening of the file."""
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class Busy(InputError):
+    """Another process has the lock."""
+
+
+def lock(file: IO[Any], *, shared: bool = False, seconds: float = 0.0) -> bool:
+    """Take a lock on an open file, until it is given back or the file is closed.
+
+    Args:
+        file: two openings of the same file are two, also in one process.
+        shared: with others that share it, rather than alone.
+        seconds: how long to try; ``inf``: until it is free.
+
+    Returns:
+        Whether it was to be had.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            _try(file, shared)
+            return True
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Be the one process that writes to a results folder.
+
+    Raises:
+        Busy: another process is writing.
+        InputError: nobody can.
+    """
+    with _open(folder / ".lock", folder) as file:
+        if not _taken(file, folder):
+            raise Busy(
+                f"results folder {folder}: another run is writing to it; wait for it or name another with --results"
+            )
+        yield
+
+
+@contextmanager
+def shared(folder: Path, when_alone: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Write to a results folder beside others that share it; where locks cannot be shared, alone.
+
+    Args:
+        folder: the results folder.
+        when_alone: is called first, if no other process writes.
+
+    Raises:
+        Busy: another process is writing, and wants to be alone.
+        InputError: nobody can.
+    """
+    with _open(folder / ".lock", folder) as file:
+        alone = _taken(file, folder)
+        if alone:
+            when_alone()
+            if SHARES:
+                unlock(file)
+        if not (alone and not SHARES) and not _taken(file, folder, shared=True, seconds=PATIENCE):
+            raise Busy(
+                f"results folder {folder}: a command that needs it for itself (tune, import, merge, doctor --repair) "
+                "is writing to it; wait for it or name another with --results"
+            )
+        yield
+
+
+def once(folder: Path, needed: Callable[[], bool], act: Callable[[], None]) -> None:
+    """Do what one process must do alone, unless another is faster.
+
+    Raises:
+        Busy: another process has been writing for long, and has not done it.
+    """
+    end = time.monotonic() + PATIENCE
+    while needed():
+        try:
+            with exclusive(folder):
+                if needed():
+                    act()
+        except Busy:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+class Claims:
+    """The trials that this process has claimed, each by a lock on a file of its own.
+
+    A claim is held by all processes that have a share in it, and lapses when the last of them ends.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self._held: dict[str, IO[Any]] = {}
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key in tuple(self._held):
+            self.release(key)
+
+    def take(self, key: str) -> bool:
+        """Claim a trial; gives False if somebody else has.
+
+        Raises:
+            InputError: the folder cannot be written to.
+        """
+        path = self._path(key)
+        while True:
+            file = _open(path, self._results)
+            if not _taken(file, self._results):
+                file.close()
+                return False
+            if _is_at(file, path):
+                self._held[key] = file
+                return True
+            file.close()  # who had it before removed it, after it was opened here
+
+    def release(self, key: str) -> None:
+        """Give a claim back, for all that have a share in it."""
+        file = self._held.pop(key)
+        with suppress(OSError):  # Windows removes no file that is open; the next run that is alone does
+            self._path(key).unlink()
+        unlock(file)
+        file.close()
+
+    def descriptor(self, key: str) -> int:
+        """File descriptor of a claim; a process that has a copy of it has a share in the claim."""
+        return self._held[key].fileno()
+
+    def _path(self, key: str) -> Path:
+        return self._results / CLAIMS / f"{key}.lock"
+
+
+def open_lock(results: Path, name: str) -> IO[Any]:
+    """Open a lock of a results folder, beside the claims.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    return _open(results / CLAIMS / f"{name}.lock", results)
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _open(path: Path, folder: Path) -> IO[Any]:
+    try:
+        if path.parent != folder:
+            path.parent.mkdir(exist_ok=True)
+        return path.open("w")
+    except OSError as error:
+        raise InputError(f"results folder {folder}: {error.strerror or error}; name another with --results") from None
+
+
+def _taken(file: IO[Any], folder: Path, shared: bool = False, seconds: float = 0.0) -> bool:
+    try:
+        return lock(file, shared=shared, seconds=seconds)
+    except OSError as error:
+        raise InputError(
+            f"results folder {folder}: cannot be locked ({error.strerror or error}); name one on a disk of this "
+            "machine with --results"
+        ) from None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sgabench.errors import InputError, shorten, suggestion
 from sgabench.limits import check_records
@@ -106,6 +106,9 @@ class Plan:
     def cells(self) -> Iterator[tuple[TrialPlan, CellPlan]]:
         """Every cell with its trial."""
         return ((trial, cell) for trial in self.trials for cell in trial.cells)
+
+
+Subject = TypeVar("Subject", TrialPlan, CellPlan)
 
 
 def make_plan(suite: Suite, data_dir: Path) -> Plan:
@@ -220,7 +223,12 @@ def select(plan: Plan, pattern: str | None) -> Plan:
 
 def keys_of(plan: Plan) -> set[str]:
     """The keys of all that a plan asks for: trials, cells and probes."""
-    subjects: list[TrialPlan | CellPlan] = [*plan.trials, *(cell for _, cell in plan.cells())]
+    return set().union(*map(keys_of_trial, plan.trials))
+
+
+def keys_of_trial(trial: TrialPlan) -> set[str]:
+    """The keys of a trial, its cells and the probes of both."""
+    subjects: list[TrialPlan | CellPlan] = [trial, *trial.cells]
     return {subject.key for subject in subjects} | {probe.key for subject in subjects for probe in subject.probes}
 
 
@@ -229,28 +237,60 @@ def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
 
     Args:
         plan: the plan.
-        stored: status of every stored record by key; what is ``failed`` is tried again, and nothing
-            is left to do on the network of a trial that ``diverged``.
+        stored: status of every stored record by key, as for `left_of`.
     """
-    left = []
-    seen: set[str] = set()  # entries with different labels may ask for the same
+    different = {trial.key: trial for trial in reversed(plan.trials)}  # entries with other labels may ask for the same
+    left = (left_of(trial, stored) for trial in plan.trials if different[trial.key] is trial)
+    return [trial for trial in left if trial is not None]
+
+
+def left_of(trial: TrialPlan, stored: Mapping[str, str], tried: Collection[str] = ()) -> TrialPlan | None:
+    """What is left to do of a trial; None: nothing.
+
+    Args:
+        trial: the trial.
+        stored: status of stored records by key; what is ``failed`` is tried again, and nothing is left
+            to do on the network of a trial that ``diverged``.
+        tried: keys of what failed during this run, and is not tried again by it.
+    """
+    status = stored.get(trial.key)
+    if status == "diverged" or trial.key in tried:
+        return None
+
+    def is_open(probe: ProbePlan) -> bool:
+        return stored.get(probe.key) != "done" and probe.key not in tried
+
+    cells = []
+    for cell in {cell.key: cell for cell in trial.cells}.values():
+        is_stored = stored.get(cell.key) == "done"
+        probes = tuple(filter(is_open, cell.probes))
+        if cell.key not in tried and (probes or not is_stored):
+            cells.append(replace(cell, probes=probes, stored=is_stored))
+    probes = tuple(filter(is_open, trial.probes))
+    if status == "done" and not cells and not probes:
+        return None
+    return replace(trial, cells=tuple(cells), probes=probes)
+
+
+def only_failed(plan: Plan, stored: Mapping[str, str]) -> Plan:
+    """The part of a plan that is recorded as failed, with what could not be done because of it.
+
+    That is: trials whose training failed, whole; of others the cells that failed, whole; and the probes
+    that failed.
+    """
+    failed = {key for key, status in stored.items() if status == "failed"}
+    trials = []
     for trial in plan.trials:
-        status = stored.get(trial.key)
-        if status == "diverged" or trial.key in seen:
+        if trial.key not in stored:
             continue
-        seen.add(trial.key)
-        different = {cell.key: cell for cell in trial.cells}.values()
-        cells = tuple(_remaining_cell(cell, stored) for cell in different if _cell_is_open(cell, stored))
-        probes = tuple(probe for probe in trial.probes if stored.get(probe.key) != "done")
-        if status != "done" or cells or probes:
-            left.append(replace(trial, cells=cells, probes=probes))
-    return left
+        if trial.key not in failed:
+            cells = tuple(cell if cell.key in failed else _with_probes(cell, failed) for cell in trial.cells)
+            cells = tuple(cell for cell in cells if cell.key in failed or cell.probes)
+            trial = replace(_with_probes(trial, failed), cells=cells)
+        if trial.key in failed or trial.cells or trial.probes:
+            trials.append(trial)
+    return replace(plan, trials=tuple(trials))
 
 
-def _cell_is_open(cell: CellPlan, stored: Mapping[str, str]) -> bool:
-    return stored.get(cell.key) != "done" or any(stored.get(probe.key) != "done" for probe in cell.probes)
-
-
-def _remaining_cell(cell: CellPlan, stored: Mapping[str, str]) -> CellPlan:
-    probes = tuple(probe for probe in cell.probes if stored.get(probe.key) != "done")
-    return replace(cell, probes=probes, stored=stored.get(cell.key) == "done")
+def _with_probes(subject: Subject, keys: Collection[str]) -> Subject:
+    return replace(subject, probes=tuple(probe for probe in subject.probes if probe.key in keys))

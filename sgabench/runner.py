@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sgabench.environment import choose_device, cores, describe_environment
 from sgabench.errors import InputError
 from sgabench.executors.local import Finished, WorkerDied, run_here, run_in_processes
+from sgabench.executors.quiet import Quiet
 from sgabench.leaderboard import Tables, make_tables
-from sgabench.plan import Plan, TrialPlan, make_plan, remaining, select
+from sgabench.locks import Claims
+from sgabench.part import Part, first_of
+from sgabench.plan import Plan, TrialPlan, make_plan, only_failed, remaining, select
 from sgabench.registry import load_plugin_file
 from sgabench.report import prepare_folder, write_leaderboard
 from sgabench.store import Record, Store
 from sgabench.suite import Suite, load_suite
+from sgabench.worklist import WorkList
 
 if TYPE_CHECKING:
     from sgabench.training import Progress
@@ -39,6 +43,8 @@ class Options:
         only: glob over trial names.
         plugins: plugin files, which every worker loads.
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
+        retry_failed: take up what is recorded as failed, and nothing else.
+        trial_minutes: a trial that takes longer fails; None: none does.
     """
 
     results: Path = Path("results")
@@ -49,6 +55,8 @@ class Options:
     only: str | None = None
     plugins: tuple[Path, ...] = field(default=())
     snapshot_minutes: float = SNAPSHOT_MINUTES
+    retry_failed: bool = False
+    trial_minutes: float | None = None
 
     @property
     def data(self) -> Path:
@@ -71,6 +79,12 @@ class Listener(Protocol):
     def finished(self, worker: int, trial: TrialPlan) -> None:
         """A trial is through, whatever came of it."""
 
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Another run has done what was left of a trial."""
+
+    def waiting(self, trials: int) -> None:
+        """Nothing is left but what other runs have claimed: so many trials; told again and again."""
+
 
 class Silent:
     """A listener that says nothing."""
@@ -87,6 +101,12 @@ class Silent:
     def finished(self, worker: int, trial: TrialPlan) -> None:
         """Say nothing."""
 
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Say nothing."""
+
+    def waiting(self, trials: int) -> None:
+        """Say nothing."""
+
 
 def run(
     suite: Suite | str | Path,
@@ -99,6 +119,8 @@ def run(
     only: str | None = None,
     plugins: Sequence[str | Path] = (),
     snapshot_minutes: float = SNAPSHOT_MINUTES,
+    retry_failed: bool = False,
+    trial_timeout: float | None = None,
 ) -> Tables:
     """Run what the store does not have yet, and return the tables of the whole suite.
 
@@ -112,6 +134,8 @@ def run(
         only: glob over trial names (dataset/model/optimizer/seed).
         plugins: plugin files to load first.
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
+        retry_failed: take up what is recorded as failed, and nothing else.
+        trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
 
     Raises:
         InputError: anything about the suite, the data or the results folder that the user can mend.
@@ -127,6 +151,8 @@ def run(
         only,
         tuple(Path(plugin).resolve() for plugin in plugins),
         snapshot_minutes,
+        retry_failed,
+        trial_timeout,
     )
     checked = suite if isinstance(suite, Suite) else load_suite(suite)
     return run_plan(make_plan(checked, options.data), options, Silent())
@@ -142,15 +168,23 @@ def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
         InputError: bad input, found before the first trial.
     """
     check(plan, options)
-    with Store(options.results, create=True) as store, store.writing():
+    with Store(options.results, create=True) as store, store.sharing():
         folder = prepare_folder(options.results / plan.suite.name)
-        selected = select(plan, options.only)
-        left = remaining(selected, store.statuses())
+        found = store.outcomes()
+        left = _left(plan, options, {key: status for key, (status, _) in found.items()})
         if left:
-            _execute(_tasks(left, plan, store, options), store, options, listener)
-        tables = make_tables(store, plan)
-        write_leaderboard(tables, folder, plan.suite)
-        return tables if options.only is None else make_tables(store, selected)
+            _execute(
+                left,
+                {key: at for key, (status, at) in found.items() if status == "failed"},
+                plan,
+                store,
+                options,
+                listener,
+            )
+        with Quiet(options.results).busy():
+            tables = make_tables(store, plan)
+            write_leaderboard(tables, folder, plan.suite)
+            return tables if options.only is None else make_tables(store, select(plan, options.only))
 
 
 def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
@@ -163,75 +197,104 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
         raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1")
     if not options.snapshot_minutes >= 0:
         raise InputError(f"--snapshot-minutes {options.snapshot_minutes}: must be 0 or more")
+    if options.trial_minutes is not None and not options.trial_minutes > 0:
+        raise InputError(f"--trial-timeout {options.trial_minutes:g}: must be more than 0 minutes")
     with Store(options.results) as store:
-        left = remaining(select(plan, options.only), store.statuses())
+        left = _left(plan, options, store.statuses())
         if left:
             from sgabench.preflight import preflight
 
-            preflight(_tasks(left, plan, store, options), strict=strict)
+            task = _task_maker(plan, options)
+            trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
+            preflight([task(trial, trained.get(trial.key)) for trial in left], strict=strict)
 
 
-def _tasks(left: Sequence[TrialPlan], plan: Plan, store: Store, options: Options) -> list[Task]:
+def to_run(plan: Plan, options: Options) -> Plan:
+    """The part of a plan that a run with these options would do."""
+    with Store(options.results) as store:
+        return replace(plan, trials=tuple(_left(plan, options, store.statuses())))
+
+
+def _left(plan: Plan, options: Options, stored: Mapping[str, str]) -> list[TrialPlan]:
+    selected = select(plan, options.only)
+    return remaining(only_failed(selected, stored) if options.retry_failed else selected, stored)
+
+
+def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | None], Task]:
     from sgabench.trial import Task
 
     device = choose_device(options.device)
     threads = max(1, cores() // options.jobs)  # not of what is left: a run that goes on must give the same bits
-    trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
-    return [
-        Task(
-            trial,
-            trained.get(trial.key),
-            plan.suite.measurement,
-            options.results,
-            options.data,
-            options.download,
-            device,
-            threads,
-            60 * options.snapshot_minutes,
-        )
-        for trial in left
-    ]
+    return lambda trial, trained: Task(
+        trial,
+        trained,
+        plan.suite.measurement,
+        options.results,
+        options.data,
+        options.download,
+        device,
+        threads,
+        60 * options.snapshot_minutes,
+    )
 
 
-def _execute(tasks: list[Task], store: Store, options: Options, listener: Listener) -> None:
-    device, threads = tasks[0].device, tasks[0].threads
-    listener.started(len(tasks), sum(len(task.trial.cells) for task in tasks), device)
+def _execute(
+    left: Sequence[TrialPlan],
+    failed_before: Mapping[str, float],
+    plan: Plan,
+    store: Store,
+    options: Options,
+    listener: Listener,
+) -> None:
+    listener.started(len(left), sum(len(trial.cells) for trial in left), choose_device(options.device))
+    with Claims(options.results) as claims:
+        work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
+        on_event = _Events(work, store, listener)
+        # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
+        if options.jobs == 1 and options.trial_minutes is None:
+            run_here(work, options.results, on_event)
+        else:
+            minutes = options.trial_minutes
+            run_in_processes(work, options.results, on_event, options.jobs, options.plugins, minutes)
 
-    done: set[str] = set()
 
-    def on_event(worker: int, task: Task, event: Any) -> None:
+class _Events:
+    """Stores what comes out of trials, and passes it on."""
+
+    def __init__(self, work: WorkList, store: Store, listener: Listener) -> None:
+        self._work = work
+        self._store = store
+        self._listener = listener
+        self._parts: dict[int, Part] = {}  # of each worker, what it is at
+
+    def __call__(self, worker: int, task: Task, event: Any) -> None:
         trial = task.trial
-        over = isinstance(event, Finished | WorkerDied)
-        if isinstance(event, WorkerDied):
-            event = _death_record(task, done, describe_environment(device, threads), str(event))
-        if isinstance(event, Record):
-            store.put(event)
-            if event.status == "done":
-                done.add(event.key)
-            listener.stored(worker, trial, event)
-        elif not over:
-            listener.progressed(worker, trial, event)
-        if over:
-            listener.finished(worker, trial)
+        if isinstance(event, Part):
+            self._parts[worker] = event
+        elif isinstance(event, Record):
+            self._put(worker, trial, event)
+        elif isinstance(event, WorkerDied):
+            failure = self._failure(worker, task, str(event))
+            if failure is not None:
+                self._put(worker, trial, failure)
+        elif isinstance(event, Finished):
+            self._parts.pop(worker, None)
+            self._listener.finished(worker, trial)
+        else:
+            self._listener.progressed(worker, trial, event)
 
-    if options.jobs == 1 or len(tasks) == 1:
-        run_here(tasks, on_event)
-    else:
-        run_in_processes(tasks, options.jobs, options.plugins, on_event)
+    def _put(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        self._store.put(record)
+        self._parts.pop(worker, None)  # what is stored has not failed, whatever happens next
+        self._listener.stored(worker, trial, record)
 
-
-def _death_record(task: Task, done: set[str], environment: dict[str, Any], error: str) -> Record:
-    """The failure of what a worker was at when it died: the training, or what came after it."""
-    trial = task.trial
-    if task.trained is None and trial.key not in done:
-        description = trial.description()
-        return Record(trial.key, "trial", None, "failed", trial.labels(), description, environment, error=error)
-    for probe in trial.probes:
-        if probe.key not in done:
-            description = {**probe.probe.identity(), "subject": trial.key}
-            labels = {**trial.labels(), "probe": probe.probe.label}
-            return Record(probe.key, "probe", trial.key, "failed", labels, description, environment, error=error)
-    open_cells = [cell for cell in trial.cells if cell.key not in done and not cell.stored]
-    cell = open_cells[0] if open_cells else trial.cells[-1]
-    labels, description = trial.labels(cell), cell.description()
-    return Record(cell.key, "cell", trial.key, "failed", labels, description, environment, error=error)
+    def _failure(self, worker: int, task: Task, cause: str) -> Record | None:
+        """The record of what a worker was at when it died; None: it was through."""
+        part = self._parts.pop(worker, None)
+        if part is None:
+            rest = self._work.rest(task)
+            if rest is None:
+                return None
+            part = first_of(rest.trial, rest.trained is not None)
+        environment = describe_environment(task.device, task.threads)
+        return part.failed(environment, f"{cause}, while it was at {part.what}")

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -34,13 +34,14 @@ from sgabench.capture import capture_on
 from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
+from sgabench.part import Part, first_of, of_cell, of_probe
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, reestimate_batch_norm
 from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.snapshot import Snapshots
 from sgabench.specs import PruningContext
-from sgabench.store import Record, Status, checksum, snapshot_path, weights_path, write_atomically
+from sgabench.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite import Finetuning, Measurement, Recipe
 from sgabench.sweep import Sweep, example_of
 from sgabench.timing import Timing, time_inference
@@ -51,8 +52,7 @@ CALIBRATION_IMAGES = 5000
 
 _logger = logging.getLogger("sgabench")
 
-Kind = Literal["trial", "cell", "probe"]
-Emit = Callable[["Record | Progress"], None]
+Emit = Callable[["Record | Progress | Part"], None]
 Alone = Callable[[], AbstractContextManager[bool]]
 
 
@@ -90,12 +90,12 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
 
     Args:
         task: the trial.
-        emit: takes records, and the progress of the training about twice a second.
+        emit: takes records, the progress of the training about twice a second, and each part as it begins.
         alone: a context in which nothing else computes, if that can be had: it gives whether.
     """
     set_up_torch(task.device, task.threads)
 
-    def undisturbed(event: Record | Progress) -> None:
+    def undisturbed(event: Record | Progress | Part) -> None:
         try:
             emit(event)
         except Exception as error:  # passed on unchanged below, around what isolates failures of the trial
@@ -127,7 +127,7 @@ class _TrialRun:
         trial = self.trial
         network = None
         trained = self.task.trained
-        with self._isolated("trial", trial.key, None, trial.labels(), trial.description()):
+        with self._isolated(first_of(trial, trained is not None)):
             self._check_plugins()
             network = self._load(trained) if trained else None
             if network is None:
@@ -138,21 +138,20 @@ class _TrialRun:
         self._cells(network, trained)
 
     @contextmanager
-    def _isolated(
-        self, kind: Kind, key: str, parent: str | None, labels: Mapping[str, Any], description: Mapping[str, Any]
-    ) -> Iterator[None]:
+    def _isolated(self, part: Part) -> Iterator[None]:
         """Turn what is raised inside into a record; the one place that keeps a failure from the rest."""
         status: Status = "failed"
+        self.emit(part)
         try:
             yield
             return
         except Diverged as error:
-            status, told = ("diverged" if kind == "trial" else "failed"), str(error)
+            status, told = ("diverged" if part.kind == "trial" else "failed"), str(error)
         except InputError as error:
             told = str(error)
         except (Exception, SystemExit):
             told = traceback.format_exc()
-        self.emit(Record(key, kind, parent, status, labels, description, self.environment, error=told))
+        self.emit(part.failed(self.environment, told, status))
 
     def _emit_record(
         self,
@@ -306,7 +305,7 @@ class _TrialRun:
     def _cell(self, cell: CellPlan, sweep: Sweep, trained: Record) -> None:
         """One cell, in which a failure stays; its file is compressed while the network is evaluated."""
         labels = self.trial.labels(cell)
-        with self._isolated("cell", cell.key, self.trial.key, labels, cell.description()):
+        with self._isolated(of_cell(self.trial, cell)):
             started = time.perf_counter()
             settings = cell.pruner.settings
             excluded = sweep.excluded(settings["include_input"], settings["include_classifier"])
@@ -374,14 +373,13 @@ class _TrialRun:
 
     def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
         for plan in plans:
-            probe, labels = plan.probe, {**self.trial.labels(), "probe": plan.probe.label}
-            description = {**probe.identity(), "subject": subject}
-            with self._isolated("probe", plan.key, subject, labels, description):
+            probe, part = plan.probe, of_probe(self.trial, subject, plan)
+            with self._isolated(part):
                 detail = finite(probes[probe.name].build(copy.deepcopy(network), context, **probe.options))
                 if not isinstance(detail, dict):
                     raise TypeError(f"probe {probe.name!r} returned {type(detail).__name__}, not a dict")
                 json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
-                self._emit_record("probe", plan.key, subject, labels, description, {}, detail)
+                self._emit_record("probe", plan.key, subject, part.labels, part.description, {}, detail)
 
     def _context(self, excluded: frozenset[str]) -> PruningContext:
         data, batch_size, calibration = self._data, self.recipe.batch_size, self._calibration

@@ -6,7 +6,7 @@ import pytest
 from support import variant
 
 from sgabench.errors import InputError
-from sgabench.plan import Plan, content_key, make_plan, remaining, select
+from sgabench.plan import Plan, content_key, left_of, make_plan, only_failed, remaining, select
 from sgabench.registry import datasets, probes
 from sgabench.suite import load_suite
 
@@ -227,3 +227,32 @@ def test_a_failed_cell_is_tried_again(tiny: Path) -> None:
     failed = plan.trials[2].cells[0]
     stored[failed.key] = "failed"
     assert [(trial.key, trial.cells) for trial in remaining(plan, stored)] == [(plan.trials[2].key, (failed,))]
+
+
+def test_only_what_failed_is_retried_with_what_it_kept_from_being_done(tiny: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.8]")
+    plan = plan_of(tiny)
+    whole, with_cell, with_probe, missing = plan.trials
+    done = (with_cell.key, with_probe.key, with_probe.cells[0].key, with_probe.cells[1].key)
+    failed = (whole.key, with_cell.cells[1].key, with_probe.probes[0].key, missing.cells[0].key)
+    stored = dict.fromkeys(done, "done") | dict.fromkeys(failed, "failed")
+    left = remaining(only_failed(plan, stored), stored)
+    assert [trial.key for trial in left] == [whole.key, with_cell.key, with_probe.key]
+    assert left[0] == whole
+    assert [cell.key for cell in left[1].cells] == [with_cell.cells[1].key]
+    assert left[1].cells[0].probes == with_cell.cells[1].probes
+    assert left[1].probes == ()
+    assert left[2].cells == ()
+    assert [probe.key for probe in left[2].probes] == [with_probe.probes[0].key]
+    assert only_failed(plan, dict.fromkeys(done, "done")).trials == ()
+
+
+def test_what_was_tried_is_not_left(tiny: Path) -> None:
+    trial = plan_of(variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.8]")).trials[0]
+    stored = {trial.key: "done", trial.cells[0].key: "failed"}
+    left = left_of(trial, stored, {trial.cells[0].key})
+    assert left is not None
+    assert [cell.key for cell in left.cells] == [trial.cells[1].key]
+    tried = {trial.cells[0].key, trial.cells[1].key, *(probe.key for probe in trial.probes)}
+    assert left_of(trial, stored, tried) is None
+    assert left_of(trial, {trial.key: "failed"}, {trial.key}) is None

@@ -17,6 +17,7 @@ from torch import nn
 from sgabench.building import initial_network, load_data
 from sgabench.datasets.base import Dataset
 from sgabench.errors import InputError
+from sgabench.part import Part
 from sgabench.plan import TrialPlan, make_plan, remaining
 from sgabench.preflight import preflight
 from sgabench.registry import datasets, load_plugin_file, models, optimizers, probes, pruners
@@ -210,6 +211,89 @@ def test_a_pruner_that_misbehaves_fails_alone(
     bad, good = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
     assert (bad.status, good.status) == ("failed", "done")
     assert told in bad.error
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (lambda network: bytearray(1 << 62), "MemoryError"),
+        (lambda network: torch.empty(1 << 50), "can't allocate memory"),
+    ],
+    ids=["python", "torch"],
+)
+def test_memory_that_is_not_to_be_had_is_a_failure_with_its_cause(
+    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], told: str
+) -> None:
+    @optimizers.register("greedy")
+    def greedy(parameters: Any) -> torch.optim.Optimizer:
+        """Want more memory than there is."""
+        what(parameters)
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    @pruners.register("greedy")
+    def greedy_pruner(network: nn.Module) -> nn.Module:
+        """Want more memory than there is."""
+        what(network)
+        return network
+
+    tiny.write_text(tiny.read_text().replace('"magnitude"', '"greedy"') + '\n[[pruners]]\nname = "magnitude"\n')
+    bad, good = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert (bad.status, good.status) == ("failed", "done")
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "greedy"')
+    (training,) = run_one(tasks(tiny, tmp_path)[0])
+    assert (training.kind, training.status) == ("trial", "failed")
+    for record in (bad, training):
+        assert told in record.error
+        assert record.error.startswith("Traceback")
+        assert record.environment["packages"]["torch"]
+
+
+def test_a_training_stays_when_its_network_cannot_be_had_again(tiny: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    @models.register("fickle")
+    def fickle(spec: ImageSpec) -> nn.Module:
+        """Come once, and never again."""
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyError("layers")
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.Linear(32, spec.classes))
+
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "fickle"')
+    kept = [record for record in run_one(tasks(tiny, tmp_path)[0]) if record.kind != "cell"]
+    assert {record.status for record in kept} == {"done"}
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    (record,) = run_one(again)
+    assert (record.kind, record.key, record.status) == ("cell", again.trial.cells[0].key, "failed")
+    assert "KeyError: 'layers'" in record.error
+
+
+def test_a_cell_stays_when_its_network_cannot_be_had_again_for_a_probe(tiny: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    @pruners.register("fickle")
+    def fickle(network: nn.Module) -> nn.Module:
+        """Prune once, and never again."""
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("not again")
+        return network
+
+    first = run_one(tasks(variant(tiny, '"magnitude"', '"fickle"'), tmp_path)[0])
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "spy"\n')
+    (again,) = [task for task in tasks(tiny, tmp_path, first) if task.trained]
+    (record,) = run_one(again)
+    assert (record.kind, record.parent, record.status) == ("probe", again.trial.cells[0].key, "failed")
+    assert "not again" in record.error
+
+
+def test_each_part_is_told_before_its_record(tiny: Path, tmp_path: Path) -> None:
+    events: list[Any] = []
+    run_trial(tasks(tiny, tmp_path)[0], events.append, lambda: contextlib.nullcontext(True))
+    told = [event for event in events if isinstance(event, Part | Record)]
+    assert [type(event) for event in told] == [Part, Record] * 3
+    assert [event.key for event in told[::2]] == [event.key for event in told[1::2]]
+    assert [event.what for event in told[::2]] == ["the training", "probe weights", "cell magnitude/0.5"]
 
 
 def test_what_cannot_be_stored_is_no_failure_of_the_trial(tiny: Path, tmp_path: Path) -> None:

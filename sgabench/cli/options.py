@@ -15,6 +15,10 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Retry(StrEnum):
+    failed = "failed"
+
+
 SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML).")]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
 DataDir = Annotated[

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgabench.cli.app import app, stop
-from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_to_replace, stoppable
-from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile, Yes
+from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_to_replace, require_store, stoppable
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Retry, Set, SuiteFile, Yes
 
 if TYPE_CHECKING:
     from sgabench.plan import Plan
@@ -29,29 +29,41 @@ def run(
     snapshot_minutes: Annotated[
         float, typer.Option(metavar="N", min=0, help="Save a training every N minutes; 0: only when it is stopped.")
     ] = 5,
+    trial_timeout: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="End a trial that takes longer; it has failed. Default: none is ended."),
+    ] = None,
+    retry: Annotated[Retry | None, typer.Option(help="Take up only what is recorded as failed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
     yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
 ) -> None:
     """Run what the store does not have yet, and show the leaderboard.
 
+    Several runs can share a results folder: each trial is run by one of them.
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
     from sgabench.plan import make_plan, select
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
-    from sgabench.runner import Options, check, run_plan
+    from sgabench.runner import Options, check, run_plan, to_run
     from sgabench.suite import load_suite
 
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
-    options = Options(results, data_dir, download, device.value, jobs, only, plugins, snapshot_minutes)
+    failed_only = retry is not None
+    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout)
+    options = Options(results, data_dir, download, *run_options)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
+    if failed_only:
+        require_store(results)
+        if not to_run(plan, options).trials and not quiet:
+            typer.echo("nothing to retry: no trial, cell or probe of this suite is recorded as failed", err=True)
     if dry_run:
         check(plan, options, strict=True)
-        _print_plan(select(plan, only), results)
+        _print_plan(to_run(plan, options) if failed_only else select(plan, only), results)
         return
-    confirm_run(select(plan, only), results, yes)
+    confirm_run(to_run(plan, options) if failed_only else select(plan, only), results, yes)
     with stoppable(), listener(quiet) as display:
         tables = run_plan(plan, options, display)
     if not quiet:
@@ -149,7 +161,7 @@ def plan(
     set_: Set = None,
     plugin: Plugins = None,
 ) -> None:
-    """Show every trial and cell of a suite: which are stored, which would run."""
+    """Show every trial and cell of a suite: which are stored, which would run, which failed and would run again."""
     _print_plan(plan_of(suite, results, data_dir, only, set_, plugin), results)
 
 
@@ -160,7 +172,7 @@ def _print_plan(plan: Plan, results: Path) -> None:
         stored = store.statuses()
 
     def state(key: str) -> str:
-        return {"done": "stored", "diverged": "diverged"}.get(stored.get(key, ""), "to run")
+        return {"done": "stored", "diverged": "diverged", "failed": "failed"}.get(stored.get(key, ""), "to run")
 
     counts: dict[str, dict[str, int]] = {"trials": {}, "cells": {}}
     lines = []

@@ -76,6 +76,16 @@ class OnTerminal:
         if self._suite is not None:
             self._bars.advance(self._suite)
 
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Move the suite's bar on."""
+        if self._suite is not None:
+            self._bars.advance(self._suite)
+
+    def waiting(self, trials: int) -> None:
+        """Show what is waited for beside the suite's bar."""
+        if self._suite is not None:
+            self._bars.update(self._suite, info=waiting_for(trials))
+
     def _bar(self, worker: int, trial: TrialPlan) -> TaskID:
         if worker not in self._trials:
             epochs = trial.optimizer.settings["training"]["epochs"]
@@ -89,6 +99,7 @@ class InLines:
     def __init__(self) -> None:
         self._trials = 0
         self._done = 0
+        self._waiting = 0
         self._last: dict[int, float] = {}
 
     def started(self, trials: int, cells: int, device: str) -> None:
@@ -113,11 +124,27 @@ class InLines:
         self._done += 1
         self._say(f"{self._done}/{self._trials} {trial.name}: finished")
 
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Count the trial."""
+        self._done += 1
+        self._say(f"{self._done}/{self._trials} {trial.name}: finished by another run")
+
+    def waiting(self, trials: int) -> None:
+        """Say what is waited for, if it is not what it was."""
+        if trials != self._waiting:
+            self._waiting = trials
+            self._say(waiting_for(trials))
+
     def _say(self, text: str) -> None:
         # Nobody may be reading any more; the run goes on all the same.
         with suppress(OSError, ValueError):
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+
+
+def waiting_for(trials: int) -> str:
+    """That other runs are at what is left."""
+    return f"waiting for {trials} trial{'s' if trials > 1 else ''} of other runs"
 
 
 def numbers(progress: Progress) -> str:

@@ -127,16 +127,6 @@ def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, p
     assert "2 trials with 2 cells" in mended.stderr
 
 
-def test_a_worker_that_dies_costs_its_own_trial_only(sgabench: Run, tiny: Path, plugin: Path) -> None:
-    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "careful"\nfail = "die"')
-    done = sgabench("run", tiny, "--plugin", plugin, "--jobs", "2")
-    assert done.returncode == 1
-    assert done.stderr.count("killed by SIGKILL") == 2
-    assert "failed 0, 1" in done.stdout
-    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("  stochgradadam")]
-    assert row[1] == "2"
-
-
 def test_a_worker_that_dies_in_a_cell_costs_neither_the_training_nor_silence(
     sgabench: Run, tiny: Path, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sgabench.environment import choose_device, cores, describe_environment
 from sgabench.errors import InputError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 SNAPSHOT_MINUTES = 5.0
+MOST_ON_A_GPU = 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Options:
     data_dir: Path | None = None
     download: bool = True
     device: str = "auto"
-    jobs: int = 1
+    jobs: int | Literal["auto"] = 1
     only: str | None = None
     plugins: tuple[Path, ...] = field(default=())
     snapshot_minutes: float = SNAPSHOT_MINUTES
@@ -115,7 +116,7 @@ def run(
     data_dir: str | Path | None = None,
     download: bool = True,
     device: str = "auto",
-    jobs: int = 1,
+    jobs: int | Literal["auto"] = 1,
     only: str | None = None,
     plugins: Sequence[str | Path] = (),
     snapshot_minutes: float = SNAPSHOT_MINUTES,
@@ -193,8 +194,8 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
     Raises:
         InputError: what `run_plan` would refuse; if strict, also what would make a trial fail at once.
     """
-    if not isinstance(options.jobs, int) or options.jobs < 1:
-        raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1")
+    if options.jobs != "auto" and (not isinstance(options.jobs, int) or options.jobs < 1):
+        raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1, or auto")
     if not options.snapshot_minutes >= 0:
         raise InputError(f"--snapshot-minutes {options.snapshot_minutes}: must be 0 or more")
     if options.trial_minutes is not None and not options.trial_minutes > 0:
@@ -224,7 +225,9 @@ def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | N
     from sgabench.trial import Task
 
     device = choose_device(options.device)
-    threads = max(1, cores() // options.jobs)  # not of what is left: a run that goes on must give the same bits
+    # not of what is left, nor of a measurement: a run that goes on must give the same bits
+    jobs = options.jobs if options.jobs != "auto" else most_at_once(device)
+    threads = max(1, cores() // jobs)
     return lambda trial, trained: Task(
         trial,
         trained,
@@ -247,15 +250,32 @@ def _execute(
     listener: Listener,
 ) -> None:
     listener.started(len(left), sum(len(trial.cells) for trial in left), choose_device(options.device))
+    jobs = options.jobs if options.jobs != "auto" else _best_number(left, options)
     with Claims(options.results) as claims:
         work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
         on_event = _Events(work, store, listener)
         # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
-        if options.jobs == 1 and options.trial_minutes is None:
+        if jobs == 1 and options.trial_minutes is None:
             run_here(work, options.results, on_event)
         else:
             minutes = options.trial_minutes
-            run_in_processes(work, options.results, on_event, options.jobs, options.plugins, minutes)
+            run_in_processes(work, options.results, on_event, jobs, options.plugins, minutes)
+
+
+def most_at_once(device: str) -> int:
+    """Trials that may share a device if nobody says how many."""
+    return MOST_ON_A_GPU if device == "cuda" else cores()
+
+
+def _best_number(left: Sequence[TrialPlan], options: Options) -> int:
+    """One trial for each core; on a GPU as many as the most demanding model lets it train fastest together."""
+    device = choose_device(options.device)
+    limit = min(most_at_once(device), len(left))
+    if device != "cuda" or limit == 1:
+        return limit
+    from sgabench.sharing import best_number, workloads
+
+    return min(best_number(work, device, limit) for work in workloads(left, options))
 
 
 class _Events:

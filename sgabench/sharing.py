@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from sgabench.bench.loops import Concurrent, Died, Workload
+from sgabench.building import load_data, precision_on
+from sgabench.environment import describe_environment
+from sgabench.plan import TrialPlan
+from sgabench.suite import Recipe
+
+if TYPE_CHECKING:
+    from sgabench.runner import Options
 
 # Twice as many must be this much faster together, for each of them gets slower and needs its own memory.
 WORTHWHILE_GAIN = 1.1
-MOST = 16
 _SECONDS = 2.0
 
 _logger = logging.getLogger("sgabench")
 
 
-def best_number(work: Workload, device: str, precision: str, limit: int) -> int:
+def workloads(trials: Iterable[TrialPlan], options: Options) -> list[Workload]:
+    """What trials train: each model on each form of images with each recipe once."""
+    found: dict[str, Workload] = {}
+    for trial in trials:
+        recipe = Recipe.model_validate(trial.optimizer.settings["training"])
+        identity = json.dumps([trial.dataset.identity(), trial.model.identity(), recipe.effective()], sort_keys=True)
+        if identity not in found:
+            spec = load_data(trial.dataset, options.data, options.download, "cpu").spec
+            found[identity] = Workload(trial.model, spec, recipe, options.plugins)
+    return list(found.values())
+
+
+def best_number(work: Workload, device: str, limit: int) -> int:
     """Train 1, 2, 4, ... at once for some seconds, for as long as that makes all together faster.
 
     What does not fit into the memory twice over is not done: a trial evaluates, prunes and measures, too.
@@ -22,12 +43,12 @@ def best_number(work: Workload, device: str, precision: str, limit: int) -> int:
     Args:
         work: what is trained.
         device: ``cpu`` or ``cuda``.
-        precision: fp32 or bf16.
         limit: at most so many.
     """
+    precision = precision_on(work.recipe, describe_environment(device, 1))
     best, most = 1, 0.0
     number = 1
-    while number <= min(limit, MOST):
+    while number <= limit:
         speed = _speed(number, work, device, precision)
         _logger.info("%d trainings of %s at once: %.0f images/s", number, work.model.label, speed)
         if speed <= WORTHWHILE_GAIN * most:

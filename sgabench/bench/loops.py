@@ -154,13 +154,13 @@ def _train_in_process(connection: Any, work: Workload, device: str, precision: s
     for plugin in work.plugins:
         load_plugin_file(plugin)
     set_up_torch(device, threads)
-    loop = Resident(work, device, precision)
-    connection.send(None)
     try:
+        loop = Resident(work, device, precision)
+        connection.send(None)
         while True:
             connection.send(loop.block(connection.recv()))
-    except (EOFError, OSError):
-        return
+    except Exception:  # who asked is gone, or there is not enough of something: the end of the process says it
+        raise SystemExit(1) from None
 
 
 def wait(device: str) -> None:

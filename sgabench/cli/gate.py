@@ -10,7 +10,7 @@ import typer
 
 from sgabench.cli.app import app
 from sgabench.cli.common import confirm_run, plan_of, refuse_to_replace, require_store, stoppable, write
-from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Set, SuiteFile, Yes
+from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Jobs, Only, Plugins, Results, Set, SuiteFile, Yes
 from sgabench.errors import InputError
 
 
@@ -60,7 +60,7 @@ def check(
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="With --run: fetch a data set that is not there.")] = True,
     device: Annotated[Device, typer.Option(help="With --run: where to compute.")] = Device.auto,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="With --run: trials at the same time.")] = 1,
+    jobs: Jobs = 1,
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,

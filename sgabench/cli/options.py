@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,4 +37,18 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE.py", help="Python file that registers plugins. Repeatable."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before more than 100,000 cells are run.")]
+
+
+def _jobs(text: str) -> int | str:
+    if text == "auto" or (text.isdecimal() and int(text) > 0):
+        return text if text == "auto" else int(text)
+    raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor 'auto'")
+
+
+Jobs = Annotated[
+    Any,
+    typer.Option(
+        metavar="N|auto", parser=_jobs, help="Trials at the same time; auto: one per core, or what a GPU does best."
+    ),
+]
 DEFAULT_RESULTS = Path("results")

@@ -9,7 +9,19 @@ import typer
 
 from sgabench.cli.app import app, stop
 from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_to_replace, require_store, stoppable
-from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Only, Plugins, Results, Retry, Set, SuiteFile, Yes
+from sgabench.cli.options import (
+    DEFAULT_RESULTS,
+    DataDir,
+    Device,
+    Jobs,
+    Only,
+    Plugins,
+    Results,
+    Retry,
+    Set,
+    SuiteFile,
+    Yes,
+)
 
 if TYPE_CHECKING:
     from sgabench.plan import Plan
@@ -22,7 +34,7 @@ def run(
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Trials at the same time.")] = 1,
+    jobs: Jobs = 1,
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,

@@ -39,8 +39,9 @@ Plugins = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before more than 100,000 cells are run.")]
 
 
-def _jobs(text: str) -> int | str:
-    if text == "auto" or (text.isdecimal() and int(text) > 0):
+def _jobs(value: str | int) -> int | str:
+    text = str(value)  # the default is a number already
+    if text == "auto" or (text.isdecimal() and 0 < int(text) < 10_000):
         return text if text == "auto" else int(text)
     raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor 'auto'")
 

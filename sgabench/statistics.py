@@ -92,7 +92,9 @@ def bca_interval(values: ArrayLike, alpha: float = ALPHA) -> tuple[Floats, Float
     for start in range(0, rows, CHUNK):
         part = slice(start, start + CHUNK)
         means = np.sort(centered[part] @ _resamples(n).T, axis=1)
-        below = (means < 0).mean(1) + (means == 0).mean(1) / 2
+        # A resample with the mean of all is a tie, whatever rounding made of it.
+        tie = 1e-12 * np.abs(centered[part]).max(1, keepdims=True)
+        below = (means < -tie).mean(1) + (np.abs(means) <= tie).mean(1) / 2
         bias = special.ndtri(np.clip(below, 0.5 / RESAMPLES, 1 - 0.5 / RESAMPLES))
         for side, z in enumerate((-wide, wide)):
             shifted = bias + z

@@ -127,6 +127,14 @@ def test_the_bootstrap_of_equal_values_is_their_value() -> None:
     assert np.allclose([low, high], 0.3)
 
 
+def test_an_interval_does_not_depend_on_what_is_computed_with_it() -> None:
+    """Values that are repeated have resamples with the mean of all, but for rounding."""
+    values = np.round(normal(100, 12), 1) / 3
+    together = np.array(bca_interval(values))
+    alone = np.array([bca_interval(row[None]) for row in values])[:, :, 0].T
+    assert together == pytest.approx(alone, abs=1e-12)
+
+
 @pytest.mark.parametrize("n", [2, 5, 8])
 def test_the_permutation_test_agrees_with_scipy(n: int) -> None:
     differences = normal(4, n) + 0.5

@@ -142,6 +142,26 @@ def test_curves_by_hand() -> None:
     assert row["keeps_90"] == pytest.approx(0.4 + 0.4 * 0.10 / 0.375)
 
 
+def test_curves_are_what_each_is_alone() -> None:
+    """Of other ratios, of other seeds, with seeds that lack a ratio, and from the dense network on."""
+    whole = curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]})
+    frames = [
+        whole,
+        curve({0.4: [0.7, 0.8], 0.8: [0.5, 0.6]}, "sgd"),
+        curve({0.4: [0.7, 0.8], 0.8: [0.5, 0.6]}, "sgd", model="resnet20"),
+        curve({0.2: [0.7, 0.8, 0.9], 0.4: [0.7, 0.8, 0.8], 0.8: [0.5, 0.6, 0.3]}, "lion"),
+        curve({0.4: [0.7, 0.8], 0.8: [0.5]}, "half"),
+        curve({0.4: [0.7], 0.8: [math.nan]}, "none"),
+        curve({0.0: [0.8, 0.8], 0.8: [0.5, 0.6]}, "from zero"),
+        curve({1.0: [0.8, 0.8], 2.0: [0.5, 0.6]}, "budget", of="compression"),
+        whole.assign(optimizer="other seeds", seed=whole["seed"] + 17),
+    ]
+    together = curves(pd.concat(frames, ignore_index=True))
+    alone = pd.concat([curves(frame.reset_index(drop=True)) for frame in frames], ignore_index=True)
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-12)
+    assert together["n"].tolist() == [2, 2, 2, 3, 1, 0, 2, 2, 2]
+
+
 def test_a_curve_that_stays_above_is_beyond_the_tested_range() -> None:
     row = curves(curve({0.4: [0.8, 0.8], 0.8: [0.78, 0.77]})).iloc[0]
     assert row["keeps_95"] == math.inf

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sgabench.comparison import IS_BUDGET, KEEPS, half_width
+from sgabench.comparison import IS_BUDGET, KEEPS, half_width, rows_of
 from sgabench.leaderboard import Tables
 
 HEADINGS = {
@@ -28,6 +28,7 @@ HEADINGS = {
     "incomplete": "seeds lacking",
 }
 LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "best", "verdict", "seeds lacking"}
+OUTCOMES = ("better", "worse", "same", "few")  # of which something can be told
 OPTIONAL = ("measured", "interval", "best", "verdict", "incomplete")
 NOTE = (
     "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Retention: pruned / dense top-1 "
@@ -51,32 +52,34 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
         Title to table; a table's columns are headings, and those that say nothing are left out.
     """
     board = tables.leaderboard
+    texts = pd.DataFrame(_texts(board), dtype=object)
     parts = {}
-    for (dataset, model), part in board.groupby(["dataset", "model"], sort=False):
-        shown = pd.DataFrame([_row(row) for row in part.astype(object).to_dict("records")], dtype=object)
+    of_model: dict[Any, Any] = dict(board.groupby(["dataset", "model"], sort=False).indices)
+    for (dataset, model), rows in of_model.items():
+        shown = texts.iloc[rows].reset_index(drop=True)
         empty = [name for name in OPTIONAL if not (shown[name] != "").any()]
-        shown = shown.drop(columns=empty)
-        parts[f"{dataset}, {model}"] = shown.rename(columns=HEADINGS)
+        parts[f"{dataset}, {model}"] = shown.drop(columns=empty).rename(columns=HEADINGS)
     return parts
 
 
-def _row(row: Mapping[Any, Any]) -> dict[str, str]:
+def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
+    column = {str(name): board[name].tolist() for name in board}
     return {
-        "pruner": str(row["pruner"]),
-        "ratio": ratio(row),
-        "optimizer": str(row["optimizer"]),
-        "n": str(row["n"]),
-        "dense": spread(row["dense_top1_mean"], row["dense_top1_std"]),
-        "pruned": spread(row["pruned_top1_mean"], row["pruned_top1_std"]),
-        "retention": spread(row["retention_mean"], row["retention_std"]),
-        "interval": interval(row["pruned_top1_low"], row["pruned_top1_high"]),
-        "best": "*" if row["best"] else "",
-        "verdict": str(row["verdict"]),
-        "sparsity": percent(row["sparsity"]),
-        "compression": times(row["compression_ratio"]),
-        "theoretical": times(row["theoretical_speedup"]),
-        "measured": times(row["measured_speedup"]),
-        "incomplete": str(row["incomplete"]),
+        "pruner": list(map(str, column["pruner"])),
+        "ratio": [ratio(row) for row in rows_of(board[["ratio", "of"]])],
+        "optimizer": list(map(str, column["optimizer"])),
+        "n": list(map(str, column["n"])),
+        "dense": list(map(spread, column["dense_top1_mean"], column["dense_top1_std"])),
+        "pruned": list(map(spread, column["pruned_top1_mean"], column["pruned_top1_std"])),
+        "retention": list(map(spread, column["retention_mean"], column["retention_std"])),
+        "interval": list(map(interval, column["pruned_top1_low"], column["pruned_top1_high"])),
+        "best": ["*" if best else "" for best in column["best"]],
+        "verdict": list(map(str, column["verdict"])),
+        "sparsity": list(map(percent, column["sparsity"])),
+        "compression": list(map(times, column["compression_ratio"])),
+        "theoretical": list(map(times, column["theoretical_speedup"])),
+        "measured": list(map(times, column["measured_speedup"])),
+        "incomplete": list(map(str, column["incomplete"])),
     }
 
 
@@ -88,39 +91,45 @@ def ratio(row: Mapping[Any, Any]) -> str:
 def answers(tables: Tables) -> list[str]:
     """The verdicts of each data set and model in a sentence."""
     board = tables.leaderboard
+    names: dict[tuple[str, str], set[str]] = {}
+    told: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    columns = ["dataset", "model", "optimizer", "pruner", "of", "ratio", "outcome", "n_paired"]
+    for row in rows_of(board[[*columns, "difference", "difference_low", "difference_high"]]):
+        place = row["dataset"], row["model"]
+        names.setdefault(place, set()).add(row["optimizer"])
+        if row["outcome"] in OUTCOMES:
+            told.setdefault(place, {}).setdefault(row["optimizer"], []).append(row)
     lines = []
-    for (dataset, model), part in board.groupby(["dataset", "model"], sort=False):
-        told = part[part["outcome"].isin(["better", "worse", "same", "few"])]
-        sentences = [_answer(str(name), rows) for name, rows in told.groupby("optimizer", sort=False)]
+    for (dataset, model), optimizers in names.items():
+        sentences = [_answer(name, rows) for name, rows in told.get((dataset, model), {}).items()]
         if sentences:
             lines.append(f"{dataset}, {model}: compared with {tables.reference}, {'; '.join(sentences)}.")
-        elif tables.reference and part["optimizer"].nunique() > 1:
+        elif tables.reference and len(optimizers) > 1:
             lines.append(f"{dataset}, {model}: no verdict; it takes at least two seeds of each optimizer.")
     return lines
 
 
-def _answer(optimizer: str, rows: pd.DataFrame) -> str:
-    seeds = rows["n_paired"]
-    n = f"n = {seeds.min()}" if seeds.min() == seeds.max() else f"n = {seeds.min()} to {seeds.max()}"
-    counts = rows["outcome"].value_counts()
+def _answer(optimizer: str, rows: list[dict[str, Any]]) -> str:
+    seeds = [row["n_paired"] for row in rows]
+    n = f"n = {min(seeds)}" if min(seeds) == max(seeds) else f"n = {min(seeds)} to {max(seeds)}"
+    by_outcome = {outcome: [row for row in rows if row["outcome"] == outcome] for outcome in OUTCOMES}
     parts = []
     for outcome in ("better", "worse"):
-        if counts.get(outcome, 0):
-            of_these = rows[rows["outcome"] == outcome]
-            most = of_these.iloc[int(of_these["difference"].abs().argmax())].to_dict()
+        if of_these := by_outcome[outcome]:
+            most = max(of_these, key=lambda row: abs(row["difference"]))
             by = f"by up to {abs(100 * most['difference']):.1f} ± {half_width(most):.1f} points"
-            parts.append(f"{outcome} at {counts[outcome]} ({by}: {most['pruner']}, {ratio(most)})")
-    if counts.get("same", 0):
-        parts.append(f"not shown to differ at {counts['same']}")
-    if counts.get("few", 0):
-        parts.append(f"undecided for want of seeds at {counts['few']}")
+            parts.append(f"{outcome} at {len(of_these)} ({by}: {most['pruner']}, {ratio(most)})")
+    if same := by_outcome["same"]:
+        parts.append(f"not shown to differ at {len(same)}")
+    if few := by_outcome["few"]:
+        parts.append(f"undecided for want of seeds at {len(few)}")
     return f"{optimizer} ({len(rows)} prunings, {n}) is {', '.join(parts)}"
 
 
 def curve_table(tables: Tables) -> pd.DataFrame:
     """The summaries of the retention curves, as text."""
     rows = []
-    for row in tables.curves.to_dict("records"):
+    for row in rows_of(tables.curves):
         of = row["of"]
         place = "{:.2f}x".format if of in IS_BUDGET else "{:.2f}".format
         kept = {f"keeps {round(100 * level)} %": _kept(row, f"keeps_{round(100 * level)}", place) for level in KEEPS}
@@ -141,29 +150,33 @@ def curve_table(tables: Tables) -> pd.DataFrame:
 
 def _kept(row: Mapping[Any, Any], name: str, place: Any) -> str:
     value = row[name]
-    if pd.isna(value):
+    if _is_unknown(value):
         return ""
     return f"beyond {row['largest_ratio']:g}" if value == float("inf") else str(place(value))
 
 
+def _is_unknown(value: float | None) -> bool:
+    return value is None or value != value
+
+
 def interval(low: float, high: float) -> str:
     """``68.1 to 77.6`` in percent; empty if there is none."""
-    return "" if pd.isna(low) else f"{percent(low)} to {percent(high)}"
+    return "" if _is_unknown(low) else f"{percent(low)} to {percent(high)}"
 
 
 def percent(value: float) -> str:
     """A fraction in percent, one decimal; empty if there is none."""
-    return "" if pd.isna(value) else f"{100 * value:.1f}"
+    return "" if _is_unknown(value) else f"{100 * value:.1f}"
 
 
 def spread(mean: float, std: float) -> str:
     """``51.8 ± 3.1`` in percent; the mean alone where one seed gives no spread."""
-    return percent(mean) if pd.isna(std) else f"{percent(mean)} ± {100 * std:.1f}"
+    return percent(mean) if _is_unknown(std) else f"{percent(mean)} ± {100 * std:.1f}"
 
 
 def times(value: float) -> str:
     """A ratio: ``2.00x``."""
-    return "" if pd.isna(value) else f"{value:.2f}x"
+    return "" if _is_unknown(value) else f"{value:.2f}x"
 
 
 def failure_lines(tables: Tables, limit: int = 20) -> list[str]:

@@ -47,8 +47,13 @@ def pipe_table(frame: pd.DataFrame) -> Iterable[str]:
     """A table of texts, line by line."""
     yield "| " + " | ".join(escape(name) for name in frame.columns) + " |"
     yield "|" + "|".join("---" if name in LEFT else "---:" for name in frame.columns) + "|"
-    for row in frame.to_numpy(dtype=object).tolist():
-        yield "| " + " | ".join(escape(str(value)) for value in row) + " |"
+    columns = []
+    for name in frame.columns:
+        texts = list(map(str, frame[name].tolist()))
+        escaped = {text: escape(text) for text in set(texts)}  # many are the same
+        columns.append([escaped[text] for text in texts])
+    for row in zip(*columns, strict=True):
+        yield "| " + " | ".join(row) + " |"
 
 
 SPECIAL = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in "\\`*_[]|"}})

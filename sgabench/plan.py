@@ -33,7 +33,7 @@ class ProbePlan:
     probe: Choice
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CellPlan:
     """One measurement on a trial's trained network; if it is stored, only probes are left to do."""
 
@@ -48,6 +48,11 @@ class CellPlan:
     def name(self) -> str:
         """``pruner/ratio``."""
         return f"{self.pruner.label}/{self.ratio:g}"
+
+    @property
+    def of(self) -> str:
+        """What the ratio is of."""
+        return str(self.pruner.options.get("of", "weights"))
 
     def description(self) -> dict[str, Any]:
         """What the key is made of, beside the trial's."""
@@ -91,8 +96,7 @@ class TrialPlan:
             "group": self.group,
         }
         if cell is not None:
-            of = cell.pruner.options.get("of", "weights")
-            labels |= {"pruner": cell.pruner.label, "ratio": cell.ratio, "of": of}
+            labels |= {"pruner": cell.pruner.label, "ratio": cell.ratio, "of": cell.of}
         return labels
 
 
@@ -176,7 +180,7 @@ def _cell(
     probes: list[Choice],
 ) -> CellPlan:
     key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
-    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes))
+    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes) if probes else ())
 
 
 def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
@@ -265,7 +269,8 @@ def left_of(trial: TrialPlan, stored: Mapping[str, str], tried: Collection[str] 
         is_stored = stored.get(cell.key) == "done"
         probes = tuple(filter(is_open, cell.probes))
         if cell.key not in tried and (probes or not is_stored):
-            cells.append(replace(cell, probes=probes, stored=is_stored))
+            same = probes == cell.probes and is_stored == cell.stored
+            cells.append(cell if same else replace(cell, probes=probes, stored=is_stored))
     probes = tuple(filter(is_open, trial.probes))
     if status == "done" and not cells and not probes:
         return None

@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sgabench.errors import InputError, first_problem
 from sgabench.forms import well_formed
-from sgabench.merging import KINDS, Merged, absorb, chunks
-from sgabench.store import Record, Store, atomic_file
+from sgabench.merging import Merged, absorb, chunks
+from sgabench.store import KINDS, Record, Store, atomic_file
 
 FORMAT = 1
 MANIFEST, RECORDS = "manifest.json", "records.jsonl"

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from sgabench.errors import InputError
-from sgabench.store import Record, Store, weights_path
+from sgabench.store import KINDS, Record, Store, weights_path
 
-KINDS = ("trial", "cell", "probe")  # parents first
 CHUNK = 2**20
 # What two machines measure differently though they computed the same.
 _OF_THE_MACHINE = re.compile(

@@ -10,6 +10,7 @@ import pytest
 from damage import FULL, damaged, everything, fill_whole
 from support import TINY
 
+from sgabench.database import PAGE_SIZE
 from sgabench.doctor import check_store, inspect
 from sgabench.errors import InputError
 from sgabench.leaderboard import make_tables
@@ -31,6 +32,18 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Rec
         fill_whole(store, make_plan(load_suite(suite), Path("data")))
         records = everything(store)
     return folder / "results", records
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Record]]:
+    """A store of several hundred records: trees of pages below pages."""
+    folder = tmp_path_factory.mktemp("large")
+    suite = folder / "large.toml"
+    suite.write_text(TINY.replace("ratios = [0.5]", f"ratios = {[number / 200 for number in range(1, 100)]}"))
+    with Store(folder / "results", create=True) as store, store.transaction():
+        fill_whole(store, make_plan(load_suite(suite), Path("data")), weights=False)
+    with Store(folder / "results") as store:
+        return folder / "results", everything(store)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +105,28 @@ def test_a_damaged_database(whole: tuple[Path, dict[str, Record]], tmp_path: Pat
     else:
         assert problems or complete
     assert_mended(folder, records)
+
+
+@pytest.mark.parametrize("seed", range(COUNT // 2))
+def test_a_damaged_page_of_many(large: tuple[Path, dict[str, Record]], tmp_path: Path, seed: int) -> None:
+    """Also whole pages in the place of others, and changes of what a page says of itself."""
+    chance, page = random.Random(seed), PAGE_SIZE
+    shutil.copytree(large[0], tmp_path / "results")
+    path = tmp_path / "results/store.sqlite"
+    content = bytearray(path.read_bytes())
+    one, two = (chance.randrange(page, len(content), page) for _ in range(2))
+    match chance.choice(["any", "head", "exchange", "repeat"]):
+        case "any":
+            content = bytearray(damaged(bytes(content), chance)) or bytearray(page)
+        case "head":
+            content[one + chance.randrange(12)] = chance.randrange(256)
+        case "exchange":
+            content[one : one + page], content[two : two + page] = content[two : two + page], content[one : one + page]
+        case _:
+            content[one : one + page] = content[two : two + page]
+    path.write_bytes(content)
+    assert_complete_or_refused(path.parent, large[1], whole=True)
+    assert_mended(path.parent, large[1])
 
 
 @pytest.mark.parametrize("seed", range(COUNT // 5))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -56,45 +56,38 @@ def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] 
         excluded: names of modules that do not belong to the prunable set.
     """
     with ThreadPoolExecutor(1) as threads:
-        return Sizing(network, count_operations(network, example[:1]), excluded, threads).result()
+        return begin_measuring(network, count_operations(network, example[:1]), excluded, threads).result()
 
 
-class Sizing:
-    """A size of which all is known but the bytes, which a thread finds out: gzip takes longest by far.
+def begin_measuring(
+    network: nn.Module, operations: Operations, excluded: Collection[str], threads: Executor
+) -> Future[Size]:
+    """Measure a network, but leave its file to a thread: gzip takes longest by far.
 
     Args:
         network: must keep its weights until the size is there.
         operations: of this network, or of another one that differs in nothing but its values.
         excluded: names of modules that do not belong to the prunable set.
-        threads: computes one thing for it.
+        threads: gets one thing to do.
     """
-
-    def __init__(
-        self, network: nn.Module, operations: Operations, excluded: Collection[str], threads: Executor
-    ) -> None:
-        parameters, state = dict(network.named_parameters()), network.state_dict()
-        copies = _on_cpu([*parameters.values(), *state.values()])
-        self._file = threads.submit(_file_sizes, {name: copies[_place(tensor)] for name, tensor in state.items()})
-        nonzero = {name: _nonzero(copies[_place(parameter)]) for name, parameter in parameters.items()}
-        names = {id(parameter): name for name, parameter in parameters.items()}
-        layers = {name: names[id(weight_of(layer))] for name, layer in prunable_layers(network).items()}
-        prunable = [names[id(weight_of(layer))] for layer in prunable_layers(network, excluded).values()]
-        prunable_weights = sum(parameters[name].numel() for name in prunable)
-        zeros = prunable_weights - sum(nonzero[name] for name in prunable)
-        self._counted: dict[str, Any] = {
-            "params": sum(parameter.numel() for parameter in parameters.values()),
-            "nonzero_params": sum(nonzero.values()),
-            "prunable_weights": prunable_weights,
-            "sparsity": zeros / prunable_weights if prunable_weights else 0.0,
-            "layer_sparsity": {layer: 1 - nonzero[name] / parameters[name].numel() for layer, name in layers.items()},
-            "macs": operations.total,
-            "nonzero_macs": operations.nonzero(nonzero),
-        }
-
-    def result(self) -> Size:
-        """The size, as soon as it is there."""
-        size, compressed = self._file.result()
-        return Size(**self._counted, bytes=size, gzip_bytes=compressed)
+    parameters, state = dict(network.named_parameters()), network.state_dict()
+    copies = _on_cpu([*parameters.values(), *state.values()])
+    nonzero = {name: _nonzero(copies[_place(parameter)]) for name, parameter in parameters.items()}
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    layers = {name: names[id(weight_of(layer))] for name, layer in prunable_layers(network).items()}
+    prunable = [names[id(weight_of(layer))] for layer in prunable_layers(network, excluded).values()]
+    prunable_weights = sum(parameters[name].numel() for name in prunable)
+    zeros = prunable_weights - sum(nonzero[name] for name in prunable)
+    counted = {
+        "params": sum(parameter.numel() for parameter in parameters.values()),
+        "nonzero_params": sum(nonzero.values()),
+        "prunable_weights": prunable_weights,
+        "sparsity": zeros / prunable_weights if prunable_weights else 0.0,
+        "layer_sparsity": {layer: 1 - nonzero[name] / parameters[name].numel() for layer, name in layers.items()},
+        "macs": operations.total,
+        "nonzero_macs": operations.nonzero(nonzero),
+    }
+    return threads.submit(_with_file, counted, {name: copies[_place(tensor)] for name, tensor in state.items()})
 
 
 def compression_ratio(dense: Size, pruned: Size) -> float | None:
@@ -250,10 +243,10 @@ def transfer(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [copies[number] for number in range(len(tensors))]
 
 
-def _file_sizes(state: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Bytes of the state as safetensors and after gzip; a tensor with several names is written under the first."""
+def _with_file(counted: Mapping[str, Any], state: Mapping[str, Tensor]) -> Size:
+    """The size of which all but the bytes is known; a tensor with several names is written under the first one."""
     named: dict[Any, tuple[str, Tensor]] = {}
     for name, tensor in state.items():
         named.setdefault(_place(tensor) if tensor.numel() else name, (name, tensor))
     content = safetensors.torch.save(dict(named.values()))
-    return len(content), len(gzip.compress(content, compresslevel=6, mtime=0))
+    return Size(**counted, bytes=len(content), gzip_bytes=len(gzip.compress(content, compresslevel=6, mtime=0)))

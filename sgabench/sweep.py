@@ -6,7 +6,7 @@ import copy
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sgabench.measurement import Operations, Sizing, count_operations
+from sgabench.measurement import Operations, Size, begin_measuring, count_operations
 from sgabench.pruners.base import input_and_classifier
 from sgabench.registry import pruners
 from sgabench.specs import Once, PruningContext
@@ -71,12 +71,12 @@ class Sweep:
         """Top-1 (fraction) and loss on the test split."""
         return evaluate_batches(network, self._test, self._precision)
 
-    def begin_size(self, network: nn.Module, excluded: Collection[str]) -> Sizing:
+    def begin_size(self, network: nn.Module, excluded: Collection[str]) -> Future[Size]:
         """Begin to measure a network, which must keep its weights until the size is there."""
         operations = self._operations
         if not (operations.follow_from_parameters and alike(network, self.dense)):
             operations = count_operations(network, example_of(self._data))
-        return Sizing(network, operations, excluded, self._threads)
+        return begin_measuring(network, operations, excluded, self._threads)
 
     def _once(self, name: str, options: Mapping[str, Any], excluded: frozenset[str]) -> Once:
         """What is made for one pruner goes when the next one comes: two rankings of a large network may be too much."""

@@ -322,9 +322,9 @@ class _TrialRun:
             if cell.stored:
                 self._probe(cell.probes, cell.key, network, context)
                 return
-            sizing = sweep.begin_size(network, excluded)
+            measuring = sweep.begin_size(network, excluded)
             top1, loss = sweep.evaluate(network)
-            size, dense_size = sizing.result(), self._dense_size(sweep.dense)
+            size, dense_size = measuring.result(), self._dense_size(sweep.dense)
             result = {
                 "top1": top1,
                 "loss": loss,

@@ -80,6 +80,10 @@ def bench(
     channels_last: Annotated[
         bool, typer.Option("--channels-last", help="Optimizers: lay weights out in memory as a training does.")
     ] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Pruning: images of the test split. Default: 1000; on CUDA 10000."),
+    ] = None,
     form: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
     plugin: Plugins = None,
 ) -> None:
@@ -89,7 +93,8 @@ def bench(
 
     load_plugins(plugin)
     measure = importlib.import_module(f"sgabench.bench.{subject.value}").measure
-    given = {"channels_last": True} if channels_last else {}
+    options = {"channels_last": channels_last or None, "images": images}
+    given = {option: value for option, value in options.items() if value is not None}
     for option in given.keys() - inspect.signature(measure).parameters.keys():
         raise InputError(f"--{option.replace('_', '-')}: sgabench bench {subject.value} does not have this option")
     typer.echo(render(measure(models or (), choose_device(device.value), **given), form.value), nl=False)

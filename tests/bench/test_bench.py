@@ -73,7 +73,8 @@ def plugin(tmp_path: Path) -> Path:
 
 
 def test_a_further_ratio_of_each_pruner_is_measured_against_an_evaluation(sgabench: Run, plugin: Path) -> None:
-    done = sgabench("bench", "pruning", "--models", "small", "--plugin", plugin, "--device", "cpu", "--format", "json")
+    arguments = ("--models", "small", "--plugin", plugin, "--device", "cpu", "--images", "700")
+    done = sgabench("bench", "pruning", *arguments, "--format", "json")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert (shown["subject"], shown["environment"]["device"]) == ("pruning", "cpu")
@@ -83,7 +84,7 @@ def test_a_further_ratio_of_each_pruner_is_measured_against_an_evaluation(sgaben
         ("small", "structured"),
     ]
     for row in shown["rows"]:
-        assert row["images"] == 1000
+        assert row["images"] == 700
         for name in ("evaluation_s", "further_s", "rest_s", "ratio"):
             assert 0 < row[name][0] <= row[name][1] <= row[name][2]
         assert row["first_s"] > 0
@@ -140,6 +141,7 @@ def test_a_network_that_2_4_kernels_do_not_take_says_why(model: str, problem: st
         (["optimizers", "--device", "tpu"], "tpu"),
         (["optimizers", "--format", "xml"], "xml"),
         (["pruning", "--channels-last"], "--channels-last: sgabench bench pruning does not have this option"),
+        (["optimizers", "--images", "5"], "--images: sgabench bench optimizers does not have this option"),
         (["inference", "--models", "resnet9"], "did you mean 'resnet"),
         (["optimizers", "--plugin", "none.py"], "none.py"),
     ],

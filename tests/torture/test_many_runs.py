@@ -77,7 +77,7 @@ def counted_pruner(network, ratio):
         weight[weight.abs() < weight.abs().quantile(ratio)] = 0
     return network
 '''
-MEASURED_BY_A_CLOCK = re.compile(r"(^|_)(s|seconds)$|^(peak_memory|measured_speedup|interruptions)$")
+MEASURED_BY_A_CLOCK = re.compile(r"(^|_)(s|seconds)$|^(peak_memory|measured_speedup|latency_speedup|interruptions)$")
 
 
 def start(folder: Path, results: str, log: Path, jobs: int = 1) -> subprocess.Popen[str]:

@@ -37,6 +37,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
     """
     import torch
 
+    from sgabench.models.batch_norm import implementation
     from sgabench.optimizers.implementations import on_device
 
     environment: dict[str, Any] = {
@@ -49,6 +50,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
         "device": device,
         "bf16": has_fast_bf16(device),
         "stochgradadam": on_device(device),
+        "batch_norm": implementation(device),
     }
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from sgabench.models.batch_norm import batch_norm_relu
+
 
 class CifarResNet(nn.Module):
     """A 3x3 convolution, three stages of n blocks with w, 2w, 4w channels, mean over pixels, classifier.
@@ -45,7 +47,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to logits (N, classes)."""
-        x = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        x = batch_norm_relu(self.bn1, self.conv1(images))
         x = self.layer3(self.layer2(self.layer1(x)))
         logits: Tensor = self.fc(x.mean(dim=(2, 3)))
         return logits
@@ -64,10 +66,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        y += self.shortcut(x)
-        return F.relu(y, inplace=True)
+        y = batch_norm_relu(self.bn1, self.conv1(x))
+        return batch_norm_relu(self.bn2, self.conv2(y), self.shortcut(x))
 
 
 class PaddedShortcut(nn.Module):
@@ -105,9 +105,12 @@ class PaddedShortcut(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, outputs, H / 2, W / 2)."""
+        shown = F.avg_pool2d(
+            x, kernel_size=1, stride=2
+        )  # of single pixels; its backward pass writes once, a slice's twice
         if self._is_whole:
-            return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.outputs - self.inputs))
-        zero_first = F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 1, 0))
+            return F.pad(shown, (0, 0, 0, 0, 0, self.outputs - self.inputs))
+        zero_first = F.pad(shown, (0, 0, 0, 0, 1, 0))
         return zero_first.index_select(1, self.source)
 
     def prune_inputs(self, pruned: Sequence[int]) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgabench.optimizers import mask, native
-from sgabench.optimizers.native import Unavailable
+from sgabench import native
+from sgabench.native import Unavailable
+from sgabench.optimizers import mask
 from sgabench.optimizers.sampling import Group, Placed
 from sgabench.optimizers.updates import State, laid_out_as, memory_layout
 

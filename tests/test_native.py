@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from sgabench.optimizers import native
-from sgabench.optimizers.native import Unavailable
+from sgabench import native
+from sgabench.native import Unavailable
 
 SOURCE = 'extern "C" int answer() { return 42; }\n'
 ANSWER = """
 import sys
 from pathlib import Path
-from sgabench.optimizers import native
+from sgabench import native
 print(native.load(Path(sys.argv[1])).answer())
 """
 

@@ -132,6 +132,7 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats()
             return
+        _give_back_freed()  # or new work hides in the memory of old work
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
@@ -152,3 +153,12 @@ class PeakMemory:
 
             usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return usage if platform.system() == "Darwin" else usage * 1024
+
+
+def _give_back_freed() -> None:
+    """Return to the system what the allocator of the C library keeps for later, where it can be told to."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
+    if trim is not None:
+        trim(0)

@@ -35,11 +35,15 @@ class Values:
     def add(self, rows: Sequence[dict[str, Any]]) -> list[Part]:
         """Append dictionaries; gives their columns."""
         of_names: dict[tuple[str, ...], list[int]] = {}
-        for place, row in enumerate(rows):
-            of_names.setdefault(tuple(row), []).append(place)
+        if len({*map(tuple, rows)}) == 1:
+            of_names[tuple(rows[0])] = list(range(len(rows)))
+        else:
+            for place, row in enumerate(rows):
+                of_names.setdefault(tuple(row), []).append(place)
         parts = []
         for names, places in of_names.items():
-            columns = dict(zip(names, zip(*(rows[place].values() for place in places), strict=True), strict=True))
+            same = rows if len(of_names) == 1 else [rows[place] for place in places]
+            columns = dict(zip(names, zip(*map(dict.values, same), strict=True), strict=True))
             types = {name: set(map(type, column)) for name, column in columns.items()}
             arrays = {name: _array(column, types[name]) for name, column in columns.items()}
             parts.append(Part(self.count + np.array(places), arrays, types))

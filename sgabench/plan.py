@@ -180,10 +180,12 @@ def _cell(
     probes: list[Choice],
 ) -> CellPlan:
     key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
-    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes) if probes else ())
+    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes))
 
 
 def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
+    if not probes:
+        return ()  # as of most cells
     return tuple(ProbePlan(content_key([subject, probe.identity()]), probe) for probe in probes)
 
 

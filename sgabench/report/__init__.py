@@ -16,7 +16,6 @@ from sgabench.errors import InputError
 from sgabench.leaderboard import Tables, each_cell
 from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
-from sgabench.report.terminal import table
 from sgabench.store import write_atomically
 from sgabench.suite import Suite
 
@@ -46,14 +45,18 @@ def render(
         from sgabench.report.html import html  # Plotly takes a while to import
 
         return html(tables, suite, cells=cells, details=details, commands=commands)
+    shown = each_cell(tables) if cells else tables
+    if form == "table":
+        from sgabench.report.terminal import table  # and so does Rich
+
+        return table(shown, suite)
     formats: dict[Format, Callable[[Tables, Suite | None], str]] = {
-        "table": table,
         "markdown": markdown,
         "csv": lambda tables, _: csv(tables.leaderboard),
         "json": as_json,
         "latex": latex,
     }
-    return formats[form](each_cell(tables) if cells else tables, suite)
+    return formats[form](shown, suite)
 
 
 def prepare_folder(folder: Path) -> Path:

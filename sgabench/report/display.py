@@ -166,7 +166,7 @@ def interval(low: float, high: float) -> str:
 
 def percent(value: float) -> str:
     """A fraction in percent, one decimal; empty if there is none."""
-    return "" if _is_unknown(value) else f"{100 * value:.1f}"
+    return "" if value is None or value != value else f"{100 * value:.1f}"
 
 
 def spread(mean: float, std: float) -> str:
@@ -176,7 +176,7 @@ def spread(mean: float, std: float) -> str:
 
 def times(value: float) -> str:
     """A ratio: ``2.00x``."""
-    return "" if _is_unknown(value) else f"{value:.2f}x"
+    return "" if value is None or value != value else f"{value:.2f}x"
 
 
 def failure_lines(tables: Tables, limit: int = 20) -> list[str]:

@@ -10,12 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from support import TINY
 
 from sgabench.registry import REGISTRIES
 
 # Two test processes share two cores; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# On a busy machine everything is slow; that is no finding.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+# Who starts tests in the background of a shell has Ctrl-C ignored, and so would the commands that are tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def test_a_snapshot_of_something_else_is_not_used(tmp_path: Path, changed: dict[
     assert snapshots(tmp_path, **changed).load() is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(place=st.integers(0, 10**6), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_snapshot_is_not_used(
     tmp_path_factory: pytest.TempPathFactory, place: int, bit: int, cut: bool

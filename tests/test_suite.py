@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import TINY, variant
 
@@ -245,7 +245,7 @@ json_values = st.recursive(
 KEYS = ["seeds", "ratios", "training", "measurement", "datasets", "models", "optimizers", "pruners", "probes", "name"]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.sampled_from(KEYS), json_values)
 def test_any_value_anywhere_is_accepted_or_refused_in_one_line(key: str, value: Any) -> None:
     import tomllib
@@ -261,7 +261,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_line(key: str, value: 
         assert isinstance(suite, Suite)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["datasets", "models", "optimizers", "pruners"]),
     st.sampled_from(["sweep", "lr", "of"]),

@@ -30,7 +30,7 @@ def crop_slowly(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
     return out
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_crop_equals_the_slow_one(data: st.DataObject) -> None:
     n, c, h, w = (data.draw(st.integers(1, 5)) for _ in range(4))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -64,7 +64,6 @@ def test_wrong_data_is_refused(change: dict[str, Tensor], problem: str) -> None:
         Dataset(name="made", classes=("a", "b"), **(right | change))
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_split_is_a_stratified_partition(data: st.DataObject) -> None:
     labels = data.draw(st.lists(st.integers(0, 3), min_size=2, max_size=60))
@@ -126,7 +125,6 @@ def test_choices_for_different_purposes_are_unrelated() -> None:
     assert not torch.equal(stratified_choice(labels, 50, "one"), stratified_choice(labels, 50, "other"))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 2**32), examples=st.integers(1, 9), channels=st.integers(1, 4), side=st.integers(1, 5))
 def test_statistics_are_those_of_the_definition(seed: int, examples: int, channels: int, side: int) -> None:
     generator = torch.Generator().manual_seed(seed)

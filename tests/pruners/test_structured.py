@@ -110,7 +110,7 @@ def test_the_logits_stay_even_if_the_classifier_is_not_excluded(
     assert pruned[0].in_channels == 3  # type: ignore[index]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     ratio=st.floats(0.01, 0.99),
     of=st.sampled_from(["params", "macs", "channels"]),

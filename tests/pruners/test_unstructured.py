@@ -33,7 +33,7 @@ def zeros(network: nn.Module) -> int:
     return sum(int((weight == 0).sum()) for weight in weights(network).values())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     levels=st.sampled_from([1, 2, 3, 1000]),
@@ -84,7 +84,7 @@ def masks_of_torch(scores: list[Tensor], ratio: float, scope: Scope) -> list[Ten
     return masks
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     widths=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     levels=st.sampled_from([1, 2, 3, 20, 1000, None]),

@@ -18,6 +18,7 @@ from torch import nn
 
 from sgabench.capture import capture_on
 from sgabench.datasets.base import Dataset, split
+from sgabench.environment import keep_freed_memory
 from sgabench.plan import TrialPlan
 from sgabench.registry import datasets, models, optimizers
 from sgabench.seeds import derive_seed
@@ -30,6 +31,7 @@ from sgabench.training import Data, Progress, Training, train
 def set_up_torch(device: str, threads: int) -> None:
     """Set what a training depends on beside its description, in this process."""
     torch.set_num_threads(threads)
+    keep_freed_memory()
     if device == "cuda":
         # fp32 means fp32, and the same seed the same bits.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -23,6 +23,10 @@ PACKAGES = (
     "scipy",
     "safetensors",
 )
+# Options of glibc's mallopt (malloc.h), and their values in bytes.
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
+_KEPT = 1 << 30
+_LARGEST_ON_THE_HEAP = 1 << 25
 
 
 def describe_environment(device: str, threads: int) -> dict[str, Any]:
@@ -155,10 +159,26 @@ class PeakMemory:
             return usage if platform.system() == "Darwin" else usage * 1024
 
 
+def keep_freed_memory() -> None:
+    """Let the allocator of the C library keep what a step frees for the next one, if it is glibc's.
+
+    It would return large tensors to the system at once, which then clears every page anew for the next step.
+    """
+    library = _c_library()
+    for option, size in ((_TRIM_THRESHOLD, _KEPT), (_TOP_PAD, _KEPT // 16), (_MMAP_THRESHOLD, _LARGEST_ON_THE_HEAP)):
+        if library is not None:
+            library.mallopt(option, size)
+
+
 def _give_back_freed() -> None:
-    """Return to the system what the allocator of the C library keeps for later, where it can be told to."""
+    library = _c_library()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _c_library() -> Any:
+    """glibc; None where there is another one."""
     import ctypes
 
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if platform.system() == "Linux" else None
-    if trim is not None:
-        trim(0)
+    library = ctypes.CDLL(None) if platform.system() == "Linux" else None
+    return library if hasattr(library, "malloc_trim") else None

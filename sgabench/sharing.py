@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sgabench.bench.loops import Concurrent, Died, Workload
+from sgabench.bench.loops import Died, Workload, trials_at_once
 from sgabench.building import load_data, precision_on
 from sgabench.environment import describe_environment
 from sgabench.plan import TrialPlan
@@ -61,9 +61,8 @@ def best_number(work: Workload, device: str, limit: int) -> int:
 def _speed(number: int, work: Workload, device: str, precision: str) -> float:
     """Images/s of so many together; 0 if they do not fit."""
     try:
-        loops = Concurrent(number, work, device, precision)
+        loops = trials_at_once(number, work, device, precision)
         try:
-            loops.block(0)
             return loops.block(_SECONDS) if _leaves_half(device) else 0.0
         finally:
             loops.close()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,8 +18,8 @@ from torch import nn
 from sgabench.building import build_optimizer, initial_network, set_up_torch
 from sgabench.capture import TIMED_STEPS, WARM_UP_STEPS, Captured, capture_on
 from sgabench.datasets.base import SplitDataset
-from sgabench.environment import cores
-from sgabench.registry import load_plugin_file, optimizers
+from sgabench.environment import PeakMemory, cores
+from sgabench.registry import describe, load_plugin_file, optimizers
 from sgabench.specs import ImageSpec
 from sgabench.step import Draws, GradientStep
 from sgabench.suite import Choice, Recipe
@@ -46,6 +49,9 @@ class Loop(Protocol):
 
     def block(self, seconds: float) -> float:
         """Train for about so long, at least a few steps; images/s."""
+
+
+Make = Callable[[], Loop]
 
 
 def optimizer_of(network: nn.Module) -> torch.optim.Optimizer:
@@ -106,27 +112,33 @@ class Resident:
             self._taken += 1
 
 
-class Concurrent:
-    """Several trainings at the same time, in processes of their own that share the cores or the GPU.
+class Processes:
+    """Trainings in processes of their own, at the same time: they share the cores or the GPU.
+
+    Args:
+        makes: what makes each of them, where it will run.
+        plugins: files that each process loads before.
+
+    Attributes:
+        memory_bytes: what each held at most beside what it held before it was made, added up.
 
     Raises:
-        Died: a process ended, out of memory for example.
+        Died: a process could not go on, for want of memory for example.
     """
 
-    def __init__(self, number: int, work: Workload, device: str, precision: str) -> None:
+    def __init__(self, makes: Sequence[Make], device: str, plugins: Sequence[Path] = ()) -> None:
         context = multiprocessing.get_context("spawn")
         self._stack = ExitStack()
         self._workers: list[Any] = []
-        for _ in range(number):
+        for make in makes:
             here, there = context.Pipe()
-            task = (there, work, device, precision, max(1, cores() // number))
-            process = context.Process(target=_train_in_process, args=task, daemon=True)
+            process = context.Process(target=_serve, args=(there, make, device, plugins))
             process.start()
             there.close()
             self._stack.callback(process.join)
-            self._stack.callback(here.close)
+            self._stack.callback(here.close)  # which ends it
             self._workers.append(here)
-        self._gather()
+        self.memory_bytes = sum(self._gather())
 
     def block(self, seconds: float) -> float:
         """Let all of them train for about so long; images/s of all together."""
@@ -136,10 +148,15 @@ class Concurrent:
 
     def _gather(self) -> list[Any]:
         try:
-            return [worker.recv() for worker in self._workers]
-        except (EOFError, OSError) as error:
+            answers = [worker.recv() for worker in self._workers]
+        except BaseException as error:
             self.close()
-            raise Died from error
+            raise (Died("a process ended") if isinstance(error, EOFError | OSError) else error) from error
+        told = next((answer for answer in answers if isinstance(answer, str)), None)
+        if told is not None:
+            self.close()
+            raise Died(told)
+        return answers
 
     def close(self) -> None:
         """End the processes."""
@@ -147,20 +164,36 @@ class Concurrent:
 
 
 class Died(RuntimeError):
-    """A process of several ended by itself."""
+    """A process could not go on; the message says why, as far as it is known."""
 
 
-def _train_in_process(connection: Any, work: Workload, device: str, precision: str, threads: int) -> None:
-    for plugin in work.plugins:
-        load_plugin_file(plugin)
+def trials_at_once(number: int, work: Workload, device: str, precision: str, *, captured: bool = True) -> Processes:
+    """Steps of so many trials, each with its share of the cores."""
+    make = partial(_trial, work, device, precision, max(1, cores() // number), captured)
+    return Processes([make] * number, device, work.plugins)
+
+
+def _trial(work: Workload, device: str, precision: str, threads: int, captured: bool) -> Resident:
     set_up_torch(device, threads)
+    return Resident(work, device, precision, captured=captured)
+
+
+def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this, by ending the connection
     try:
-        loop = Resident(work, device, precision)
-        connection.send(None)
+        for plugin in plugins:
+            load_plugin_file(plugin)
+        used = PeakMemory(device)
+        before = used.bytes()
+        loop = make()
+        loop.block(0)
+        connection.send(used.bytes() - before)
         while True:
             connection.send(loop.block(connection.recv()))
-    except Exception:  # who asked is gone, or there is not enough of something: the end of the process says it
-        raise SystemExit(1) from None
+    except (EOFError, OSError):
+        return  # who asked is gone
+    except Exception as error:
+        connection.send(describe(error))
 
 
 def wait(device: str) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sgabench.bench.benchmark import Benchmark
 from sgabench.bench.loader import LoaderLoop
-from sgabench.bench.loops import Concurrent, Loop, Resident, Workload
+from sgabench.bench.loops import Died, Processes, Workload, trials_at_once
 from sgabench.building import initial_network, precision_on, set_up_torch
-from sgabench.environment import PeakMemory, cores, describe_environment
+from sgabench.environment import cores, describe_environment
+from sgabench.errors import InputError
 from sgabench.measurement import count_macs
 from sgabench.registry import models
 from sgabench.specs import ImageSpec
@@ -29,28 +32,29 @@ _BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
 _NOTE = (
     "Batches of {batch} random images of 3 x 32 x 32, cropped and flipped, Adam. {reference}: two workers, transforms "
     "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last, "
-    "{precision}. "
-    "Median over {rounds} rounds, in which all take turns; ratio in the same round, median [first to third quartile]. "
-    "Utilization: multiply-adds of the network, three times for forward and backward, of those of a large matrix "
-    "product ({peak:.2f} T/s here). Memory: what the process or the device held at most beside what it held before."
+    "{precision}. Each in its own processes. Median over {rounds} rounds, in which all take turns; ratio in the same "
+    "round, median [first to third quartile]. Utilization: multiply-adds of the network, three times for forward and "
+    "backward, of those of a large matrix product ({peak:.2f} T/s here). Memory: what the processes or the device held "
+    "at most beside what they held before."
 )
 
 
-def measure(names: Sequence[str], device: str) -> Benchmark:
+def measure(names: Sequence[str], device: str, plugins: Sequence[Path] = ()) -> Benchmark:
     """Time trainings of models.
 
     Args:
         names: models as a suite names them, for images of 3 x 32 x 32 and 10 classes; none: `MODELS`.
         device: ``cpu`` or ``cuda``.
+        plugins: files that processes have to load before they know the models.
 
     Raises:
-        InputError: an unknown model.
+        InputError: an unknown model, or one that cannot be trained so.
     """
     set_up_torch(device, cores())
     environment = describe_environment(device, cores())
     precision = precision_on(RECIPE, environment)
     peak = _peak(device, precision)
-    rows = [row for name in names or MODELS for row in _of_model(name, device, precision, peak)]
+    rows = [row for name in names or MODELS for row in _of_model(name, device, precision, peak, plugins)]
     note = _NOTE.format(
         batch=RECIPE.batch_size, reference=REFERENCE, precision=precision, rounds=_ROUNDS[device], peak=peak / 1e12
     )
@@ -59,39 +63,33 @@ def measure(names: Sequence[str], device: str) -> Benchmark:
 
 def at_once(device: str) -> tuple[int, ...]:
     """Numbers of trainings at the same time that are measured."""
-    return (1, 2, 4, 8, 16) if device == "cuda" else tuple(sorted({2, cores()}))
+    return (2, 4, 8, 16) if device == "cuda" else tuple(sorted({2, cores()}))
 
 
-def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[str, Any]]:
+def _of_model(name: str, device: str, precision: str, peak: float, plugins: Sequence[Path]) -> list[dict[str, Any]]:
     model = Choice(name, name, models[name].resolve({}))
     macs, _ = count_macs(initial_network(model, SPEC, 0), torch.zeros(1, SPEC.channels, SPEC.height, SPEC.width))
-    work = Workload(model, SPEC, RECIPE)
-    loops: dict[str, Loop] = {}
-    memory: dict[str, int | None] = {}
-
-    def add(label: str, make: Any) -> None:
-        used = PeakMemory(device)
-        before = used.bytes()
-        loops[label] = make()
-        loops[label].block(0)
-        memory[label] = None if isinstance(loops[label], Concurrent) else used.bytes() - before
-
-    add(REFERENCE, lambda: LoaderLoop(work, device))
+    work = Workload(model, SPEC, RECIPE, tuple(plugins))
+    trials = partial(trials_at_once, work=work, device=device, precision=precision)
+    makes: dict[str, Callable[[], Processes]] = {
+        REFERENCE: lambda: Processes([partial(LoaderLoop, work, device)], device, plugins),
+        "one trial": partial(trials, 1),
+        **{f"{number} trials at once": partial(trials, number) for number in at_once(device)},
+    }
     if device == "cuda":
-        add("eager", lambda: Resident(work, device, precision, captured=False))
-    add("captured" if device == "cuda" else "one trial", lambda: Resident(work, device, precision))
-    several = {f"{number} trials at once": number for number in at_once(device)}
-    for label, number in several.items():
-        add(label, lambda number=number: Concurrent(number, work, device, precision))
-    speeds: dict[str, list[float]] = {label: [] for label in loops}
-    for _ in range(_ROUNDS[device]):
-        for label, loop in loops.items():
-            speeds[label].append(loop.block(_BLOCK_S[device]))
-    for loop in loops.values():
-        if isinstance(loop, Concurrent):
-            loop.close()
-    loops.clear()
-    gc.collect()  # the workers of a DataLoader end with it
+        makes["one trial, not captured"] = partial(trials, 1, captured=False)
+    speeds: dict[str, list[float]] = {label: [] for label in makes}
+    with ExitStack() as stack:
+        loops = {}
+        for label, make in makes.items():
+            try:
+                loops[label] = make()
+            except Died as error:
+                raise InputError(f"models: {name}: {label}: {error}") from error
+            stack.callback(loops[label].close)
+        for _ in range(_ROUNDS[device]):
+            for label, loop in loops.items():
+                speeds[label].append(loop.block(_BLOCK_S[device]))
     return [
         {
             "model": name,
@@ -99,7 +97,7 @@ def _of_model(name: str, device: str, precision: str, peak: float) -> list[dict[
             "images_per_s": _quartiles(of),
             "ratio": _quartiles([own / other for own, other in zip(of, speeds[REFERENCE], strict=True)]),
             "utilization": 3 * macs * statistics.median(of) / peak,
-            "memory_bytes": memory[label],
+            "memory_bytes": loops[label].memory_bytes,
         }
         for label, of in speeds.items()
     ]
@@ -128,5 +126,5 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
         "images/s": f"{row['images_per_s'][1]:,.0f}",
         "ratio": f"{median:.2f} [{low:.2f} to {high:.2f}]",
         "utilization": f"{100 * row['utilization']:.1f} %",
-        "memory": "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / 1e6:.0f} MB",
+        "memory": f"{row['memory_bytes'] / 1e6:.0f} MB",
     }

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,10 +93,12 @@ def bench(
 
     load_plugins(plugin)
     measure = importlib.import_module(f"sgabench.bench.{subject.value}").measure
-    options = {"channels_last": channels_last or None, "images": images}
+    options: dict[str, Any] = {"channels_last": channels_last or None, "images": images}
     given = {option: value for option, value in options.items() if value is not None}
     for option in given.keys() - inspect.signature(measure).parameters.keys():
         raise InputError(f"--{option.replace('_', '-')}: sgabench bench {subject.value} does not have this option")
+    if "plugins" in inspect.signature(measure).parameters:
+        given["plugins"] = plugin or ()
     typer.echo(render(measure(models or (), choose_device(device.value), **given), form.value), nl=False)
 
 

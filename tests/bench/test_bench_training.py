@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import pytest
 
 from sgabench.bench import training
 from sgabench.bench.benchmark import render
+from sgabench.errors import InputError
+from sgabench.registry import load_plugin_file
 
 
 def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,9 +24,25 @@ def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: p
         assert 0 < row["images_per_s"][0] <= row["images_per_s"][1] <= row["images_per_s"][2]
         assert 0 < row["utilization"] < 1.5
     assert rows["DataLoader loop"]["ratio"] == [1, 1, 1]
-    assert rows["one trial"]["memory_bytes"] > 0
+    assert all(row["memory_bytes"] > 0 for row in rows.values())
     text = render(benchmark, "markdown")
     assert text.count("resnet8") == 3
     assert "1.00 \\[1.00 to 1.00\\]" in text
     assert "two workers" in text
+    assert not multiprocessing.active_children()
+
+
+def test_what_a_process_cannot_train_is_told(tmp_path: Path) -> None:
+    plugin = tmp_path / "refusing.py"
+    plugin.write_text(
+        "import multiprocessing\nfrom torch import nn\nfrom sgabench.registry import models\n"
+        "@models.register('refusing')\n"
+        "def refusing(spec):\n"
+        "    if multiprocessing.parent_process() is not None:\n"
+        "        raise MemoryError('not here')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(3072, spec.classes))\n"
+    )
+    load_plugin_file(plugin)
+    with pytest.raises(InputError, match=r"models: refusing: DataLoader loop: .*not here"):
+        training.measure(["refusing"], "cpu", [plugin])
     assert not multiprocessing.active_children()

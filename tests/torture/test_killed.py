@@ -20,6 +20,7 @@ import pytest
 
 TORTURE = bool(os.environ.get("SGABENCH_TORTURE"))
 STOPS = 50 if TORTURE else 2
+PATIENCE = 600  # seconds until what should be gone in one or two is called stuck: machines stand still at times
 HOWS = ["SIGKILL", "SIGTERM", "Ctrl-C twice"] if TORTURE else ["SIGKILL"]
 
 SUITE = f"""
@@ -115,12 +116,12 @@ def stop(process: subprocess.Popen[bytes], how: str, chance: random.Random) -> N
         send(signal.SIGINT)
     else:
         send(signal.Signals[how])
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE)
 
 
 def wait_for_orphans(group: int) -> None:
     """Workers whose parent is gone go, too."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     with contextlib.suppress(ProcessLookupError):
         while True:
             os.killpg(group, 0)

@@ -19,7 +19,7 @@ from sgabench.repair import repair
 from sgabench.store import Record, Store
 from sgabench.suite import load_suite
 
-COUNT = 1000 if FULL else 10
+COUNT = 2000 if FULL else 10
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,11 @@ class DamagedStore(InputError):
         super().__init__(f"{path}: not a store of sgabench, or damaged ({finding}); {doctor} says what can be done")
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
+# How SQLite complains; the second where it cites a damaged file in bytes that are no text.
+Complaint = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+
+def is_damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
     """Whether SQLite complains of what a file holds, and not of a lock, the disk or permissions."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
         sqlite3.SQLITE_ERROR,
@@ -109,7 +113,7 @@ def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
     except BaseException as error:
         if database is not None:
             database.close()
-        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+        if isinstance(error, Complaint) and is_damage(error):
             raise DamagedStore(path, error) from None
         raise
     return database, version

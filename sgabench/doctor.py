@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sgabench.database import SCHEMA_VERSION, DamagedStore, connect
+from sgabench.database import SCHEMA_VERSION, Complaint, DamagedStore, connect
 from sgabench.environment import PACKAGES, cores
 from sgabench.errors import InputError
 from sgabench.store import Record, Store, weights_path
@@ -162,7 +161,7 @@ def _check_structure(path: Path) -> Check:
     with closing(connect(path)) as database:
         try:
             found = [finding for (finding,) in database.execute("PRAGMA integrity_check(3)")]
-        except sqlite3.DatabaseError as error:
+        except Complaint as error:
             found = [str(error)]
     if found == ["ok"]:
         return Check("database", "ok", "its structure is sound")

@@ -13,6 +13,7 @@ from typing import Any
 from sgabench.database import (
     COLUMNS,
     SCHEMA_VERSION,
+    Complaint,
     back_up,
     connect,
     create_database,
@@ -81,7 +82,7 @@ def _salvage(path: Path) -> tuple[list[Row], list[Row]]:
             environments = [row for row in found if _is_text(row) and environment_id(row[1]) == row[0]]
             query = f"SELECT {COLUMNS}, checksum FROM records NOT INDEXED WHERE key = ?"
             records = list(_rows(database, query, _keys(database, "records", "key")))
-    except (sqlite3.DatabaseError, OSError):
+    except (*Complaint, OSError):
         return [], []
     known = {identity for identity, _ in environments}
     allowed = ("trial", "cell", "probe"), ("done", "failed", "diverged")
@@ -103,7 +104,7 @@ def _keys(database: sqlite3.Connection, table: str, column: str) -> list[Any]:
         try:
             for (key,) in database.execute(f"SELECT {column} FROM {way}"):
                 keys[key] = None
-        except sqlite3.DatabaseError:
+        except Complaint:
             continue
     return list(keys)
 
@@ -112,7 +113,7 @@ def _rows(database: sqlite3.Connection, query: str, keys: Iterable[Any]) -> Iter
     for key in keys:
         try:
             row = database.execute(query, (key,)).fetchone()
-        except sqlite3.DatabaseError:
+        except Complaint:
             continue
         if row is not None and row[0] == key:
             yield row

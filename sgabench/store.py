@@ -20,6 +20,7 @@ from sgabench.database import (
     COLUMNS,
     FIRST_WITH_CHECKSUMS,
     SCHEMA_VERSION,
+    Complaint,
     DamagedStore,
     environment_id,
     intact,
@@ -271,7 +272,7 @@ class Store:
             return
         try:
             yield from self._database.execute(query, values)
-        except sqlite3.DatabaseError as error:
+        except Complaint as error:
             if is_damage(error):
                 raise DamagedStore(self.path, error) from None
             raise InputError(f"{self.path}: cannot be read: {error}") from None

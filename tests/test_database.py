@@ -19,9 +19,11 @@ from damage import FULL, everything, fill_whole, read_only
 from support import variant
 
 from sgabench import locks, run
+from sgabench.doctor import check_store
 from sgabench.errors import InputError
 from sgabench.locks import exclusive
 from sgabench.plan import Plan, make_plan
+from sgabench.repair import repair
 from sgabench.store import Record, Store
 from sgabench.suite import load_suite
 
@@ -177,6 +179,23 @@ def test_a_lost_record_is_noticed(tmp_path: Path, plan: Plan, lost: str, create:
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"store.sqlite: not a store of sgabench, or damaged"):
         Store(tmp_path / "results", create=create)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_tables_whose_names_are_no_text_are_damage(tmp_path: Path, plan: Plan, create: bool) -> None:
+    """Of them SQLite complains in words that Python cannot read."""
+    folder = tmp_path / "results"
+    with Store(folder, create=True) as store:
+        fill_whole(store, plan)
+    path = folder / "store.sqlite"
+    content = path.read_bytes()
+    assert b"CREATE TABLE records" in content
+    path.write_bytes(content.replace(b"CREATE TABLE records", b"CREATE TABL\xc3 records"))
+    with pytest.raises(InputError, match=r"store.sqlite: not a store of sgabench, or damaged"):
+        Store(folder, create=create)
+    assert "problem" in {check.state for check in check_store(folder)}
+    repair(folder)
+    assert {check.state for check in check_store(folder)} <= {"ok", "warning"}
 
 
 def test_a_reader_is_not_confused_by_a_writer(tmp_path: Path, plan: Plan) -> None:

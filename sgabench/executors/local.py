@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import reduction
+from multiprocessing import reduction, resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,7 +196,8 @@ class _Pool:
     def _start(self, number: int, promised: Task | None = None) -> None:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, self._results, self._plugins), daemon=True)
-        process.start()
+        with _ctrl_c_held_back():
+            process.start()
         there.close()
         self._workers[number] = _Worker(number, process, here, promised)
 
@@ -264,6 +265,20 @@ def _stop(processes: Sequence[Any]) -> None:
             process.join()
 
 
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Ctrl-C comes to this process afterwards, and to one that is started inside when it can ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):  # not a Unix
+        yield
+        return
+    resource_tracker.ensure_running()  # its own start would let Ctrl-C through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _cause(code: int | None) -> str:
     if code is not None and code < 0:
         return f"the worker process was killed by {signal.Signals(-code).name}"
@@ -273,6 +288,8 @@ def _cause(code: int | None) -> str:
 def _work(connection: Connection, results: Path, plugins: list[Path]) -> None:
     """A worker: run what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # for what it starts itself
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from sgabench.registry import load_plugin_file
     from sgabench.trial import run_trial

@@ -25,18 +25,19 @@ def available(processes: int = 1, root: Path = Path("/")) -> int | None:
     return max(0, min(found if own is None else [*found, own])) if found or own is not None else None
 
 
-def require(needed: int, what: str, processes: int = 1) -> None:
+def require(needed: int, what: str, processes: int = 1, left: int | None = None) -> None:
     """Refuse what cannot fit.
 
     Args:
         needed: bytes, in each process.
         what: needs it, in words.
         processes: that share the memory.
+        left: bytes for each of them, of another memory than the system's.
 
     Raises:
         InputError: more than there is.
     """
-    left = available(processes)
+    left = available(processes) if left is None else left
     if left is not None and needed > left:
         each = f" for each of {processes} processes" if processes > 1 else ""
         raise InputError(f"{what} needs about {in_words(needed)} of memory{each}; {in_words(left)} are available")

@@ -11,16 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from sgabench.building import build_optimizer, initial_network, load_data
+from sgabench.environment import has_fast_bf16
 from sgabench.errors import InputError
+from sgabench.footprint import Footprint, limited, measure, need, state_of
+from sgabench.memory import require
 from sgabench.registry import describe
 from sgabench.specs import ImageSpec
-from sgabench.suite import Choice
+from sgabench.suite import Choice, Recipe
+from sgabench.training import Data
 
 if TYPE_CHECKING:
     from sgabench.trial import Task
 
 
-def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
+def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) -> None:
     """Build everything that the tasks name once, so that bad input is found before the first step.
 
     What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
@@ -28,12 +32,15 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
     Args:
         tasks: what is to be run.
         strict: refuse what a plugin raises by itself, too.
+        workers: processes that run tasks at the same time.
 
     Raises:
         InputError: a data set that is not there or damaged, a model that does not fit it, options
-            that an optimizer refuses, a batch larger than the training split.
+            that an optimizer refuses, a batch larger than the training split, a training that cannot
+            fit into memory.
     """
     seen: set[str] = set()
+    footprints: dict[str, Footprint | None] = {}
 
     def first_time(*parts: Any) -> bool:
         key = json.dumps(parts, sort_keys=True)
@@ -41,7 +48,8 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
 
     for task in tasks:
         dataset, model, optimizer = task.trial.dataset, task.trial.model, task.trial.optimizer
-        if not first_time(dataset.identity(), model.identity(), optimizer.identity()):
+        trains = task.trained is None
+        if not first_time(trains, dataset.identity(), model.identity(), optimizer.identity()):
             continue
         data = None
         with input_errors_of("dataset", dataset, strict):
@@ -51,12 +59,17 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False) -> None:
                 raise InputError(
                     f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
                 )
-        if data is not None and first_time(dataset.identity(), model.identity()):
+        network = json.dumps([dataset.identity(), model.identity()], sort_keys=True)
+        if data is not None and first_time(network):
             with input_errors_of("model", model, strict):
-                _check_model(model, data.spec)
+                footprints[network] = _check_model(model, data.spec, workers)
         if first_time(optimizer.identity()):
             with input_errors_of("optimizer", optimizer, strict):
                 build_optimizer(optimizer, nn.Linear(2, 2), 0)
+        footprint = footprints.get(network)
+        if trains and data is not None and footprint is not None:
+            with input_errors_of("model", model, strict):
+                _check_memory(task, data, footprint, workers)
 
 
 @contextmanager
@@ -72,10 +85,31 @@ def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
             raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error
 
 
-def _check_model(model: Choice, spec: ImageSpec) -> None:
-    network = initial_network(model, spec, 0).eval()
+def _check_model(model: Choice, spec: ImageSpec, workers: int) -> Footprint | None:
+    """Build a network and run it; what it takes, if that can be told."""
+    with limited(workers):
+        network = initial_network(model, spec, 0).eval()
     with torch.inference_mode():
         logits = network(torch.zeros(2, spec.channels, spec.height, spec.width))
     if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")
+    try:
+        return measure(network, spec)
+    except Exception:  # what it raises in training is left to its trial
+        return None
+
+
+def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) -> None:
+    """Refuse a training that cannot fit into memory."""
+    optimizer = task.trial.optimizer
+    recipe = Recipe.model_validate(optimizer.settings["training"])
+    half = recipe.precision == "bf16" and has_fast_bf16(task.device)
+    needed = need(footprint, recipe, state_of(optimizer), task.device, half=half)
+    what = f"training with optimizer {optimizer.label!r} at batch size {recipe.batch_size} ({needed})"
+    total, left = needed.total, None
+    if workers > 1:  # this process has its data already
+        total += sum(split.images.nbytes for split in (data.train, data.validation, data.test))
+    if task.device == "cuda":
+        left = torch.cuda.mem_get_info()[0] // workers
+    require(total, what, workers, left)

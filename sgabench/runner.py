@@ -207,7 +207,8 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
 
             task = _task_maker(plan, options)
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
-            preflight([task(trial, trained.get(trial.key)) for trial in left], strict=strict)
+            tasks = [task(trial, trained.get(trial.key)) for trial in left]
+            preflight(tasks, strict=strict, workers=min(_certain_jobs(options), len(left)))
 
 
 def to_run(plan: Plan, options: Options) -> Plan:
@@ -219,6 +220,14 @@ def to_run(plan: Plan, options: Options) -> Plan:
 def _left(plan: Plan, options: Options, stored: Mapping[str, str]) -> list[TrialPlan]:
     selected = select(plan, options.only)
     return remaining(only_failed(selected, stored) if options.retry_failed else selected, stored)
+
+
+def _certain_jobs(options: Options) -> int:
+    """Trials that are at the same time in any case: on a GPU, ``auto`` tries out how many fit."""
+    if options.jobs != "auto":
+        return options.jobs
+    device = choose_device(options.device)
+    return 1 if device == "cuda" else most_at_once(device)
 
 
 def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | None], Task]:

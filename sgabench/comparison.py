@@ -1,4 +1,4 @@
-"""Cells to comparisons: pairs of optimizers, verdicts, curves over ratios, ranks, equal budgets."""
+"""Cells to comparisons: pairs of optimizers, and verdicts."""
 
 from __future__ import annotations
 
@@ -15,26 +15,16 @@ from sgabench.statistics import (
     ALPHA,
     MOST_SEEDS,
     Floats,
-    area_under_curve,
     holm,
-    largest_keeping,
     paired_difference,
-    rank_treatments,
     seeds_needed,
-    summarize,
 )
 
 CONTEXT = ["dataset", "model", "pruner", "of", "ratio"]
-CURVE = ["dataset", "model", "pruner", "of"]
 RESOLUTION = 0.02  # the difference, in fractions, that seeds should resolve: two points
-KEEPS = (0.99, 0.95, 0.9)
 PAIR_NUMBERS = ("difference", "low", "high", "p", "p_adjusted", "effect_size")
 PAIR_COLUMNS = [*CONTEXT, "metric", "first", "second", "n", *PAIR_NUMBERS, "test"]
 VERDICT_COLUMNS = ["reference", "difference", "difference_low", "difference_high", "p_adjusted", "outcome", "best"]
-BUDGETS = {"compression": "compression_ratio", "macs": "theoretical_speedup"}
-BUDGET_UNITS = {"compression": "compression", "macs": "theoretical speedup"}  # in place of what a ratio is of
-IS_BUDGET = frozenset(BUDGET_UNITS.values())
-LEVELS = tuple(base * 2.0**power for power in range(12) for base in (1.0, 1.25, 1.5))[1:]
 
 
 @dataclass(frozen=True)
@@ -92,8 +82,8 @@ def compare(measured: pd.DataFrame, metric: str, context: Sequence[str] = CONTEX
         metric: name of the column to compare.
         context: columns within which optimizers are compared, data set and model first.
     """
-    family, _ = _numbered(measured, ["dataset", "model"])
-    where, contexts = _numbered(measured, list(context))
+    family, _ = numbered(measured, ["dataset", "model"])
+    where, contexts = numbered(measured, list(context))
     optimizer, optimizers = pd.factorize(measured["optimizer"])
     seed, _ = pd.factorize(measured["seed"])
     values = measured[metric].to_numpy(dtype=float)
@@ -120,7 +110,7 @@ def _pairs(values: Floats, metric: str, contexts: pd.DataFrame, optimizers: list
     return Pairs(metric, contexts, optimizers, means, row, n, named, std, test)
 
 
-def _numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
+def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
     """The number of each row's combination of values, and the combinations in order of appearance."""
     numbers = frame.groupby(columns, sort=False).ngroup().to_numpy()
     return np.asarray(numbers, dtype=np.int64), frame[columns].drop_duplicates(ignore_index=True)
@@ -241,193 +231,3 @@ def _best(pairs: Pairs) -> NDArray[np.bool_]:
     highest = np.where(measured, pairs.means, -np.inf).max(1, keepdims=True, initial=-np.inf) == pairs.means
     tested = (pairs.n >= 2).reshape(shape).any(1, keepdims=True)
     return np.asarray(measured & tested & (highest | ~worse), dtype=bool)
-
-
-def curves(cells: pd.DataFrame) -> pd.DataFrame:
-    """Summaries of whole retention curves, a row per data set, model, pruner and optimizer.
-
-    A curve starts at the dense network (retention 1 at ratio 0, or at an achieved budget of 1x) and is linear between
-    ratios. Only seeds with every ratio count.
-
-    Returns:
-        `CURVE`, ``optimizer``, ``n``, ``largest_ratio`` that was tested, ``area`` (mean over seeds of the mean
-        retention from ratio 0 to the largest), ``area_std``, ``area_low``, ``area_high``, and ``keeps_99``,
-        ``keeps_95``, ``keeps_90``: the largest ratio at which the mean curve keeps that part of the dense accuracy,
-        infinite if that lies beyond the tested range.
-    """
-    keeps = [f"keeps_{round(100 * level)}" for level in KEEPS]
-    numbers = ["n", "largest_ratio", "area", "area_std", "area_low", "area_high", *keeps]
-    if "retention" not in cells or cells.empty:
-        return pd.DataFrame(columns=[*CURVE, "optimizer", *numbers])
-    curve, table = _numbered(cells, [*CURVE, "optimizer"])
-    retention = cells["retention"].where(cells["status"] == "done")
-    seed, ratio, kept = (column.to_numpy(dtype=float) for column in (cells["seed"], cells["ratio"], retention))
-    start = np.where(table["of"].isin(list(IS_BUDGET)), 1.0, 0.0)
-    found = np.full((len(numbers), len(table)), np.nan)
-    found[0] = 0
-    for curves, x, y in _alike(curve, seed, ratio, kept, start):
-        found[1, curves] = x[-1]
-        if y.shape[1]:
-            area = summarize(area_under_curve(x, y.reshape(-1, len(x))).reshape(y.shape[:2]))
-            found[0, curves] = y.shape[1]
-            found[2:6, curves] = area.mean, area.std, area.low, area.high
-            found[6:, curves] = [largest_keeping(x, y.mean(1), level) for level in KEEPS]
-    table[numbers] = found.T
-    return table[table["largest_ratio"].notna()].astype({"n": int}).reset_index(drop=True)
-
-
-def _alike(
-    curve: NDArray[np.int64], seed: Floats, ratio: Floats, retention: Floats, start: Floats
-) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
-    """Gather the curves that have the same ratios and the same number of complete seeds.
-
-    Args:
-        curve: number of each cell's curve.
-        seed, ratio, retention: of each cell; retention is NaN where nothing is measured.
-        start: the ratio of the dense network, of each curve.
-
-    Yields:
-        Numbers of curves, their ratios from the dense network's on, and retention, shape (curves, seeds, ratios).
-        Curves of the dense network alone are left out.
-    """
-    by_curve = pd.DataFrame({"seed": seed, "ratio": ratio}).groupby(curve)
-    of_seed, of_ratio = by_curve.rank(method="dense").to_numpy(dtype=int).T - 1
-    sizes = by_curve.nunique().to_numpy()
-    for size in np.unique(sizes, axis=0):
-        curves = np.flatnonzero((sizes == size).all(1))
-        place = np.full(len(sizes), -1)
-        place[curves] = np.arange(len(curves))
-        cells = np.flatnonzero(place[curve] >= 0)
-        at = place[curve[cells]]
-        x, y = np.empty((len(curves), size[1])), np.full((len(curves), *size), np.nan)
-        x[at, of_ratio[cells]] = ratio[cells]
-        y[at, of_seed[cells], of_ratio[cells]] = retention[cells]
-        complete = np.asarray(~np.isnan(y).any(2))
-        kinds, kind = np.unique(np.column_stack([complete.sum(1), start[curves], x]), axis=0, return_inverse=True)
-        for number, (_, dense, *grid) in enumerate(kinds):
-            here = np.flatnonzero(kind.ravel() == number)
-            values = y[here][complete[here]].reshape(len(here), -1, size[1])
-            if grid[0] > dense:
-                grid = [dense, *grid]
-                values = np.concatenate([np.ones((*values.shape[:2], 1)), values], axis=2)
-            if len(grid) > 1:
-                yield curves[here], np.array(grid), values
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Mean ranks of optimizers over blocks (data set, model, pruner), by the area under the retention curve.
-
-    Attributes:
-        table: ``optimizer`` and ``rank``, best first.
-        blocks: how many there are.
-        critical_difference: of two mean ranks (Nemenyi), NaN with fewer than two blocks.
-        p: of Friedman's test.
-        left_out: optimizers that lack a block.
-    """
-
-    table: pd.DataFrame
-    blocks: int
-    critical_difference: float
-    p: float
-    left_out: tuple[str, ...] = ()
-
-
-def ranks(summaries: pd.DataFrame) -> Ranks:
-    """Rank the optimizers of `curves`."""
-    known = summaries[summaries["area"].notna()]
-    areas = known.pivot_table(index=CURVE, columns="optimizer", values="area", sort=False)
-    complete = areas.dropna(axis=1)
-    left_out = tuple(str(name) for name in summaries["optimizer"].unique() if name not in complete.columns)
-    if complete.empty:
-        return Ranks(pd.DataFrame(columns=["optimizer", "rank"]), 0, np.nan, np.nan, left_out)
-    ranking = rank_treatments(complete.to_numpy())
-    table = pd.DataFrame({"optimizer": complete.columns.astype(object), "rank": ranking.ranks})
-    table = table.sort_values("rank", kind="stable").reset_index(drop=True)
-    return Ranks(table, len(complete), ranking.critical_difference, ranking.p, left_out)
-
-
-def at_budget(cells: pd.DataFrame, by: str) -> pd.DataFrame:
-    """The cells as if every network had been pruned to equal achieved budgets.
-
-    Along each trial's curve over the ratios of a pruner, which starts at the dense network, every number is
-    interpolated linearly in the logarithm of what was achieved, at 1.25x, 1.5x, 2x, 2.5x, 3x, 4x, ... as far as the
-    curves of all optimizers and seeds reach.
-
-    Args:
-        cells: as in `Tables`.
-        by: ``compression`` (parameters / non-zero parameters) or ``macs`` (multiply-adds / those on non-zero
-            weights).
-
-    Returns:
-        Cells with ``ratio`` the budget and ``of`` ``compression`` or ``theoretical speedup``; a trial with a cell
-        that is not done has that cell's status at every budget. What is not known of the dense network is NaN below
-        the first cell.
-    """
-    if cells.empty:
-        return cells
-    achieved = BUDGETS[by]
-    rows: list[dict[str, Any]] = []
-    for _, of_pruner in cells.groupby(["dataset", "model", "pruner", "of"], sort=False):
-        known = of_pruner[(of_pruner["status"] == "done") & of_pruner.get(achieved, pd.Series(dtype=float)).notna()]
-        if known.empty:
-            continue
-        reach = known.groupby(["optimizer", "seed"])[achieved].max().min()
-        levels = np.array([level for level in LEVELS if level <= reach * (1 + 1e-9)])
-        for _, trial in of_pruner.groupby(["optimizer", "seed"], sort=False):
-            rows.extend(_trial_at_levels(trial, achieved, levels, by))
-    return pd.DataFrame(rows, columns=list(cells.columns))
-
-
-def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str) -> list[dict[str, Any]]:
-    first = trial.iloc[0].to_dict()
-    identity = {name: first[name] for name in ("dataset", "model", "optimizer", "seed", "pruner", "group", "device")}
-    identity |= {
-        "of": BUDGET_UNITS[by],
-        "dense_top1": first["dense_top1"],
-        "dense_loss": first["dense_loss"],
-        "key": "",
-    }
-    lacking = trial[(trial["status"] != "done") | trial[achieved].isna()]
-    if len(lacking):
-        status = next((s for s in lacking["status"] if s != "done"), "missing")
-        return [{**identity, "ratio": float(level), "status": status} for level in levels]
-    ordered = trial.sort_values(achieved).drop_duplicates(achieved)
-    x = np.log(np.maximum(ordered[achieved].to_numpy(dtype=float), 1.0))
-    numbers: dict[str, Floats] = {}
-    for name in ordered.columns:
-        if name == achieved:
-            numbers[name] = levels
-        if (
-            name == achieved
-            or name in identity
-            or not pd.api.types.is_numeric_dtype(ordered[name])
-            or name in ("ratio", "seed", "threads")
-        ):
-            continue
-        y = ordered[name].to_numpy(dtype=float)
-        known = ~np.isnan(y)
-        start = _of_dense(name, first)
-        if start is not None:
-            numbers[name] = np.interp(np.log(levels), np.r_[0.0, x[known]], np.r_[start, y[known]])
-        elif known.any():  # unknown of the dense network, and so below the first cell
-            numbers[name] = np.interp(np.log(levels), x[known], y[known], left=np.nan)
-    for remaining, ratio in (("nonzero_params", "compression_ratio"), ("nonzero_macs", "theoretical_speedup")):
-        if remaining in ordered and ratio in numbers:
-            of_dense = (ordered[remaining] * ordered[ratio]).mean()  # what the ratio is of: the same in every cell
-            numbers[remaining] = of_dense / numbers[ratio]
-    return [
-        {**identity, "ratio": float(level), "status": "done", **{name: float(y[i]) for name, y in numbers.items()}}
-        for i, level in enumerate(levels)
-    ]
-
-
-def _of_dense(name: str, cell: dict[Any, Any]) -> float | None:
-    """What a number of a cell is at the start of its curve, where that is known without a measurement."""
-    dense = {"pruned_top1": "dense_top1", "pruned_loss": "dense_loss", "images_per_s": "dense_images_per_s"}
-    if name in dense:
-        value = cell.get(dense[name])
-        return None if value is None or pd.isna(value) else float(value)
-    if name in ("retention", "compression_ratio", "theoretical_speedup", "measured_speedup", "latency_speedup"):
-        return 1.0
-    return 0.0 if name == "sparsity" else None

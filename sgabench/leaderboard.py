@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from sgabench.comparison import Pairs, Ranks
+    from sgabench.comparison import Pairs
+    from sgabench.curves import Ranks
     from sgabench.statistics import Floats
 
 GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
@@ -95,14 +96,14 @@ class Tables:
     @cached_property
     def curves(self) -> pd.DataFrame:
         """Summaries of the retention curves: `sgabench.comparison.curves`."""
-        from sgabench.comparison import curves
+        from sgabench.curves import curves
 
         return curves(self.cells)
 
     @cached_property
     def ranks(self) -> Ranks:
         """Mean ranks of the optimizers over data sets, models and pruners."""
-        from sgabench.comparison import ranks
+        from sgabench.curves import ranks
 
         return ranks(self.curves)
 
@@ -127,7 +128,7 @@ def make_tables(store: Store, plan: Plan | None = None, *, reference: str | None
     frames = of_everything(store) if plan is None else of_plan(store, plan)
     frame = frames.cells
     if by != "ratio":
-        from sgabench.comparison import at_budget
+        from sgabench.budgets import at_budget
 
         frame = at_budget(frame, by)
     chosen = _reference(frame, plan, reference)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from sgabench.comparison import IS_BUDGET, KEEPS, half_width, rows_of
+from sgabench.budgets import IS_BUDGET
+from sgabench.comparison import half_width, rows_of
+from sgabench.curves import KEEPS
 from sgabench.leaderboard import Tables
 
 HEADINGS = {

@@ -10,7 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from sgabench.comparison import IS_BUDGET, Ranks
+from sgabench.budgets import IS_BUDGET
+from sgabench.curves import Ranks
 from sgabench.report.series import (
     MEASURES,
     SYMBOLS,

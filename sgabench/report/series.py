@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.comparison import IS_BUDGET
+from sgabench.budgets import IS_BUDGET
 from sgabench.details import Details
 from sgabench.leaderboard import Tables
 from sgabench.report.display import ratio as asked

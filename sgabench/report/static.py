@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgabench.comparison import IS_BUDGET, Ranks
+from sgabench.budgets import IS_BUDGET
+from sgabench.curves import Ranks
 from sgabench.details import Details
 from sgabench.errors import InputError
 from sgabench.leaderboard import Tables

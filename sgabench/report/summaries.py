@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.comparison import IS_BUDGET, Ranks, p_value
+from sgabench.budgets import IS_BUDGET
+from sgabench.comparison import p_value
+from sgabench.curves import Ranks
 from sgabench.leaderboard import Tables
 from sgabench.report.display import interval, ratio, spread
 from sgabench.report.series import HeatMap, Panel, pareto_front

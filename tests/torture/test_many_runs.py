@@ -173,7 +173,7 @@ def test_runs_that_are_killed_cost_the_others_nothing(folder: Path, round_: int)
 
     def begin() -> subprocess.Popen[str]:
         logs.append(folder / f"{len(logs)}.log")
-        return start(folder, "shared", logs[-1], jobs=chance.choice([1, 2]))
+        return start(folder, "shared", logs[-1], jobs=chance.choice([1, 1, 1, 2]))
 
     runs = [begin() for _ in range(RUNS)]
     survivors, killed = [], 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from sgabench.building import build_optimizer, initial_network, set_up_torch
 from sgabench.capture import TIMED_STEPS, WARM_UP_STEPS, Captured, capture_on
 from sgabench.datasets.base import SplitDataset
 from sgabench.environment import PeakMemory, cores
+from sgabench.processes import ignore_ctrl_c, start
 from sgabench.registry import describe, load_plugin_file, optimizers
 from sgabench.specs import ImageSpec
 from sgabench.step import Draws, GradientStep
@@ -133,7 +133,7 @@ class Processes:
         for make in makes:
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(there, make, device, plugins))
-            process.start()
+            start(process)
             there.close()
             self._stack.callback(process.join)
             self._stack.callback(here.close)  # which ends it
@@ -179,7 +179,7 @@ def _trial(work: Workload, device: str, precision: str, threads: int, captured: 
 
 
 def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asked ends this, by ending the connection
+    ignore_ctrl_c()  # who asked ends this, by ending the connection
     try:
         for plugin in plugins:
             load_plugin_file(plugin)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import reduction, resource_tracker
+from multiprocessing import reduction
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from sgabench.errors import InputError
 from sgabench.executors.quiet import Quiet
 from sgabench.interruption import Terminated
 from sgabench.locks import SHARES, shared
+from sgabench.processes import ignore_ctrl_c, start
 
 if TYPE_CHECKING:
     from sgabench.trial import Task
@@ -196,8 +197,7 @@ class _Pool:
     def _start(self, number: int, promised: Task | None = None) -> None:
         here, there = self._context.Pipe()
         process = self._context.Process(target=_work, args=(there, self._results, self._plugins), daemon=True)
-        with _ctrl_c_held_back():
-            process.start()
+        start(process)
         there.close()
         self._workers[number] = _Worker(number, process, here, promised)
 
@@ -265,20 +265,6 @@ def _stop(processes: Sequence[Any]) -> None:
             process.join()
 
 
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """Ctrl-C comes to this process afterwards, and to one that is started inside when it can ignore it."""
-    if not hasattr(signal, "pthread_sigmask"):  # not a Unix
-        yield
-        return
-    resource_tracker.ensure_running()  # its own start would let Ctrl-C through
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _cause(code: int | None) -> str:
     if code is not None and code < 0:
         return f"the worker process was killed by {signal.Signals(-code).name}"
@@ -287,9 +273,7 @@ def _cause(code: int | None) -> str:
 
 def _work(connection: Connection, results: Path, plugins: list[Path]) -> None:
     """A worker: run what comes through the pipe until it is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # for what it starts itself
+    ignore_ctrl_c()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from sgabench.registry import load_plugin_file
     from sgabench.trial import run_trial

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -32,19 +32,34 @@ HEADINGS = {
 LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "best", "verdict", "seeds lacking"}
 OUTCOMES = ("better", "worse", "same", "few")  # of which something can be told
 OPTIONAL = ("measured", "interval", "best", "verdict", "incomplete")
-NOTE = (
-    "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds. Retention: pruned / dense top-1 "
-    "of the same trial. Interval: 95 % for the mean of pruned top-1. Best: the highest pruned top-1, and all that is "
-    "not shown to be worse than another. Verdict: difference in pruned top-1, paired by seed, ± half its 95 % "
-    "interval; p corrected by Holm for all pairs of optimizers and all prunings of the data set and model. Sparsity: "
-    "zeros among the prunable weights. Compression: parameters / non-zero parameters. Theory: speedup by "
-    "multiply-adds, all / those on non-zero weights. Measured: speedup of inference, time of the dense network / of "
-    "the pruned one."
-)
+_EXPLAINED = {
+    ("dense", "pruned"): "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds.",
+    ("retention",): "Retention: pruned / dense top-1 of the same trial.",
+    ("interval",): "Interval: 95 % for the mean of pruned top-1.",
+    ("best",): "Best: the highest pruned top-1, and all that is not shown to be worse than another.",
+    (
+        "verdict",
+    ): "Verdict: difference in pruned top-1, paired by seed, ± half its 95 % interval; p corrected by Holm for "
+    "all pairs of optimizers and all prunings of the data set and model.",
+    ("sparsity",): "Sparsity: zeros among the prunable weights.",
+    ("compression",): "Compression: parameters / non-zero parameters.",
+    ("theoretical",): "Theory: speedup by multiply-adds, all / those on non-zero weights.",
+    ("measured",): "Measured: speedup of inference, time of the dense network / of the pruned one.",
+}
 CURVE_NOTE = (
     "Area: mean retention from the dense network to the largest ratio, with its 95 % interval. Keeps: the largest "
     "ratio at which the mean retention is at least so much, linear between the ratios that were measured."
 )
+
+
+def note(shown: Collection[str] | None = None) -> str:
+    """What columns of the leaderboard mean.
+
+    Args:
+        shown: their headings; None: all.
+    """
+    wanted = HEADINGS.values() if shown is None else shown
+    return " ".join(text for names, text in _EXPLAINED.items() if any(HEADINGS[name] in wanted for name in names))
 
 
 def sections(tables: Tables) -> dict[str, pd.DataFrame]:

@@ -18,11 +18,11 @@ from sgabench.report import plots, summaries
 from sgabench.report.display import (
     CURVE_NOTE,
     LEFT,
-    NOTE,
     answers,
     curve_table,
     environment_lines,
     failure_lines,
+    note,
     sections,
 )
 from sgabench.report.embedded import libraries, script_json
@@ -117,7 +117,7 @@ def html(
         commands=commands,
         answers=answers(tables),
         shown=ANSWERS,
-        note=NOTE,
+        note=note(),
         curve_note=CURVE_NOTE,
         failures=failure_lines(tables),
         environments=environment_lines(tables),

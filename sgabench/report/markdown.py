@@ -10,11 +10,11 @@ from sgabench.leaderboard import Tables
 from sgabench.report.display import (
     CURVE_NOTE,
     LEFT,
-    NOTE,
     answers,
     curve_table,
     environment_lines,
     failure_lines,
+    note,
     sections,
 )
 from sgabench.suite import Suite
@@ -29,7 +29,7 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     parts = sections(tables)
     for title, frame in parts.items():
         lines += [f"## {escape(title)}", "", *pipe_table(frame), ""]
-    lines += [NOTE if parts else "Nothing is stored yet.", ""]
+    lines += [note() if parts else "Nothing is stored yet.", ""]
     curves = curve_table(tables)
     if len(curves):
         lines += ["## Curves over ratios", "", *pipe_table(curves), "", CURVE_NOTE, ""]

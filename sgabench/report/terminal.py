@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sgabench.leaderboard import Tables
-from sgabench.report.display import HEADINGS, LEFT, NOTE, answers, failure_lines, sections
+from sgabench.report.display import HEADINGS, LEFT, answers, failure_lines, note, sections
 from sgabench.suite import Suite
 
 WIDE = 180
@@ -18,14 +18,20 @@ NARROW = 140
 VERY_NARROW = 100
 # Columns that may be broken into lines, and their least width.
 WORDS = {"optimizer": 22, "verdict": 20, HEADINGS["incomplete"]: 10}
+# What is above a block, not in it.
+ABOVE = ("pruner", "ratio")
 
 
 def renderable(tables: Tables, width: int) -> RenderableType:
     """A Rich table per data set and model, with a block per pruner and ratio, and what failed."""
     parts: list[RenderableType] = []
+    shown: set[str] = set()
+    left_out: dict[str, None] = {}
     for title, frame in sections(tables).items():
         view = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
         columns = _columns(list(frame.columns), width)
+        shown.update(columns)
+        left_out |= dict.fromkeys(str(name) for name in frame if name not in (*columns, *ABOVE))
         for name in columns:
             view.add_column(
                 Text(name.replace(" %", "\N{NO-BREAK SPACE}%")),
@@ -45,14 +51,17 @@ def renderable(tables: Tables, width: int) -> RenderableType:
                 view.add_row(Text(f"  {row[0]}"), *(Text(str(value)) for value in row[1:]))
         parts.append(view)
     parts.extend(Text(line, style="bold") for line in answers(tables))
-    parts.append(Text(NOTE, style="dim") if parts else Text("nothing is stored yet"))
+    parts.append(Text(note(shown), style="dim") if parts else Text("nothing is stored yet"))
+    if left_out:
+        told = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
+        parts.append(Text(told, style="dim"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*parts)
 
 
 def _columns(names: list[str], width: int) -> list[str]:
     """What fits: the first column of a block is its optimizer, and a narrow terminal shows fewer numbers."""
-    left_out = {"pruner", "ratio"}
+    left_out = set(ABOVE)
     if width < WIDE:
         left_out.add(HEADINGS["interval"])
     if width < NARROW:

@@ -165,3 +165,17 @@ def test_a_deviation_is_shown_where_there_is_one(mean: float, std: float, text: 
 def test_missing_ratios_are_empty() -> None:
     values: list[Any] = [times(2), times(float("nan"))]
     assert values == ["2.00x", ""]
+
+
+@pytest.mark.parametrize("width", [80, 120, 150, 200])
+def test_a_terminal_explains_what_it_shows_and_names_what_it_leaves_out(
+    made: tuple[Tables, Suite], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = render(made[0], "table", made[1]).splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(lines)
+    headings, told = lines[1], text.partition("Left out here: ")[2]
+    for heading, explained in (("compression", "Compression: "), ("retention", "Retention: ")):
+        assert (heading in headings) == (explained in text) == (heading not in told)
+    assert ("Left out here" in text) == (width < 180)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import variant
+from support import timed, variant
 
 from sgabench.errors import InputError
 from sgabench.plan import Plan, content_key, left_of, make_plan, only_failed, remaining, select
@@ -162,7 +162,7 @@ def test_entries_that_ask_for_the_same_are_run_once(tiny: Path) -> None:
 
 def test_keys_never_change(tiny: Path) -> None:
     # A changed key makes every stored result of this suite unfindable: raise KEY_VERSION if it must be.
-    trial = plan_of(tiny).trials[0]
+    trial = plan_of(timed(tiny)).trials[0]
     assert (trial.key, trial.cells[0].key, trial.probes[0].key) == GOLDEN
 
 

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from support import variant
+from support import timed, variant
 from torch import nn
 
 from sgabench.building import initial_network, load_data
@@ -84,7 +84,7 @@ def without_times(record: Record) -> dict[str, Any]:
 
 
 def test_a_trial_gives_a_record_of_everything_that_was_asked(tiny: Path, tmp_path: Path) -> None:
-    task = tasks(tiny, tmp_path)[0]
+    task = tasks(timed(tiny), tmp_path)[0]
     records = run_one(task)
     assert [(record.kind, record.status) for record in records] == [
         ("trial", "done"),
@@ -527,7 +527,6 @@ def test_a_plugin_that_changed_during_the_run_is_refused(tiny: Path, tmp_path: P
 
 
 def test_throughput_can_be_left_out(tiny: Path, tmp_path: Path) -> None:
-    variant(tiny, "min_run_time = 0.001", "throughput = false")
     trial, _, cell = run_one(tasks(tiny, tmp_path)[0])
     assert "images_per_s" not in trial.result
     assert not {"measured_speedup", "latency_speedup", "dense_latency_s"} & cell.result.keys()
@@ -542,7 +541,6 @@ def test_cells_are_the_same_however_many_are_measured_together(tiny: Path, tmp_p
         network.register_buffer("ballast", torch.rand(500_000))
         return network
 
-    variant(tiny, "min_run_time = 0.001", "throughput = false")
     variant(tiny, "ratios = [0.5]", "ratios = [0.1, 0.5, 0.9]")
     variant(tiny, '"resnet8"', f'"{model}"')
     tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "structured"\nof = "macs"\ninclude_input = true\n')

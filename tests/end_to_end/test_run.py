@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import variant
+from support import timed, variant
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -61,6 +61,7 @@ def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(sgabench: Run, t
 
 
 def test_two_at_a_time_measure_the_same_and_are_timed_alone(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    timed(tiny)
     assert sgabench("run", tiny, "--only", "*/0").returncode == 0
     one_at_a_time = dict(records(tmp_path))
     (tmp_path / "results").rename(tmp_path / "first")
@@ -143,8 +144,7 @@ def test_a_worker_that_dies_in_a_cell_costs_neither_the_training_nor_silence(
         assert [status for (status,) in records(tmp_path, "status")] == ["done", "done"]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(("how", "jobs"), [(signal.SIGKILL, "1"), (signal.SIGINT, "2")], ids=["killed", "ctrl-c"])
 def test_what_is_finished_survives_a_stop(
     sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path, how: signal.Signals, jobs: str
 ) -> None:

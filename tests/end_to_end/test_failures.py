@@ -137,9 +137,9 @@ def test_whatever_becomes_of_a_worker_is_a_record_and_the_others_go_on(
 
 def test_what_hangs_is_ended_and_the_others_go_on(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
     suite(tiny, optimizer("deaf"), pruner("asleep"), '\n[[pruners]]\nname = "random"\n')
-    done = sgabench("run", tiny, "--plugin", plugin, "--trial-timeout", "0.3", "--jobs", "2")
+    done = sgabench("run", tiny, "--plugin", plugin, "--trial-timeout", "0.2", "--jobs", "2")
     assert done.returncode == 1, done.stderr
-    told = "--trial-timeout: not finished after 0.3 minutes, while it was at"
+    told = "--trial-timeout: not finished after 0.2 minutes, while it was at"
     status, error, environment = records(tmp_path, "trial")["deaf/0"]
     assert (status, error) == ("failed", f"{told} the training")
     assert environment["packages"]["torch"]

@@ -180,38 +180,36 @@ def weights(results: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (results / "weights").iterdir()}
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_a_training_that_is_terminated_goes_on_where_it_was(
-    sgabench: Run, tiny: Path, tmp_path: Path, jobs: str
-) -> None:
+def test_a_training_that_is_terminated_goes_on_where_it_was(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     variant(tiny, "seeds = [0, 1]", "seeds = [0]")
     variant(tiny, "epochs = 1", "epochs = 60")
-    command = ["run", tiny, "--jobs", jobs, "--results"]
-    assert sgabench(*command, "undisturbed").returncode == 0
+    assert sgabench("run", tiny, "--results", "undisturbed").returncode == 0
+    for jobs in ("1", "2"):
+        stopped = f"stopped{jobs}"
+        command = ("run", str(tiny), "--jobs", jobs, "--results", stopped)
+        snapshots = tmp_path / stopped / "snapshots"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sgabench", *command, "--snapshot-minutes", "0.002"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        while not list(snapshots.glob("[!.]*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)  # as a service manager does: the workers get it, too
+        _, told = process.communicate(timeout=30)
+        assert process.returncode == 143
+        assert told.endswith("stopped: what was finished is stored; run the same command to go on\n")
+        assert list(snapshots.glob("[!.]*"))
 
-    snapshots = tmp_path / "stopped" / "snapshots"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sgabench", *command, "stopped", "--snapshot-minutes", "0.002"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while not list(snapshots.glob("[!.]*")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGTERM)  # as a service manager does: the workers get it, too
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert told.endswith("stopped: what was finished is stored; run the same command to go on\n")
-    assert list(snapshots.glob("[!.]*"))
-
-    done = sgabench(*command, "stopped")
-    assert done.returncode == 0, done.stderr
-    assert weights(tmp_path / "stopped") == weights(tmp_path / "undisturbed")
-    interrupted = [json.loads(result)["interruptions"] for (result,) in records(tmp_path, "result", "stopped")]
-    assert sum(interrupted) >= 1
-    assert not list(snapshots.iterdir())
+        done = sgabench(*command)
+        assert done.returncode == 0, done.stderr
+        assert weights(tmp_path / stopped) == weights(tmp_path / "undisturbed")
+        interrupted = [json.loads(result)["interruptions"] for (result,) in records(tmp_path, "result", stopped)]
+        assert sum(interrupted) >= 1
+        assert not list(snapshots.iterdir())
 
 
 def test_a_dry_run_checks_everything_and_makes_nothing(sgabench: Run, tiny: Path, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from damage import FULL
 
 CASES = [
-    ("resnet20", 32, 512),
     ("resnet20", 32, 128),
+    ("resnet20", 32, 512),
     ("resnet20", 32, 2048),
     ("resnet110", 32, 128),
     ("resnet110", 32, 512),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -87,11 +89,20 @@ def limited(workers: int) -> Iterator[None]:
         InputError: its parameters alone are more than there is.
     """
     left, size = available(workers), 0
+    counted: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def gone(identity: int, its: int) -> None:
+        nonlocal size
+        size -= its
+        del counted[identity]
 
     def added(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
         nonlocal size
-        if parameter is not None and not is_lazy(parameter):
-            size += _bytes(parameter)
+        if parameter is None or is_lazy(parameter) or parameter.is_meta or id(parameter) in counted:
+            return
+        its = _bytes(parameter)
+        size += its
+        counted[id(parameter)] = weakref.finalize(parameter, gone, id(parameter), its)
         if left is not None and size > left:
             raise _TooLarge
 
@@ -108,6 +119,8 @@ def limited(workers: int) -> Iterator[None]:
         raise InputError(f"has parameters of {in_words(size)} or more{there}") from None
     finally:
         hook.remove()
+        for watched in list(counted.values()):
+            watched.detach()
 
 
 class _TooLarge(BaseException):
@@ -126,7 +139,8 @@ def measure(network: nn.Module, spec: ImageSpec) -> Footprint:
     trained = sum(_bytes(parameter) for parameter in parameters if parameter.requires_grad)
     network.train()
     few, more = (_kept_for_backward(network, spec, images) for images in (FEW, MORE))
-    image = max(0, more - few) // (MORE - FEW)
+    # What is drawn for each batch may differ between the two: no more than a whole batch's share.
+    image = max(0, min((more - few) // (MORE - FEW), few // FEW, more // MORE))
     return Footprint(weights, trained, max(0, few - FEW * image), image)
 
 
@@ -161,20 +175,28 @@ def need(footprint: Footprint, recipe: Recipe, state: int, device: str, *, half:
 def _kept_for_backward(network: nn.Module, spec: ImageSpec, images: int) -> int:
     """Bytes that are not the network's own and are kept for the backward pass."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
-    kept: dict[int, int] = {}
+    kept: WeakSet[_Kept] = WeakSet()
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def keep(tensor: Tensor) -> _Kept:
+        holder = _Kept(tensor)
+        kept.add(holder)
+        return holder
 
-    def given_back(tensor: Any) -> Any:
-        return tensor
-
-    with seeded(0), saved_tensors_hooks(keep, given_back):
+    with seeded(0), saved_tensors_hooks(keep, lambda holder: holder.tensor):
         result = network(torch.zeros(images, spec.channels, spec.height, spec.width))
-        del result  # and with it what was kept: until here no address was used twice
-    return sum(size for address, size in kept.items() if address not in own)
+    sizes = {}
+    for holder in kept:  # what the result does not depend on is gone already
+        storage = holder.tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+    del result
+    return sum(size for address, size in sizes.items() if address not in own)
+
+
+class _Kept:
+    """A tensor for as long as a backward pass may need it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()  # an output would keep its own graph, and this with it
 
 
 def _bytes(tensor: Tensor) -> int:

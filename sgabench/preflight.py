@@ -111,5 +111,6 @@ def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) ->
     if workers > 1:  # this process has its data already
         total += sum(split.images.nbytes for split in (data.train, data.validation, data.test))
     if task.device == "cuda":
+        torch.cuda.empty_cache()  # what an earlier data set has freed is there again
         left = torch.cuda.mem_get_info()[0] // workers
     require(total, what, workers, left)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sgabench.building import build_optimizer
 from sgabench.errors import InputError
 from sgabench.footprint import Footprint, limited, measure, need, state_of
+from sgabench.memory import available
 from sgabench.registry import optimizers
 from sgabench.specs import ImageSpec
 from sgabench.suite import Choice, Recipe
@@ -55,6 +56,16 @@ def test_what_does_not_grow_with_the_batch_is_told_apart() -> None:
             return images.flatten(1).mul(2).requires_grad_() @ self.weight.exp().T
 
     assert measure(Normalized(), SPEC) == Footprint(2560, 2560, fixed=2560, image=256)
+
+
+def test_what_the_result_does_not_depend_on_is_not_kept() -> None:
+    class Wasteful(TwoLayers):
+        def forward(self, images: Tensor) -> Tensor:
+            for _ in range(10):
+                (self.first(images.flatten(1)) * 1.5).sigmoid()
+            return super().forward(images)
+
+    assert measure(Wasteful(), SPEC).image == 4256
 
 
 def test_measuring_draws_nothing_from_the_global_generator() -> None:
@@ -127,6 +138,19 @@ def test_a_network_of_more_parameters_than_there_is_memory_is_stopped_while_it_g
         grow(1_000_000)
     assert len(made) < 5
     grow(1)
+
+
+def test_weights_that_are_shared_or_replaced_are_counted_once() -> None:
+    left = available(1)
+    assert left is not None
+    workers = left // 1_500_000  # 1.5 MB for each
+    with limited(workers):
+        first, second = nn.Linear(250, 1000, bias=False), nn.Linear(1, 1)  # 1 MB
+        second.weight = first.weight
+        first.weight = nn.Parameter(torch.zeros(1))
+        second.weight = nn.Parameter(torch.zeros(1))
+        second.weight = nn.Parameter(torch.zeros(250, 1000))
+        nn.Linear(10_000, 10_000, device="meta")
 
 
 def limited_run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -128,17 +127,20 @@ class Processes:
 
     def __init__(self, makes: Sequence[Make], device: str, plugins: Sequence[Path] = ()) -> None:
         context = multiprocessing.get_context("spawn")
-        self._stack = ExitStack()
         self._workers: list[Any] = []
-        for make in makes:
-            here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, make, device, plugins))
-            start(process)
-            there.close()
-            self._stack.callback(process.join)
-            self._stack.callback(here.close)  # which ends it
-            self._workers.append(here)
-        self.memory_bytes = sum(self._gather())
+        self._processes: list[Any] = []
+        try:
+            for make in makes:
+                here, there = context.Pipe()
+                self._workers.append(here)
+                with there:
+                    process = context.Process(target=_serve, args=(there, make, device, plugins))
+                    start(process)
+                self._processes.append(process)
+            self.memory_bytes = sum(self._gather())
+        except BaseException:
+            self.close()
+            raise
 
     def block(self, seconds: float) -> float:
         """Let all of them train for about so long; images/s of all together."""
@@ -149,18 +151,19 @@ class Processes:
     def _gather(self) -> list[Any]:
         try:
             answers = [worker.recv() for worker in self._workers]
-        except BaseException as error:
-            self.close()
-            raise (Died("a process ended") if isinstance(error, EOFError | OSError) else error) from error
+        except (EOFError, OSError) as error:
+            raise Died("a process ended") from error
         told = next((answer for answer in answers if isinstance(answer, str)), None)
         if told is not None:
-            self.close()
             raise Died(told)
         return answers
 
     def close(self) -> None:
-        """End the processes."""
-        self._stack.close()
+        """End the processes, by ending the connections to them."""
+        for worker in self._workers:
+            worker.close()
+        for process in self._processes:
+            process.join()
 
 
 class Died(RuntimeError):

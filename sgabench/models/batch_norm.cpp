@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kLanes = 16;  // channels of a vector
 constexpr int64_t kChunks = 64;
+constexpr int64_t kSamples = 8;  // rows of a chunk whose mean its sums are taken around
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
@@ -44,15 +45,6 @@ inline Floats load(const float *from) {
 }
 
 inline void store(float *to, Floats values) { std::memcpy(to, &values, sizeof values); }
-
-inline float as_float(float value) { return value; }
-
-inline float as_float(uint16_t half) {
-    const uint32_t word = uint32_t(half) << 16;
-    float value;
-    std::memcpy(&value, &word, sizeof value);
-    return value;
-}
 
 inline Floats load(const uint16_t *from) {
     Halves halves;
@@ -89,17 +81,22 @@ inline Chunk chunk_of(const Call &call, int64_t index) {
     return {call.rows * index / kChunks, call.rows * (index + 1) / kChunks};
 }
 
-// Sums over the rows of a chunk of (x - first row) and of its square, for `width` vectors of channels.
+// Sums over the rows of a chunk of (x - origin) and of its square, for `width` vectors of channels. The origin is near
+// the mean, so that little is lost in the squares; a single row could be far from it.
 template <typename T, int width>
-void moments(const Call &call, Chunk chunk, int64_t channel, float *sums, float *squares) {
+void moments(const Call &call, Chunk chunk, int64_t channel, float *origins, float *sums, float *squares) {
     constexpr int unroll = width == 4 ? 1 : 4 / width;
     const T *input = static_cast<const T *>(call.input) + channel;
-    Floats first[width], sum[unroll][width] = {}, square[unroll][width] = {};
-    for (int j = 0; j < width; ++j) first[j] = load(input + chunk.begin * call.channels + j * kLanes);
+    Floats origin[width] = {}, sum[unroll][width] = {}, square[unroll][width] = {};
+    const int64_t samples = std::min(kSamples, chunk.end - chunk.begin);
+    for (int64_t i = 0; i < samples; ++i) {
+        const int64_t at = chunk.begin + (chunk.end - chunk.begin) * i / samples;
+        for (int j = 0; j < width; ++j) origin[j] += load(input + at * call.channels + j * kLanes) / float(samples);
+    }
     int64_t row = chunk.begin;
     const auto add = [&](int64_t at, int lane) {
         for (int j = 0; j < width; ++j) {
-            const Floats value = load(input + at * call.channels + j * kLanes) - first[j];
+            const Floats value = load(input + at * call.channels + j * kLanes) - origin[j];
             sum[lane][j] += value;
             square[lane][j] += value * value;
         }
@@ -110,6 +107,7 @@ void moments(const Call &call, Chunk chunk, int64_t channel, float *sums, float 
     for (int lane = 1; lane < unroll; ++lane)
         for (int j = 0; j < width; ++j) sum[0][j] += sum[lane][j], square[0][j] += square[lane][j];
     for (int j = 0; j < width; ++j) {
+        store(origins + channel + j * kLanes, origin[j]);
         store(sums + channel + j * kLanes, sum[0][j]);
         store(squares + channel + j * kLanes, square[0][j]);
     }
@@ -211,19 +209,16 @@ void over_channels(const Call &call, Function function) {
     for (; channel + kLanes <= call.channels; channel += kLanes) function(Width<1>(), channel);
 }
 
-template <typename T>
-void statistics_of(const Call &call, const float *sums, const float *squares) {
+void statistics_of(const Call &call, const float *origins, const float *sums, const float *squares) {
     for (int64_t channel = 0; channel < call.channels; ++channel) {
         double count = 0, mean = 0, spread = 0;  // Chan et al. 1979: of the chunks so far
         for (int64_t index = 0; index < kChunks; ++index) {
             const Chunk chunk = chunk_of(call, index);
             const double number = chunk.end - chunk.begin;
             if (!number) continue;
-            const int64_t first = chunk.begin * call.channels + channel;
-            const float origin = as_float(static_cast<const T *>(call.input)[first]);
-            const double sum = sums[index * call.channels + channel];
-            const double own = origin + sum / number, apart = own - mean;
-            spread += squares[index * call.channels + channel] - sum * sum / number;
+            const int64_t at = index * call.channels + channel;
+            const double sum = sums[at], own = origins[at] + sum / number, apart = own - mean;
+            spread += squares[at] - sum * sum / number;
             spread += apart * apart * count * number / (count + number);
             count += number;
             mean += apart * number / count;
@@ -264,8 +259,8 @@ void two_passes(const Call &call, First first, Between between, Second second) {
 
 template <typename T>
 void forward(const Call &call) {
-    std::vector<float> sums(2 * kChunks * call.channels);
-    float *squares = sums.data() + kChunks * call.channels;
+    std::vector<float> origins(3 * kChunks * call.channels);
+    float *sums = origins.data() + kChunks * call.channels, *squares = sums + kChunks * call.channels;
     two_passes(
         call,
         [&](int64_t index) {
@@ -273,10 +268,10 @@ void forward(const Call &call) {
             const int64_t at = index * call.channels;
             if (chunk.begin == chunk.end) return;
             over_channels(call, [&](auto width, int64_t channel) {
-                moments<T, width>(call, chunk, channel, sums.data() + at, squares + at);
+                moments<T, width>(call, chunk, channel, origins.data() + at, sums + at, squares + at);
             });
         },
-        [&] { statistics_of<T>(call, sums.data(), squares); },
+        [&] { statistics_of(call, origins.data(), sums, squares); },
         [&](int64_t index) {
             over_channels(call, [&](auto width, int64_t channel) {
                 normalize<T, width>(call, chunk_of(call, index), channel);

@@ -71,7 +71,9 @@ def _fits(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:
     """Whether the compiled operation does all that the module would do."""
     return (
         norm.training
+        and type(x) is Tensor  # of others, as tools put in its place, the memory may be somewhere else
         and type(norm) is nn.BatchNorm2d
+        and "forward" not in vars(norm)
         and norm.affine
         and norm.track_running_stats
         and norm.momentum is not None
@@ -83,8 +85,8 @@ def _fits(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:
         and x.shape[1] == norm.num_features
         and x.shape[1] % _LANES == 0
         and x.numel() > x.shape[1]  # of a single value there is no variance; PyTorch says so
-        and all(of.dtype == torch.float32 and of.device.type == "cpu" for of in _vectors(norm))
-        and (residual is None or (residual.shape == x.shape and residual.dtype == x.dtype))
+        and all(_is_vector(of, norm.num_features) for of in _vectors(norm))
+        and (residual is None or _is_alike(residual, x))
         and not torch.compiler.is_compiling()
     )
 
@@ -93,6 +95,16 @@ def _vectors(norm: nn.BatchNorm2d) -> tuple[Tensor, ...]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return norm.weight, norm.bias, norm.running_mean, norm.running_var
+
+
+def _is_vector(of: Tensor, length: int) -> bool:
+    of_cpu = isinstance(of, Tensor) and of.device.type == "cpu"
+    return of_cpu and of.dtype == torch.float32 and of.shape == (length,) and of.is_contiguous()
+
+
+def _is_alike(residual: Tensor, x: Tensor) -> bool:
+    same = residual.shape == x.shape and residual.dtype == x.dtype and residual.device == x.device
+    return type(residual) is Tensor and same
 
 
 class _Fused(torch.autograd.Function):
@@ -109,9 +121,8 @@ class _Fused(torch.autograd.Function):
         momentum: float,
     ) -> Tensor:
         residual = None if residual is None else _channels_last(residual)
-        weight, bias = weight.contiguous(), bias.contiguous()
         output = torch.empty_like(x)
-        mean, scale = torch.empty((2, x.shape[1]))
+        mean, scale = torch.empty((2, x.shape[1]), dtype=torch.float32, device=x.device)
         tensors = x, residual, output, None, None, None, weight, bias, mean, scale, running_mean, running_var
         _call(_library().sgabench_batch_norm_forward, x, (*tensors, None, None), eps, momentum)
         ctx.has_residual = residual is not None
@@ -122,10 +133,11 @@ class _Fused(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, output, weight, bias, mean, scale = ctx.saved_tensors
-        gradient = _channels_last(gradient)
+        x, gradient = _channels_last(x), _channels_last(gradient)  # who keeps tensors elsewhere may lay them out anew
+        output = None if output is None else _channels_last(output)
         of_x = torch.empty_like(x)
         of_residual = torch.empty_like(x) if ctx.has_residual else None
-        of_weight, of_bias = torch.empty((2, x.shape[1]))
+        of_weight, of_bias = torch.empty((2, x.shape[1]), dtype=torch.float32, device=x.device)
         tensors = x, None, output, gradient, of_x, of_residual, weight, bias, mean, scale, None, None
         _call(_library().sgabench_batch_norm_backward, x, (*tensors, of_weight, of_bias), 0.0, 0.0)
         return of_x, of_residual, of_weight, of_bias, None, None, None, None

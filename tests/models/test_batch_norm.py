@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sgabench import native
 from sgabench.models import batch_norm
@@ -20,7 +21,8 @@ ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
 
 
 def activations(shape: tuple[int, ...], dtype: torch.dtype, seed: int, scale: float = 1, shift: float = 0) -> Tensor:
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale + shift
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator, dtype=torch.float32) * scale + shift
     return values.to(dtype).contiguous(memory_format=torch.channels_last)
 
 
@@ -84,6 +86,18 @@ def test_a_small_spread_around_a_large_mean_is_not_lost() -> None:
 
 
 @needs_compiler
+def test_one_value_far_away_spoils_no_variance() -> None:
+    """At the first pixel of an image, which padding makes a special one, of channels that are nearly constant."""
+    x = torch.full((32, 16, 32, 32), 0.3)
+    x[0, :, 0, 0] = 1000
+    norm = norm_of(16)
+    batch_norm_relu(norm, x.contiguous(memory_format=torch.channels_last))
+    expected = 0.9 + 0.1 * x.double().transpose(0, 1).flatten(1).var(1)
+    assert norm.running_var is not None
+    assert ((norm.running_var - expected).abs() < 1e-2 * expected).all()
+
+
+@needs_compiler
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_the_number_of_threads_changes_nothing(with_residual: bool) -> None:
     shape = (32, 32, 16, 16)
@@ -120,6 +134,44 @@ def test_gradients_may_lie_in_any_order() -> None:
     assert torch.equal(dense, expanded)
 
 
+@needs_compiler
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_default_type_of_numbers_is_no_matter(default: torch.dtype) -> None:
+    x, residual = (activations((4, 16, 8, 8), torch.float32, seed) for seed in (1, 2))
+    expected = results(batch_norm_relu, norm_of(16), x, residual)
+    norm = norm_of(16)
+    torch.set_default_dtype(default)
+    try:
+        found = results(batch_norm_relu, norm, x, residual)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+@needs_compiler
+def test_what_is_kept_for_the_backward_pass_may_be_laid_out_anew_meanwhile() -> None:
+    x, residual = (activations((4, 16, 8, 8), torch.float32, seed) for seed in (1, 2))
+    expected = results(batch_norm_relu, norm_of(16), x, residual)
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: kept.clone().contiguous(), lambda kept: kept):
+        found = results(batch_norm_relu, norm_of(16), x, residual)
+    assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_statistics_of_another_length_are_refused_as_pytorch_does() -> None:
+    norm = norm_of(32)
+    norm.running_mean = torch.zeros(16)
+    with pytest.raises(RuntimeError, match="running_mean"):
+        batch_norm_relu(norm, activations((4, 32, 8, 8), torch.float32, seed=1))
+
+
+def test_tensors_without_memory_are_left_to_pytorch() -> None:
+    with FakeTensorMode():
+        network = CifarResNet(8, 3, 10)
+        images = torch.empty(2, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+        network(images).sum().backward()
+        assert network.bn1.weight.grad.shape == (16,)
+
+
 def _evaluated(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     return norm.eval()
 
@@ -131,6 +183,16 @@ def _watched(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 
 def _averaging(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
     norm.momentum = None
+    return norm
+
+
+def _spread_out(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    norm.running_mean = torch.zeros(2 * norm.num_features)[::2]
+    return norm
+
+
+def _replaced(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    norm.forward = lambda x: 2 * x  # type: ignore[method-assign]
     return norm
 
 
@@ -152,7 +214,17 @@ def _of_another_class(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
 
 
 @pytest.mark.parametrize(
-    "change", [_evaluated, _watched, _averaging, _without_statistics, _without_weights, _of_another_class]
+    "change",
+    [
+        _evaluated,
+        _watched,
+        _averaging,
+        _spread_out,
+        _replaced,
+        _without_statistics,
+        _without_weights,
+        _of_another_class,
+    ],
 )
 def test_any_other_module_is_called_as_it_is(change: Callable[[nn.BatchNorm2d], nn.BatchNorm2d]) -> None:
     x, residual = (activations((4, 16, 8, 8), torch.float32, seed) for seed in (1, 2))

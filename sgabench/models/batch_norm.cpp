@@ -81,36 +81,42 @@ inline Chunk chunk_of(const Call &call, int64_t index) {
     return {call.rows * index / kChunks, call.rows * (index + 1) / kChunks};
 }
 
+// Adds up two numbers for each channel over the rows of a chunk: `add` gets a row and what to add to.
+template <int width, typename Add>
+void add_rows(Chunk chunk, float *firsts, float *seconds, Add add) {
+    constexpr int unroll = 4 / width;  // sums that need not wait for each other
+    Floats first[unroll][width] = {}, second[unroll][width] = {};
+    int64_t row = chunk.begin;
+    for (; row + unroll <= chunk.end; row += unroll)
+        for (int lane = 0; lane < unroll; ++lane) add(row + lane, first[lane], second[lane]);
+    for (; row < chunk.end; ++row) add(row, first[0], second[0]);
+    for (int lane = 1; lane < unroll; ++lane)
+        for (int j = 0; j < width; ++j) first[0][j] += first[lane][j], second[0][j] += second[lane][j];
+    for (int j = 0; j < width; ++j) {
+        store(firsts + j * kLanes, first[0][j]);
+        store(seconds + j * kLanes, second[0][j]);
+    }
+}
+
 // Sums over the rows of a chunk of (x - origin) and of its square, for `width` vectors of channels. The origin is near
 // the mean, so that little is lost in the squares; a single row could be far from it.
 template <typename T, int width>
 void moments(const Call &call, Chunk chunk, int64_t channel, float *origins, float *sums, float *squares) {
-    constexpr int unroll = width == 4 ? 1 : 4 / width;
     const T *input = static_cast<const T *>(call.input) + channel;
-    Floats origin[width] = {}, sum[unroll][width] = {}, square[unroll][width] = {};
+    Floats origin[width] = {};
     const int64_t samples = std::min(kSamples, chunk.end - chunk.begin);
     for (int64_t i = 0; i < samples; ++i) {
         const int64_t at = chunk.begin + (chunk.end - chunk.begin) * i / samples;
         for (int j = 0; j < width; ++j) origin[j] += load(input + at * call.channels + j * kLanes) / float(samples);
     }
-    int64_t row = chunk.begin;
-    const auto add = [&](int64_t at, int lane) {
+    for (int j = 0; j < width; ++j) store(origins + channel + j * kLanes, origin[j]);
+    add_rows<width>(chunk, sums + channel, squares + channel, [&](int64_t row, Floats *sum, Floats *square) {
         for (int j = 0; j < width; ++j) {
-            const Floats value = load(input + at * call.channels + j * kLanes) - origin[j];
-            sum[lane][j] += value;
-            square[lane][j] += value * value;
+            const Floats value = load(input + row * call.channels + j * kLanes) - origin[j];
+            sum[j] += value;
+            square[j] += value * value;
         }
-    };
-    for (; row + unroll <= chunk.end; row += unroll)
-        for (int lane = 0; lane < unroll; ++lane) add(row + lane, lane);
-    for (; row < chunk.end; ++row) add(row, 0);
-    for (int lane = 1; lane < unroll; ++lane)
-        for (int j = 0; j < width; ++j) sum[0][j] += sum[lane][j], square[0][j] += square[lane][j];
-    for (int j = 0; j < width; ++j) {
-        store(origins + channel + j * kLanes, origin[j]);
-        store(sums + channel + j * kLanes, sum[0][j]);
-        store(squares + channel + j * kLanes, square[0][j]);
-    }
+    });
 }
 
 template <typename T, int width>
@@ -136,19 +142,18 @@ void normalize(const Call &call, Chunk chunk, int64_t channel) {
 // Sums over the rows of a chunk of the gradient behind ReLU, and of its product with (x - mean).
 template <typename T, int width>
 void gradient_sums(const Call &call, Chunk chunk, int64_t channel, float *sums, float *products) {
-    constexpr int unroll = width == 4 ? 1 : 4 / width;
     const T *input = static_cast<const T *>(call.input) + channel;
     const T *gradient = static_cast<const T *>(call.gradient) + channel;
     const T *output = static_cast<const T *>(call.output) + channel;
     T *passed = call.residual_gradient ? static_cast<T *>(call.residual_gradient) + channel : nullptr;
-    Floats factor[width], shift[width], mean[width], sum[unroll][width] = {}, product[unroll][width] = {};
+    Floats factor[width], shift[width], mean[width];
     for (int j = 0; j < width; ++j) {
         const int64_t at = channel + j * kLanes;
         mean[j] = load(call.mean + at);
         factor[j] = load(call.weight + at) * load(call.scale + at);
         shift[j] = load(call.bias + at) - mean[j] * factor[j];
     }
-    const auto add = [&](int64_t row, int lane) {
+    add_rows<width>(chunk, sums + channel, products + channel, [&](int64_t row, Floats *sum, Floats *product) {
         for (int j = 0; j < width; ++j) {
             const int64_t at = row * call.channels + j * kLanes;
             const Floats value = load(input + at);
@@ -159,20 +164,10 @@ void gradient_sums(const Call &call, Chunk chunk, int64_t channel, float *sums, 
             } else {
                 part = where_positive(value * factor[j] + shift[j], part);
             }
-            sum[lane][j] += part;
-            product[lane][j] += part * (value - mean[j]);
+            sum[j] += part;
+            product[j] += part * (value - mean[j]);
         }
-    };
-    int64_t row = chunk.begin;
-    for (; row + unroll <= chunk.end; row += unroll)
-        for (int lane = 0; lane < unroll; ++lane) add(row + lane, lane);
-    for (; row < chunk.end; ++row) add(row, 0);
-    for (int lane = 1; lane < unroll; ++lane)
-        for (int j = 0; j < width; ++j) sum[0][j] += sum[lane][j], product[0][j] += product[lane][j];
-    for (int j = 0; j < width; ++j) {
-        store(sums + channel + j * kLanes, sum[0][j]);
-        store(products + channel + j * kLanes, product[0][j]);
-    }
+    });
 }
 
 template <typename T, int width>

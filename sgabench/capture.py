@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sgabench.registry import describe
+from sgabench.errors import describe
 from sgabench.step import Draws, GradientStep, Replayed
 
 # Enough for what is chosen, compiled or allocated in the first steps; then enough for a mean.
@@ -133,8 +133,9 @@ class Captured:
             self._synchronize()
             right = _agree(expected, [*_gradients(step), *buffers])
             told = "a replay does not give the same gradients"
-        except Exception as error:  # of whatever a network does that a graph cannot hold
+        except RuntimeError as error:  # PyTorch's, of what a graph cannot hold
             right, told = False, describe(error)
+            _logger.debug("a capture failed", exc_info=True)
         _seconds_to_capture.append(time.perf_counter() - started)
         if right:
             step.replayed, self._capture = replayed, capture  # to be judged

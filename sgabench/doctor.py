@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sgabench.database import SCHEMA_VERSION, Complaint, DamagedStore, connect
 from sgabench.environment import PACKAGES, cores
-from sgabench.errors import InputError
+from sgabench.errors import InputError, foreign
 from sgabench.store import Record, Store, weights_path
 
 State = Literal["ok", "warning", "problem"]
@@ -223,11 +223,12 @@ def check_versions(environments: Sequence[Mapping[str, Any]]) -> Check:
 def check_data_sets(data_dir: Path) -> Check:
     """Load the data set that is always there, and look which others are in the data folder; none is read."""
     try:
-        from sgabench.datasets.embedded import load_digits
+        with foreign("digits: "):
+            from sgabench.datasets.embedded import load_digits
 
-        load_digits()
-    except Exception as error:  # whatever a broken installation raises
-        return Check("data sets", "problem", f"digits: {type(error).__name__}: {error}", "install scikit-learn again")
+            load_digits()
+    except InputError as error:
+        return Check("data sets", "problem", str(error), "install scikit-learn again")
     there, absent = [], []
     for name, layouts in LAYOUTS.items():
         folder, lacking = _find(data_dir, layouts)
@@ -260,17 +261,19 @@ def _find(data_dir: Path, layouts: Iterable[tuple[str, list[str]]]) -> tuple[Pat
 def check_devices() -> list[Check]:
     """Compute a convolution of known result on every device."""
     try:
-        import torch
-    except Exception as error:  # whatever a broken installation raises
-        return [Check("device", "problem", f"torch: {type(error).__name__}: {error}", "install PyTorch again")]
+        with foreign("torch: "):
+            import torch
+    except InputError as error:
+        return [Check("device", "problem", str(error), "install PyTorch again")]
     checks = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         told = f"{cores()} cores" if device == "cpu" else torch.cuda.get_device_name(0)
         try:
-            ones = torch.ones(1, 1, 3, 3, device=device)
-            sums = torch.nn.functional.conv2d(ones, ones, padding=1).flatten().tolist()
-        except Exception as error:  # whatever a broken driver raises
-            sums, told = [], f"{type(error).__name__}: {error}"
+            with foreign(""):
+                ones = torch.ones(1, 1, 3, 3, device=device)
+                sums = torch.nn.functional.conv2d(ones, ones, padding=1).flatten().tolist()
+        except InputError as error:
+            sums, told = [], str(error)
         right = sums == [4, 6, 4, 6, 9, 6, 4, 6, 4]
         mend = "" if right else "install the driver and a PyTorch that fit each other, or use the other --device"
         checks.append(Check(device, "ok" if right else "problem", told if right or not sums else f"gave {sums}", mend))

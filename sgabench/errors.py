@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +26,30 @@ class InputError(ValueError):
             message = f"{message[: MAX_MESSAGE * 2 // 3]} ... {message[-MAX_MESSAGE // 3 :]}"
         line = " ".join(message.split())
         super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+
+
+def describe(error: BaseException) -> str:
+    """Class and first line of an exception, e.g. ``ValueError: lr must be positive``."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def foreign(before: str, after: str = "") -> Iterator[None]:
+    """Around code of others (a plugin, a library's constructor or decoder), which may raise anything on bad input.
+
+    Args:
+        before, after: of the message, around the description of what was raised.
+
+    Raises:
+        InputError: anything was raised; it, with its traceback, is the cause. An `InputError` passes as it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{before}{describe(error)}{after}") from error
 
 
 def suggestion(name: str, valid: Iterable[str]) -> str:

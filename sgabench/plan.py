@@ -10,9 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sgabench.errors import InputError, shorten, suggestion
+from sgabench.errors import InputError, foreign, shorten, suggestion
 from sgabench.limits import check_records
-from sgabench.registry import describe
 from sgabench.suite import Choice, Suite
 
 # Raise it when a change of sgabench makes the same description mean another result.
@@ -200,12 +199,8 @@ def with_content(dataset: Choice, data_dir: Path) -> Choice:
     fingerprint = dataset.tags.get("fingerprint")
     if fingerprint is None:
         return dataset
-    try:
+    with foreign(f"dataset {dataset.label!r}: its fingerprint fails: "):
         content = fingerprint(data_dir, dict(dataset.options))
-    except InputError:
-        raise
-    except Exception as error:  # a plugin's code
-        raise InputError(f"dataset {dataset.label!r}: its fingerprint fails: {describe(error)}") from error
     if not isinstance(content, str):
         raise InputError(f"dataset {dataset.label!r}: its fingerprint is {shorten(content)}, not a text")
     settings = {**dataset.settings, "content": content}

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from sgabench.building import build_optimizer, initial_network, load_data
 from sgabench.environment import has_fast_bf16
-from sgabench.errors import InputError
+from sgabench.errors import InputError, describe
 from sgabench.footprint import Footprint, limited, measure, need, state_of
 from sgabench.memory import require
-from sgabench.registry import describe
 from sgabench.specs import ImageSpec
 from sgabench.suite import Choice, Recipe
 from sgabench.training import Data

@@ -27,7 +27,7 @@ from typing import Any, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from sgabench.errors import InputError, first_problem, shorten, suggestion
+from sgabench.errors import InputError, describe, first_problem, foreign, shorten, suggestion
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -118,13 +118,11 @@ class Plugin:
         where = f"{self.kind} {self.name!r} of {self.origin.label}"
         if not callable(self.factory):
             raise InputError(f"{where}: {shorten(self.factory)} is not a function")
-        try:
+        with foreign(f"{where}: its parameters cannot be options of a suite: "):
             defaults = {name: value for name, value in self.parameters.items() if value is not ...}
             TypeAdapter(dict[str, Any]).dump_json(defaults)
             if not _is_finite(defaults):
                 raise ValueError("a default is not finite")
-        except Exception as error:  # of pydantic, or of a default of somebody else's class
-            raise InputError(f"{where}: its parameters cannot be options of a suite: {describe(error)}") from error
 
     def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
         """Check options and fill in the defaults.
@@ -320,9 +318,3 @@ def _is_finite(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(map(_is_finite, value.values()))
     return not isinstance(value, list | tuple) or all(map(_is_finite, value))
-
-
-def describe(error: BaseException) -> str:
-    """Class and first line of an exception, e.g. ``ValueError: lr must be positive``."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

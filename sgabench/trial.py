@@ -32,12 +32,12 @@ from sgabench.building import (
 )
 from sgabench.capture import capture_on
 from sgabench.environment import PeakMemory, describe_environment
-from sgabench.errors import InputError
+from sgabench.errors import InputError, describe
 from sgabench.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.part import Part, first_of, of_cell, of_probe
 from sgabench.plan import CellPlan, ProbePlan, TrialPlan
 from sgabench.pruners.base import FixedSparsity, reestimate_batch_norm
-from sgabench.registry import datasets, describe, models, optimizers, probes, pruners
+from sgabench.registry import datasets, models, optimizers, probes, pruners
 from sgabench.seeds import derive_seed
 from sgabench.snapshot import Snapshots
 from sgabench.specs import PruningContext

@@ -16,10 +16,10 @@ from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.bench.pruning import SPEC, network_of
 from sgabench.building import set_up_torch
 from sgabench.environment import PeakMemory, describe_environment, has_fast_bf16
-from sgabench.errors import InputError
+from sgabench.errors import InputError, describe
 from sgabench.measurement import count_macs
 from sgabench.pruners.base import input_and_classifier, prunable_layers
-from sgabench.registry import describe, pruners
+from sgabench.registry import pruners
 from sgabench.specs import PruningContext
 from sgabench.timing import time_interleaved
 
@@ -150,7 +150,7 @@ def compress(network: nn.Module, excluded: frozenset[str]) -> nn.Module:
         try:
             layer.weight = nn.Parameter(to_sparse_semi_structured(layer.weight.detach()), requires_grad=False)
             packed += 1
-        except Exception as error:  # a prototype of torch's, which refuses sizes, types and devices in many ways
+        except (RuntimeError, ValueError) as error:  # of sizes, types and devices
             problem = describe(error)
     if not packed:
         raise InputError(f"no linear layer is taken: {problem}")
@@ -172,7 +172,7 @@ def _working(variants: Mapping[str, Variant], images: Tensor) -> tuple[dict[str,
             continue
         try:
             variant.network(images)
-        except Exception as error:
+        except RuntimeError as error:
             if label == DENSE:
                 raise
             problems[label] = describe(error)  # kernels for 2:4 sparsity refuse batches in as many ways as weights

@@ -17,8 +17,9 @@ from sgabench.building import build_optimizer, initial_network, set_up_torch
 from sgabench.capture import TIMED_STEPS, WARM_UP_STEPS, Captured, capture_on
 from sgabench.datasets.base import SplitDataset
 from sgabench.environment import PeakMemory, cores
+from sgabench.errors import InputError, describe
 from sgabench.processes import ignore_ctrl_c, start
-from sgabench.registry import describe, load_plugin_file, optimizers
+from sgabench.registry import load_plugin_file, optimizers
 from sgabench.specs import ImageSpec
 from sgabench.step import Draws, GradientStep
 from sgabench.suite import Choice, Recipe
@@ -195,7 +196,7 @@ def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) ->
             connection.send(loop.block(connection.recv()))
     except (EOFError, OSError):
         return  # who asked is gone
-    except Exception as error:
+    except (MemoryError, RuntimeError, InputError) as error:  # anything else ends the process, with its traceback
         connection.send(describe(error))
 
 

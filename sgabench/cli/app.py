@@ -21,6 +21,10 @@ app = typer.Typer(
 )
 
 
+# Of click, or of Typer's copy of it.
+_WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; bad input is one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
@@ -40,14 +44,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         sys.exit(0)
     except OSError as error:
         stop(f"error: cannot write the output: {error.strerror or error}", 2)
-    except Exception as error:
-        # Wrong usage, of click or of Typer's copy of it: no common class, but a common shape.
-        if not hasattr(error, "format_message"):
-            raise
-        if type(error).__name__ == "NoArgsIsHelpError":
-            stop(error.format_message(), 2)
-        command = getattr(getattr(error, "ctx", None), "command_path", "sgabench")
-        stop(f"error: {' '.join(error.format_message().split())}; see {command} --help", 2)
+    except _WrongUsage as wrong:
+        told: str = wrong.format_message()  # type: ignore[attr-defined]
+        if type(wrong).__name__ == "NoArgsIsHelpError":
+            stop(told, 2)
+        command = getattr(getattr(wrong, "ctx", None), "command_path", "sgabench")
+        stop(f"error: {' '.join(told.split())}; see {command} --help", 2)
     sys.exit(code or 0)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgabench.errors import InputError
+from sgabench.errors import InputError, foreign
 from sgabench.memory import require
 
 if TYPE_CHECKING:
@@ -178,24 +178,20 @@ def _opened(path: Path) -> Iterator[Image]:
 
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]  # which, depends on how Pillow was built
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=known) as image:
-                if image.mode not in EIGHT_BIT_MODES:
-                    raise InputError(f"{path}: samples of mode {image.mode!r}; only 8-bit images can be used")
-                if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
-                    raise InputError(f"{path}: has more than one frame; only still images can be used")
-                yield image
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise InputError(f"{path}: larger than {Image.MAX_IMAGE_PIXELS} pixels; not decoded") from None
-    except InputError:
-        raise
-    except Exception as error:  # a decoder meets damaged data with whatever its format's code raises
-        problem = (
-            f"none of {', '.join(known)}" if isinstance(error, UnidentifiedImageError) else str(error).split("\n")[0]
-        )
-        raise InputError(f"{path}: cannot be read as an image ({problem})") from error
+    with foreign(f"{path}: cannot be read as an image (", ")"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(path, formats=known) as image:
+                    if image.mode not in EIGHT_BIT_MODES:
+                        raise InputError(f"{path}: samples of mode {image.mode!r}; only 8-bit images can be used")
+                    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
+                        raise InputError(f"{path}: has more than one frame; only still images can be used")
+                    yield image
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise InputError(f"{path}: larger than {Image.MAX_IMAGE_PIXELS} pixels; not decoded") from None
+        except UnidentifiedImageError as error:
+            raise InputError(f"{path}: cannot be read as an image (none of {', '.join(known)})") from error
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -9,8 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sgabench.errors import InputError, shorten, suggestion
-from sgabench.registry import describe
+from sgabench.errors import InputError, foreign, shorten, suggestion
 from sgabench.specs import ImageSpec
 
 Stem = Literal["default", "cifar"]
@@ -46,10 +45,8 @@ def build_timm(name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         fitted["img_size"] = (spec.height, spec.width)
-    try:
+    with foreign(_cannot_be_built(label, spec, options)):
         network = timm.create_model(name, pretrained=False, **fitted, **options)
-    except Exception as error:  # whatever the constructor makes of options that it was not written for
-        raise _not_built(label, spec, options, error) from error
     return _finished(label, network, spec, stem)
 
 
@@ -78,10 +75,8 @@ def build_torchvision(name: str, spec: ImageSpec, stem: Stem, options: Mapping[s
         fitted["input_size"] = (spec.height, spec.width)
     elif name in {"googlenet", "inception_v3"}:  # their auxiliary classifiers add outputs when training
         fitted |= {"aux_logits": False, "init_weights": True}
-    try:
+    with foreign(_cannot_be_built(label, spec, options)):
         network = torchvision.models.get_model(name, weights=None, **(fitted | dict(options)))
-    except Exception as error:  # as above
-        raise _not_built(label, spec, options, error) from error
     if spec.channels != 3:
         _replace_input(network, spec.channels)
     return _finished(label, network, spec, stem)
@@ -108,11 +103,8 @@ def _finished(label: str, network: nn.Module, spec: ImageSpec, stem: Stem) -> nn
     if stem == "cifar":
         replace_stem(label, network, spec)
     images = torch.zeros(1, spec.channels, spec.height, spec.width)
-    try:
-        with torch.no_grad():
-            logits = network.eval()(images)
-    except Exception as error:  # networks fail in many ways on images that are too small for them
-        raise InputError(f"{label} cannot take images of {_shape(spec)}: {describe(error)}") from error
+    with foreign(f"{label} cannot take images of {_shape(spec)}: "), torch.no_grad():
+        logits = network.eval()(images)
     if not isinstance(logits, Tensor) or logits.shape != (1, spec.classes):
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"{label} does not return {spec.classes} numbers for an image, but {found}")
@@ -148,9 +140,9 @@ def _check_options(label: str, options: Mapping[str, Any]) -> None:
         raise InputError(f"{label}: {option}: cannot be set; networks are untrained and fitted to the data set")
 
 
-def _not_built(label: str, spec: ImageSpec, options: Mapping[str, Any], error: Exception) -> InputError:
+def _cannot_be_built(label: str, spec: ImageSpec, options: Mapping[str, Any]) -> str:
     given = f"options {shorten(dict(options))}" if options else "no options"
-    return InputError(f"{label} cannot be built for images of {_shape(spec)} with {given}: {describe(error)}")
+    return f"{label} cannot be built for images of {_shape(spec)} with {given}: "
 
 
 def _side_of_square(label: str, spec: ImageSpec) -> int:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from sgabench.errors import InputError
+from sgabench.errors import InputError, foreign
 from sgabench.optimizers import compiled
 
 Implementation = Literal["auto", "single", "foreach", "compiled", "triton"]
@@ -89,9 +89,10 @@ def moment_dtype(parameter: Tensor) -> torch.dtype:
 @lru_cache(maxsize=1)
 def _triton_problem() -> str | None:
     try:
-        module = importlib.import_module("sgabench.optimizers.triton_step")
-    except Exception as error:  # a broken installation fails in ways of its own
-        return f"Triton cannot be used ({' '.join(str(error).split())[:200] or type(error).__name__})"
+        with foreign("Triton cannot be used (", ")"):
+            module = importlib.import_module("sgabench.optimizers.triton_step")
+    except InputError as error:
+        return str(error)
     if torch.cuda.is_available() or module.INTERPRETED:
         return None
     return "there is no CUDA device"

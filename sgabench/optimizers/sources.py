@@ -10,9 +10,8 @@ import torch
 from torch import optim
 from torch.optim import Optimizer
 
-from sgabench.errors import InputError, suggestion
+from sgabench.errors import InputError, foreign, suggestion
 from sgabench.optimizers.sampled import Sampled
-from sgabench.registry import describe
 
 _REFUSED = {
     "LBFGS": "it evaluates the loss several times per step, which the training loop does not do",
@@ -69,10 +68,8 @@ def build(
     values: dict[str, Any] = {option: tuple(v) if isinstance(v, list) else v for option, v in options.items()}
     if name in _FUSED and not values.keys() & {"fused", "foreach", "differentiable"}:
         values["fused"] = all(_can_fuse(parameter) for _, parameter in parameters)
-    try:
+    with foreign(f"torch.optim.{name} refuses its options: "):
         return kind(parameters, **values)
-    except Exception as error:  # each class complains in its own way, down to an IndexError
-        raise InputError(f"torch.optim.{name} refuses its options: {describe(error)}") from error
 
 
 def build_sampled(name: str, parameters: list[tuple[str, Any]], options: Mapping[str, Any], **sampling: Any) -> Sampled:

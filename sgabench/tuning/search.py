@@ -16,9 +16,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from sgabench.errors import InputError
+from sgabench.errors import InputError, describe, foreign
 from sgabench.plan import TrialPlan, content_key
-from sgabench.registry import describe
 from sgabench.runner import Options
 from sgabench.seeds import derive_seed
 from sgabench.store import Store
@@ -230,10 +229,8 @@ def _as_try(made: FrozenTrial, number: int, subject: Subject, stored: bool) -> T
 
 def _open(path: Path) -> RDBStorage:
     url = URL.create("sqlite", database=str(path.resolve()))  # escapes what a path may have and an address may not
-    try:
+    with foreign(f"{path}: cannot be used: ", "; move it away or mend it"):
         return RDBStorage(url.render_as_string())
-    except Exception as error:  # of SQLAlchemy, SQLite or Optuna, each in its own way
-        raise InputError(f"{path}: cannot be used: {describe(error)}; move it away or mend it") from error
 
 
 def _stored(study: optuna.Study) -> list[FrozenTrial]:

@@ -13,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support import TINY
 
+from sgabench.plan import Plan, make_plan
 from sgabench.registry import REGISTRIES
+from sgabench.store import Store
+from sgabench.suite import load_suite
 
 # Two test processes share two cores; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -48,6 +51,19 @@ def tiny(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+@pytest.fixture
+def plan(tiny: Path) -> Plan:
+    """Of the tiny suite."""
+    return make_plan(load_suite(tiny), Path("data"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty one."""
+    with Store(tmp_path / "results", create=True) as store:
+        yield store
 
 
 @pytest.fixture

@@ -1,28 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pandas as pd
-import pytest
 from damage import fill_whole
 from support import ENVIRONMENT, fill
 
 from sgabench.frames import of_everything, of_plan
-from sgabench.plan import Plan, make_plan
+from sgabench.plan import Plan
 from sgabench.store import Store
-from sgabench.suite import load_suite
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with Store(tmp_path / "results", create=True) as store:
-        yield store
 
 
 def test_a_plan_and_everything_have_the_same_rows_of_a_whole_store(store: Store, plan: Plan) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,17 +12,6 @@ from sgabench.leaderboard import make_tables
 from sgabench.plan import Plan, make_plan
 from sgabench.store import Store
 from sgabench.suite import load_suite
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    with Store(tmp_path / "results", create=True) as store:
-        yield store
 
 
 def test_means_and_deviations_agree_with_a_hand_calculation(store: Store, plan: Plan) -> None:

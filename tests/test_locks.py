@@ -35,12 +35,20 @@ def test_nobody_shares_what_somebody_has_alone(tmp_path: Path, impatient: None) 
 
 
 def test_who_shares_waits_for_what_takes_a_moment(tmp_path: Path) -> None:
+    order: list[str] = []
     alone = exclusive(tmp_path)
     alone.__enter__()
-    end = threading.Timer(0.1, alone.__exit__, (None, None, None))
+
+    def leave() -> None:
+        order.append("the one alone leaves")
+        alone.__exit__(None, None, None)
+
+    end = threading.Timer(0.1, leave)
     end.start()
     with shared(tmp_path):
-        end.join()
+        order.append("another shares")
+    end.join()
+    assert order == ["the one alone leaves", "another shares"]
 
 
 def test_only_the_first_of_those_who_share_is_alone(tmp_path: Path) -> None:

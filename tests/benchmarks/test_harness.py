@@ -38,8 +38,8 @@ def study(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return suite, folder / "results"
 
 
-def measure(benchmark: Any, rounds: int, *arguments: str | Path) -> None:
-    """Time a command in a process of its own; beside that, its processor time and memory, of the last round.
+def measure(benchmark: Any, rounds: int, *arguments: str | Path) -> str:
+    """Time a command in a process of its own, and give what it prints; beside that, its processor time and memory.
 
     On a machine that does other work, too, processor time is what can be compared.
     """
@@ -48,14 +48,15 @@ def measure(benchmark: Any, rounds: int, *arguments: str | Path) -> None:
     done = benchmark.pedantic(subprocess.run, (command,), run, rounds=rounds)
     seconds, kilobytes = done.stderr.split()[-2:]
     benchmark.extra_info |= {"processor_seconds": float(seconds), "megabytes": int(kilobytes) // 1024}
+    return str(done.stdout)
 
 
 def test_help(benchmark: Any) -> None:
-    measure(benchmark, 5, "--help")
+    assert "Usage:" in measure(benchmark, 5, "--help")
 
 
 def test_plan(benchmark: Any, study: Study) -> None:
-    measure(benchmark, 3, "plan", study[0], "--results", study[1])
+    assert "stored" in measure(benchmark, 3, "plan", study[0], "--results", study[1])
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv"])
@@ -66,7 +67,9 @@ def test_report(benchmark: Any, study: Study, tmp_path: Path, form: str) -> None
 
 
 def test_run_with_nothing_left(benchmark: Any, study: Study) -> None:
+    before = (study[1] / "store.sqlite").stat().st_size
     measure(benchmark, 3, "run", study[0], "--results", study[1], "--quiet")
+    assert (study[1] / "store.sqlite").stat().st_size == before
 
 
 def test_put(benchmark: Any, study: Study) -> None:
@@ -76,4 +79,6 @@ def test_put(benchmark: Any, study: Study) -> None:
         records = [replace(record, key=secrets.token_hex(16)) for _ in range(1000)]
         left = iter(records)
         benchmark.pedantic(lambda: store.put(next(left)), rounds=len(records))
+        stored = store.statuses()
+        assert all(stored[record.key] == record.status for record in records)
         store.remove(record.key for record in records)

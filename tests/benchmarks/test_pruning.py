@@ -25,4 +25,6 @@ def test_further_ratios(benchmark: Any, pruner: str, device: str) -> None:
         cells: Callable[[], object] = lambda: [sweep.evaluate(network) for _ in RATIOS]  # noqa: E731
         if pruner != "none":
             cells = sweeping(sweep, pruner, RATIOS)
+        before = sweep.evaluate(network)
         benchmark.pedantic(cells, rounds=5, warmup_rounds=1)
+        assert sweep.evaluate(network) == before  # pruning works on copies

@@ -80,5 +80,7 @@ def test_put(benchmark: Any, study: Study) -> None:
         left = iter(records)
         benchmark.pedantic(lambda: store.put(next(left)), rounds=len(records))
         stored = store.statuses()
-        assert all(stored[record.key] == record.status for record in records)
+        put = records[: len(records) - len(list(left))]  # one, where nothing is timed
+        assert put
+        assert all(stored[record.key] == record.status for record in put)
         store.remove(record.key for record in records)

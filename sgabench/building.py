@@ -46,8 +46,9 @@ def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> D
     """A data set's splits on a device; the last one is kept for the next trial."""
     options = json.dumps(dataset.options, sort_keys=True)
     identity = json.dumps(dataset.identity(), sort_keys=True)
-    sizes = dataset.settings["train_size"], dataset.settings["validation_size"]
-    return _load_data(identity, dataset.name, options, *sizes, data_dir.resolve(), download, device)
+    sizes = dataset.settings
+    parts = sizes["train_size"], sizes["validation_size"], sizes.get("test_size")
+    return _load_data(identity, dataset.name, options, parts, data_dir.resolve(), download, device)
 
 
 @lru_cache(maxsize=1)
@@ -55,8 +56,7 @@ def _load_data(
     _identity: str,
     name: str,
     options: str,
-    train_size: int | None,
-    validation_size: int,
+    sizes: tuple[int | None, int, int | None],
     data_dir: Path,
     download: bool,
     device: str,
@@ -64,7 +64,7 @@ def _load_data(
     dataset = datasets[name].build(data_dir, download, **json.loads(options))
     if not isinstance(dataset, Dataset):
         raise TypeError(f"data set {name!r} is {type(dataset).__name__}, not a sgabench.datasets.base.Dataset")
-    return Data.of(split(dataset, train_size, validation_size), device)
+    return Data.of(split(dataset, *sizes), device)
 
 
 @contextmanager

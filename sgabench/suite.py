@@ -159,6 +159,9 @@ class DatasetEntry(_Entry):
     validation_size: int = Field(
         strict=True, default=0, ge=0, le=2**40, description="Images taken from the training split for validation."
     )
+    test_size: int | None = Field(
+        strict=True, default=None, ge=1, le=2**40, description="Use only so many test images."
+    )
 
 
 class ModelEntry(_Entry):
@@ -479,7 +482,8 @@ def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[st
 
 
 def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
-    return {"train_size": entry.train_size, "validation_size": entry.validation_size}
+    sizes = {"train_size": entry.train_size, "validation_size": entry.validation_size}
+    return sizes if entry.test_size is None else {**sizes, "test_size": entry.test_size}
 
 
 def _recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:

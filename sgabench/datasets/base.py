@@ -81,16 +81,17 @@ class SplitDataset:
         return _spec(self.train_images, self.classes)
 
 
-def split(dataset: Dataset, train_size: int | None, validation_size: int) -> SplitDataset:
-    """Take a validation part from the training split, then cut the training split.
+def split(dataset: Dataset, train_size: int | None, validation_size: int, test_size: int | None = None) -> SplitDataset:
+    """Take a validation part from the training split, then cut the training and the test split.
 
-    Both are drawn class by class, in proportion to the classes, by a seed that never changes: every
-    trial of every suite has the same parts. The images keep their order; the test split is untouched.
+    All are drawn class by class, in proportion to the classes, by a seed that never changes: every
+    trial of every suite has the same parts. The images keep their order.
 
     Args:
         dataset: the published splits.
         train_size: images to train on; None: all that validation leaves.
         validation_size: images for validation, may be 0.
+        test_size: images to test on; None: all.
 
     Raises:
         InputError: a size is out of range, or the two together exceed the training split.
@@ -108,6 +109,8 @@ def split(dataset: Dataset, train_size: int | None, validation_size: int) -> Spl
             f"{where}: train_size is {train_size}; valid: 1 to {available - validation_size} "
             f"({available} training images, {validation_size} of them for validation)"
         )
+    if test_size is not None and not 1 <= test_size <= len(dataset.test_labels):
+        raise InputError(f"{where}: test_size is {test_size}; valid: 1 to {len(dataset.test_labels)} test images")
     validation = stratified_choice(labels, validation_size, "validation part")
     in_training = torch.ones(available, dtype=torch.bool)
     in_training[validation] = False
@@ -115,6 +118,9 @@ def split(dataset: Dataset, train_size: int | None, validation_size: int) -> Spl
     if train_size is not None:
         training = training[stratified_choice(labels[training], train_size, "training part")]
     whole = len(training) == available  # then indexing would only copy
+    test: Tensor | slice = slice(None)
+    if test_size is not None:
+        test = stratified_choice(dataset.test_labels, test_size, "test part")
     return SplitDataset(
         name=dataset.name,
         classes=dataset.classes,
@@ -122,8 +128,8 @@ def split(dataset: Dataset, train_size: int | None, validation_size: int) -> Spl
         train_labels=labels if whole else labels[training],
         validation_images=dataset.train_images[validation],
         validation_labels=labels[validation],
-        test_images=dataset.test_images,
-        test_labels=dataset.test_labels,
+        test_images=dataset.test_images[test],
+        test_labels=dataset.test_labels[test],
     )
 
 

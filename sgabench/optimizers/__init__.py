@@ -113,6 +113,20 @@ def stochgradadam(
     )
 
 
+@optimizers.register("grda")
+def grda(
+    parameters: NamedParameters,
+    *,
+    lr: LearningRate = 0.1,
+    c: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.005,
+    mu: Annotated[float, Field(gt=0, lt=1)] = 0.7,
+) -> Optimizer:
+    """gRDA, directional pruning (arXiv 2006.09358): a positive control, whose networks are sparse by themselves."""
+    from sgabench.optimizers.proximal import GRDA
+
+    return GRDA(parameters, lr, c, mu)
+
+
 @optimizers.register_source("torch")
 def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
     """Any class of torch.optim with its own options, e.g. torch:RMSprop."""
@@ -178,3 +192,19 @@ def noisy(
         mask_weight_decay=mask_weight_decay,
         exclude=exclude,
     )
+
+
+@optimizers.register_source("prox")
+def proximal(
+    name: str,
+    parameters: NamedParameters,
+    /,
+    *,
+    l1: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3,
+    **options: Any,
+) -> Optimizer:
+    """A proximal L1 step after each step of any class of torch.optim, e.g. prox:SGD: a positive control."""
+    from sgabench.optimizers.proximal import Proximal
+    from sgabench.optimizers.sources import build
+
+    return Proximal(build(name, parameters, options, ("l1",)), l1=l1)

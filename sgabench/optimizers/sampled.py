@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
-from torch.optim.optimizer import StateDict
 
 from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw
+from sgabench.optimizers.wrapping import Wrapper
 
 # Only of these it is known that they add the decay to the gradient (unless told to decouple it).
 _COUPLED = (
@@ -27,13 +27,12 @@ _COUPLED = (
 )
 
 
-class Sampled(Optimizer):
+class Sampled(Wrapper):
     """Gradient sampling around an optimizer.
 
     At each step the base optimizer sees φ = Ω ⊙ g in place of the gradient g, with a new Ω, each
     element 1 with probability s and else 0 (arXiv 2310.17042); `.grad` holds g again afterwards.
-    Around torch.optim.Adam this is StochGradAdam. Parameter groups and state are the base's own, so
-    that schedulers and state dicts work on either.
+    Around torch.optim.Adam this is StochGradAdam.
 
     Args:
         base: an optimizer over the parameters; from now on step the wrapper, never the base.
@@ -75,10 +74,9 @@ class Sampled(Optimizer):
             raise ValueError(f"Invalid distribution: {distribution!r}; it must be 'bernoulli' or 'gaussian'")
         if mask == "update" and not mask_weight_decay:
             raise ValueError("mask='update' covers the decay as well: mask_weight_decay=False is impossible")
-        self.base = base
         self.mask = mask
         self.distribution = distribution
-        self._sampling = {
+        sampling = {
             "sampling_rate": sampling_rate,
             "seed": seed,
             "sampling_step": 0,
@@ -86,20 +84,13 @@ class Sampled(Optimizer):
             "mask_weight_decay": mask_weight_decay,
             "exclude": exclude,
         }
-        for group in base.param_groups:
-            _check({**self._sampling, **group})
-        adopted, base.param_groups = base.param_groups, []  # `add_param_group` puts them back
-        super().__init__(adopted, {**base.defaults, **self._sampling})
-        self._share()
+        super().__init__(base, sampling)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base, whose options stand over the optimizer's own."""
-        self.base.add_param_group({**self._sampling, **param_group})
-        try:
-            _check(self.base.param_groups[-1])
-        except ValueError:
-            del self.base.param_groups[-1]
-            raise
+    def check_group(self, group: Group) -> None:
+        """Refuse sampling options that mean nothing, and complex parameters."""
+        check_sampling(group)
+        if any(parameter.is_complex() for parameter in group["params"]):
+            raise ValueError("Sampled does not support complex parameters; use torch.view_as_real")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -156,25 +147,8 @@ class Sampled(Optimizer):
         couples = isinstance(self.base, _COUPLED) and not group.get("decoupled_weight_decay", False)
         return couples and group["mask_weight_decay"]
 
-    def load_state_dict(self, state_dict: StateDict) -> None:
-        """Continue where a state dict was taken, bit for bit."""
-        super().load_state_dict(state_dict)
-        self.base.__setstate__({"state": self.state, "param_groups": self.param_groups})
-        self._share()
-
     def __getstate__(self) -> dict[str, Any]:
-        own = {"base": self.base, "mask": self.mask, "distribution": self.distribution}
-        return {**super().__getstate__(), **own, "_sampling": self._sampling}
-
-    def _share(self) -> None:
-        self.param_groups = self.base.param_groups
-        self.state = self.base.state
-
-
-def _check(group: Group) -> None:
-    check_sampling(group)
-    if any(parameter.is_complex() for parameter in group["params"]):
-        raise ValueError("Sampled does not support complex parameters; use torch.view_as_real")
+        return {**super().__getstate__(), "mask": self.mask, "distribution": self.distribution}
 
 
 def _phi(drawn: Drawn, decay: float) -> Tensor:

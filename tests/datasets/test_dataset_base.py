@@ -120,6 +120,24 @@ def test_sizes_that_cannot_be_are_refused(train_size: int | None, validation_siz
         split(made_of([0, 1, 2, 3]), train_size, validation_size)
 
 
+def test_a_part_of_the_test_split_is_drawn_class_by_class() -> None:
+    data = made_of([0, 1, 2])
+    large = Dataset(
+        **{
+            **vars(data),
+            "test_images": data.train_images.repeat(4, 1, 1, 1),
+            "test_labels": data.train_labels.repeat(4),
+        }
+    )
+    part = split(large, None, 0, 6)
+    assert sorted(part.test_labels.tolist()) == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(part.test_images[:, 0, 0, 0].long(), part.test_labels)
+    assert torch.equal(split(large, 2, 1, 6).test_images, part.test_images)
+    for size in (0, 13):
+        with pytest.raises(InputError, match="valid: 1 to 12 test images"):
+            split(large, None, 0, size)
+
+
 def test_choices_for_different_purposes_are_unrelated() -> None:
     labels = torch.zeros(100, dtype=torch.int64)
     assert not torch.equal(stratified_choice(labels, 50, "one"), stratified_choice(labels, 50, "other"))

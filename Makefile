@@ -13,7 +13,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 torture: $(VENV)/.installed-test
-	SGABENCH_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/torture tests/test_database.py
+	SGABENCH_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/torture tests/store/test_database.py
 
 # Trains anew every time: keys do not know sgabench's own code. GATE_ONLY='*' needs CIFAR-10, too.
 GATE_ONLY ?= digits/*

@@ -17,9 +17,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sgabench import sweep, training, trial
 from sgabench.cli import main
-from sgabench.store import Record
+from sgabench.measuring import sweep
+from sgabench.running import trial
+from sgabench.store.store import Record
+from sgabench.training import loop as training
 
 PARTS = ("steps", "evaluation", "speed", "pruning")
 

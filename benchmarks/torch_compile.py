@@ -13,10 +13,10 @@ import torch
 
 from sgabench.bench.loops import Resident, Workload
 from sgabench.bench.training import RECIPE, SPEC
-from sgabench.building import precision_on, set_up_torch
-from sgabench.environment import cores, describe_environment
-from sgabench.registry import models
-from sgabench.suite import Choice
+from sgabench.plugins import models
+from sgabench.suite.resolving import Choice
+from sgabench.system.environment import cores, describe_environment
+from sgabench.training.building import precision_on, set_up_torch
 
 
 def main(names: list[str]) -> None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgabench.runner import run
-    from sgabench.suite import load_suite
+    from sgabench.running.runner import run
+    from sgabench.suite.resolving import load_suite
 
 __all__ = ["load_suite", "run"]
 
@@ -22,11 +22,11 @@ __all__ = ["load_suite", "run"]
 def __getattr__(name: str) -> Any:
     # Imported on use, so that the command line starts without what it does not need.
     if name == "load_suite":
-        from sgabench.suite import load_suite
+        from sgabench.suite.resolving import load_suite
 
         return load_suite
     if name == "run":
-        from sgabench.runner import run
+        from sgabench.running.runner import run
 
         return run
     raise AttributeError(f"module 'sgabench' has no attribute {name!r}")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from sgabench.evidence.leaderboard import Tables
     from sgabench.gate.check import Item, Outcome
-    from sgabench.leaderboard import Tables
 
 RESULTS = Path("results")
 
@@ -118,10 +118,10 @@ class Red(Exception):
 
 def _check(config: pytest.Config) -> Outcome:
     from sgabench.gate.measured import check_plan
-    from sgabench.plan import make_plan
-    from sgabench.registry import load_plugin_file
-    from sgabench.runner import Options
-    from sgabench.suite import load_suite
+    from sgabench.plugins.registry import load_plugin_file
+    from sgabench.running.runner import Options
+    from sgabench.suite.plan import make_plan
+    from sgabench.suite.resolving import load_suite
 
     for plugin in config.getoption("sgabench_plugin") or ():
         load_plugin_file(plugin)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support import TINY
 
-from sgabench.plan import Plan, make_plan
-from sgabench.registry import REGISTRIES
-from sgabench.store import Store
-from sgabench.suite import load_suite
+from sgabench.plugins.registry import REGISTRIES
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, make_plan
+from sgabench.suite.resolving import load_suite
 
 # Two test processes share two cores; more threads only get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from support import DENSE, ENVIRONMENT, PRUNED
 
-from sgabench.plan import Plan
-from sgabench.store import Record, Store, weights_path
+from sgabench.store.store import Record, Store, weights_path
+from sgabench.suite.plan import Plan
 
 # How many cases a test tries: a few with all the other tests, all of them with `make torture`.
 FULL = bool(os.environ.get("SGABENCH_TORTURE"))

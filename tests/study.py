@@ -8,11 +8,11 @@ from typing import Any
 
 from support import ENVIRONMENT
 
-from sgabench.details import Details
-from sgabench.leaderboard import Tables
-from sgabench.plan import Plan
-from sgabench.store import Record, Store
-from sgabench.suite import Suite
+from sgabench.evidence.details import Details
+from sgabench.evidence.leaderboard import Tables
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan
+from sgabench.suite.resolving import Suite
 
 HOSTILE = "<script>alert(1)</script>"
 MARKUP = '<img src=x onerror="alert(1)"> %{x} $x$ &amp;'

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgabench.plan import Plan
-from sgabench.store import Record, Store
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan
 
 if TYPE_CHECKING:
     from sgabench.tuning.search import Try

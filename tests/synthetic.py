@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from support import ENVIRONMENT
 
-from sgabench.plan import Plan
-from sgabench.store import Record, Store
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan
 
 # Cells to (models, pruners); times 10 optimizers, 5 seeds and 10 ratios.
 SIZES = {1_000: (1, 2), 10_000: (4, 5), 100_000: (20, 10)}

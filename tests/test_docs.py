@@ -17,12 +17,12 @@ import pytest
 import typer
 import yaml
 
-from sgabench import suite as suites
 from sgabench.cli import app
-from sgabench.gate.rules import METRICS, GateTable, MetricRule
-from sgabench.registry import REGISTRIES, load_plugin_file, optimizers
-from sgabench.store import Record, Store
-from sgabench.suite import load_suite, resolve
+from sgabench.plugins.registry import REGISTRIES, load_plugin_file, optimizers
+from sgabench.store.store import Record, Store
+from sgabench.suite import resolving as suites
+from sgabench.suite.resolving import load_suite, resolve
+from sgabench.suite.rules import METRICS, GateTable, MetricRule
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

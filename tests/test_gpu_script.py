@@ -42,7 +42,7 @@ def test_without_what_it_needs_it_says_so(tmp_path: Path) -> None:
 
 def test_what_commands_print_is_put_together_and_what_failed_is_told(sgabench: Run, tmp_path: Path) -> None:
     source = (
-        "from torch import nn\nfrom sgabench.registry import models\n@models.register('small')\n"
+        "from torch import nn\nfrom sgabench.plugins import models\n@models.register('small')\n"
         "def small(spec):\n"
         "    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=8), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(128, 10))\n"
     )

@@ -14,9 +14,9 @@ from support import TINY, fill
 
 from sgabench.gate.baseline import write_baseline
 from sgabench.gate.measured import complete
-from sgabench.plan import make_plan
-from sgabench.store import Store
-from sgabench.suite import load_suite
+from sgabench.store.store import Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import load_suite
 
 ROOT = Path(__file__).parents[1]
 GATE = ("--sgabench-suite", "tiny.toml", "--sgabench-baseline", "tiny.json")

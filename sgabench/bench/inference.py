@@ -14,14 +14,13 @@ from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
 
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.bench.pruning import SPEC, network_of
-from sgabench.building import set_up_torch
-from sgabench.environment import PeakMemory, describe_environment, has_fast_bf16
 from sgabench.errors import InputError, describe
-from sgabench.measurement import count_macs
+from sgabench.measuring.measurement import count_macs
+from sgabench.measuring.timing import time_interleaved
+from sgabench.plugins import PruningContext, pruners
 from sgabench.pruners.base import input_and_classifier, prunable_layers
-from sgabench.registry import pruners
-from sgabench.specs import PruningContext
-from sgabench.timing import time_interleaved
+from sgabench.system.environment import PeakMemory, describe_environment, has_fast_bf16
+from sgabench.training.building import set_up_torch
 
 MODELS = ("resnet20", "torchvision:resnet18", "timm:vit_small_patch16_224")
 DENSE = "dense"

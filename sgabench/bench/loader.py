@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from sgabench.bench.loops import Workload, wait
-from sgabench.building import initial_network
+from sgabench.training.building import initial_network
 
 # Enough to fill the workers' queues and empty them, few enough to take turns with others.
 _STEPS = {"cpu": 8, "cuda": 64}

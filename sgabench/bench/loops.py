@@ -13,17 +13,17 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from sgabench.building import build_optimizer, initial_network, set_up_torch
-from sgabench.capture import TIMED_STEPS, WARM_UP_STEPS, Captured, capture_on
 from sgabench.datasets.base import SplitDataset
-from sgabench.environment import PeakMemory, cores
 from sgabench.errors import InputError, describe
-from sgabench.processes import ignore_ctrl_c, start
-from sgabench.registry import load_plugin_file, optimizers
-from sgabench.specs import ImageSpec
-from sgabench.step import Draws, GradientStep
-from sgabench.suite import Choice, Recipe
-from sgabench.training import Data
+from sgabench.plugins import ImageSpec
+from sgabench.plugins.registry import load_plugin_file, optimizers
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.system.environment import PeakMemory, cores
+from sgabench.system.processes import ignore_ctrl_c, start
+from sgabench.training.building import build_optimizer, initial_network, set_up_torch
+from sgabench.training.capture import TIMED_STEPS, WARM_UP_STEPS, Captured, capture_on
+from sgabench.training.loop import Data
+from sgabench.training.step import Draws, GradientStep
 
 # Steps of an epoch of random images.
 _EPOCH_STEPS = 64

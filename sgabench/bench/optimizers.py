@@ -10,13 +10,12 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
-from sgabench.environment import PeakMemory, describe_environment
 from sgabench.errors import InputError
+from sgabench.measuring.timing import time_interleaved
 from sgabench.optimizers.implementations import problem
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
-from sgabench.registry import models
-from sgabench.specs import ImageSpec
-from sgabench.timing import time_interleaved
+from sgabench.plugins import ImageSpec, models
+from sgabench.system.environment import PeakMemory, describe_environment
 
 MODELS = ("resnet20", "torchvision:resnet18", "torchvision:resnet50")
 REFERENCE = "Adam, fused"

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
-from sgabench.building import seeded, set_up_torch
-from sgabench.environment import describe_environment, has_fast_bf16
-from sgabench.registry import models, pruners
-from sgabench.specs import ImageSpec, PruningContext
-from sgabench.sweep import Sweep
-from sgabench.timing import time_interleaved
-from sgabench.training import Data, Images, batches
+from sgabench.measuring.sweep import Sweep
+from sgabench.measuring.timing import time_interleaved
+from sgabench.plugins import ImageSpec, PruningContext, models, pruners
+from sgabench.system.environment import describe_environment, has_fast_bf16
+from sgabench.training.building import seeded, set_up_torch
+from sgabench.training.loop import Data, Images, batches
 
 MODELS = ("resnet20", "resnet56")
 PRUNERS = ("magnitude", "random", "structured")

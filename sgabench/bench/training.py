@@ -14,14 +14,13 @@ import torch
 from sgabench.bench.benchmark import Benchmark
 from sgabench.bench.loader import LoaderLoop
 from sgabench.bench.loops import Died, Processes, Workload, trials_at_once
-from sgabench.building import initial_network, precision_on, set_up_torch
-from sgabench.environment import cores, describe_environment
 from sgabench.errors import InputError
-from sgabench.measurement import count_macs
-from sgabench.registry import models
-from sgabench.specs import ImageSpec
-from sgabench.suite import Choice, Recipe
-from sgabench.timing import time_interleaved
+from sgabench.measuring.measurement import count_macs
+from sgabench.measuring.timing import time_interleaved
+from sgabench.plugins import ImageSpec, models
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.system.environment import cores, describe_environment
+from sgabench.training.building import initial_network, precision_on, set_up_torch
 
 MODELS = ("resnet20",)
 REFERENCE = "DataLoader loop"

@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from sgabench.errors import InputError
-from sgabench.interruption import ignore_ctrl_c
+from sgabench.system.interruption import ignore_ctrl_c
 
 app = typer.Typer(
     name="sgabench",

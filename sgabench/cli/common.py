@@ -13,11 +13,11 @@ import typer
 from sgabench.errors import InputError
 
 if TYPE_CHECKING:
-    from sgabench.plan import Plan
+    from sgabench.suite.plan import Plan
 
 
 def load_plugins(files: list[Path] | None) -> None:
-    from sgabench.registry import load_plugin_file
+    from sgabench.plugins.registry import load_plugin_file
 
     for file in files or ():
         load_plugin_file(file)
@@ -31,8 +31,8 @@ def plan_of(
     settings: list[str] | None,
     plugins: list[Path] | None,
 ) -> Plan:
-    from sgabench.plan import make_plan, select
-    from sgabench.suite import load_suite
+    from sgabench.suite.plan import make_plan, select
+    from sgabench.suite.resolving import load_suite
 
     load_plugins(plugins)
     made = make_plan(load_suite(suite, settings or ()), data_dir or Path("data"))
@@ -45,9 +45,9 @@ def confirm_run(plan: Plan, results: Path, yes: bool) -> None:
     Raises:
         InputError: there is nobody to ask, or the answer is no.
     """
-    from sgabench.limits import ASK_ABOVE
-    from sgabench.plan import remaining
-    from sgabench.store import Store
+    from sgabench.store.store import Store
+    from sgabench.suite.limits import ASK_ABOVE
+    from sgabench.suite.plan import remaining
 
     if yes or sum(len(trial.cells) for trial in plan.trials) <= ASK_ABOVE:
         return
@@ -76,7 +76,7 @@ def confirm(what: str) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    from sgabench.interruption import Terminated, ignore_ctrl_c, terminable
+    from sgabench.system.interruption import Terminated, ignore_ctrl_c, terminable
 
     try:
         with terminable():
@@ -89,7 +89,7 @@ def stoppable() -> Iterator[None]:
 
 def write(text: str, output: Path | None, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
     """Print a text, or write it to a file that is none of those it was made from."""
-    from sgabench.store import write_atomically
+    from sgabench.store.store import write_atomically
 
     if output is None:
         typer.echo(text, nl=False)

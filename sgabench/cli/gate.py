@@ -74,10 +74,10 @@ def check(
     is missing.
     """
     from sgabench.gate.measured import check_plan
-    from sgabench.plan import select
     from sgabench.report.gate import render, verdict
     from sgabench.report.progress import listener
-    from sgabench.runner import Options, run_plan
+    from sgabench.running.runner import Options, run_plan
+    from sgabench.suite.plan import select
 
     whole = plan_of(suite, results, data_dir, None, set_, plugin)
     if run:

@@ -47,7 +47,7 @@ def list_plugins(
     plugin: Plugins = None,
 ) -> None:
     """List what a suite can name: parameters with their defaults, and where it comes from."""
-    from sgabench.registry import REGISTRIES
+    from sgabench.plugins.registry import REGISTRIES
     from sgabench.report.listing import print_listing
 
     load_plugins(plugin)
@@ -62,7 +62,7 @@ def env(
     device: Annotated[Device, typer.Option(help="The device that is described.")] = Device.auto,
 ) -> None:
     """Show the environment as a record would keep it (JSON)."""
-    from sgabench.environment import choose_device, cores, describe_environment
+    from sgabench.system.environment import choose_device, cores, describe_environment
 
     typer.echo(json.dumps(describe_environment(choose_device(device.value), cores()), indent=2))
 
@@ -89,7 +89,7 @@ def bench(
 ) -> None:
     """Measure this machine: training, steps of optimizers, one more ratio of a pruner, inference of pruned networks."""
     from sgabench.bench.benchmark import render
-    from sgabench.environment import choose_device
+    from sgabench.system.environment import choose_device
 
     load_plugins(plugin)
     measure = importlib.import_module(f"sgabench.bench.{subject.value}").measure
@@ -105,6 +105,6 @@ def bench(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a suite file, for editors."""
-    from sgabench.suite import json_schema
+    from sgabench.suite.resolving import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

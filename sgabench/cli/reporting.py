@@ -63,10 +63,10 @@ def report(
     """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
     gc.disable()  # a large store makes millions of objects and no cycles; looking for these doubles the time
 
-    from sgabench.details import load_details
-    from sgabench.leaderboard import make_tables
+    from sgabench.evidence.details import load_details
+    from sgabench.evidence.leaderboard import make_tables
     from sgabench.report import render
-    from sgabench.store import Store
+    from sgabench.store.store import Store
 
     plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
     require_store(results)
@@ -104,7 +104,7 @@ def compare(
     plugin: Plugins = None,
 ) -> None:
     """Compare two results folders (two commits, two machines), seed by seed."""
-    from sgabench.compare import folder_names, read, side_by_side
+    from sgabench.evidence.folders import folder_names, read, side_by_side
     from sgabench.report.compare import render_comparison
 
     plan = plan_of(suite, first, data_dir, only, set_, plugin) if suite else None

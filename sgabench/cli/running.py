@@ -24,7 +24,7 @@ from sgabench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from sgabench.plan import Plan
+    from sgabench.suite.plan import Plan
 
 
 @app.command()
@@ -55,11 +55,11 @@ def run(
     Several runs can share a results folder: each trial is run by one of them.
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
-    from sgabench.plan import make_plan, select
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
-    from sgabench.runner import Options, check, run_plan, to_run
-    from sgabench.suite import load_suite
+    from sgabench.running.runner import Options, check, run_plan, to_run
+    from sgabench.suite.plan import make_plan, select
+    from sgabench.suite.resolving import load_suite
 
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
@@ -124,11 +124,11 @@ def tune(
     from sgabench.tuning import require_extra
 
     require_extra()
-    from sgabench.interruption import ignore_ctrl_c
-    from sgabench.limits import ASK_ABOVE
     from sgabench.report.tuning import listener, print_tuning
-    from sgabench.runner import Options
-    from sgabench.suite import load_suite
+    from sgabench.running.runner import Options
+    from sgabench.suite.limits import ASK_ABOVE
+    from sgabench.suite.resolving import load_suite
+    from sgabench.system.interruption import ignore_ctrl_c
     from sgabench.tuning.search import TryFailed, tune_subjects
     from sgabench.tuning.subjects import Settings, find_subjects
     from sgabench.tuning.suite_file import TunedSuite
@@ -178,7 +178,7 @@ def plan(
 
 
 def _print_plan(plan: Plan, results: Path) -> None:
-    from sgabench.store import Store
+    from sgabench.store.store import Store
 
     with Store(results) as store:
         stored = store.statuses()

@@ -12,7 +12,7 @@ from sgabench.cli.common import plan_of, refuse_to_replace, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 
 if TYPE_CHECKING:
-    from sgabench.merging import Merged
+    from sgabench.store.merging import Merged
 
 
 @app.command()
@@ -27,8 +27,8 @@ def doctor(
 
     Exit code 0; 1 when there are problems; 2 for bad input.
     """
-    from sgabench.doctor import as_text, examine
-    from sgabench.repair import repair as repair_folder
+    from sgabench.store.doctor import as_text, examine
+    from sgabench.store.repair import repair as repair_folder
 
     if repair or results != DEFAULT_RESULTS:
         require_store(results)
@@ -54,8 +54,8 @@ def export_archive(
     plugin: Plugins = None,
 ) -> None:
     """Write records, and weights on request, into one portable file."""
-    from sgabench.archive import export
-    from sgabench.plan import keys_of
+    from sgabench.store.archive import export
+    from sgabench.suite.plan import keys_of
 
     keys = keys_of(plan_of(suite, results, data_dir, only, set_, plugin)) if suite else None
     require_store(results)
@@ -75,7 +75,7 @@ def import_(
 
     Exit code 0; 1 when records disagree with those that are there, which are kept; 2 for bad input.
     """
-    from sgabench.archive import import_archive
+    from sgabench.store.archive import import_archive
 
     _tell_merged([(file, import_archive(file, results))])
 
@@ -89,7 +89,7 @@ def merge(
 
     Exit code 0; 1 when records disagree, of which the first is kept; 2 for bad input.
     """
-    from sgabench.merging import merge as merge_folders
+    from sgabench.store.merging import merge as merge_folders
 
     _tell_merged(merge_folders(folders, results))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from sgabench.datasets.folders import folder_fingerprint
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 if TYPE_CHECKING:
     from sgabench.datasets.base import Dataset

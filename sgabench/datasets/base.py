@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sgabench.errors import InputError
-from sgabench.seeds import derive_seed
-from sgabench.specs import ImageSpec
+from sgabench.plugins import ImageSpec
+from sgabench.system.seeds import derive_seed
 
 
 @dataclass(frozen=True, eq=False)

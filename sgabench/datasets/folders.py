@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError, foreign
-from sgabench.memory import require
+from sgabench.system.memory import require
 
 if TYPE_CHECKING:
     import numpy as np

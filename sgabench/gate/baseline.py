@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sgabench.errors import InputError, first_problem, shorten
-from sgabench.gate.rules import METRICS
-from sgabench.leaderboard import Tables
-from sgabench.limits import MAX_SEEDS
-from sgabench.store import write_atomically
-from sgabench.suite import read_text
+from sgabench.evidence.leaderboard import Tables
+from sgabench.store.store import write_atomically
+from sgabench.suite.limits import MAX_SEEDS
+from sgabench.suite.resolving import read_text
+from sgabench.suite.rules import METRICS
 
 FORMAT = 1
 DIGITS = 10  # significant; the ratio of two counts up to 10 000 is told from every other one

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from sgabench.errors import InputError
+from sgabench.evidence.statistics import ALPHA, holm, one_sided_difference
 from sgabench.gate.baseline import Baseline, Group, Spread
 from sgabench.gate.differences import (
     environment_differences,
@@ -19,8 +20,7 @@ from sgabench.gate.differences import (
     unknown_groups,
     unmeasured,
 )
-from sgabench.gate.rules import METRICS, ONE_SEED_TOLERANCE, GateTable, parse_floor
-from sgabench.statistics import ALPHA, holm, one_sided_difference
+from sgabench.suite.rules import METRICS, ONE_SEED_TOLERANCE, GateTable, parse_floor
 
 Status = Literal["regressed", "improved", "held", "unchanged", "skipped"]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sgabench.errors import InputError
+from sgabench.evidence.leaderboard import make_tables
 from sgabench.gate.baseline import Baseline, freeze, read_baseline
 from sgabench.gate.check import Outcome, check
-from sgabench.leaderboard import make_tables
-from sgabench.plan import Plan, select
-from sgabench.store import Store
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, select
 
 
 def measured(plan: Plan, results: Path) -> Baseline:

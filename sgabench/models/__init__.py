@@ -1,6 +1,6 @@
 """The networks that a suite can name.
 
-A model is a function of the images' `sgabench.specs.ImageSpec`. It returns a module that takes float
+A model is a function of the images' `sgabench.plugins.specs.ImageSpec`. It returns a module that takes float
 images (N, C, H, W) to logits (N, classes), initialized from torch's global generator.
 """
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from sgabench.registry import models
-from sgabench.specs import ImageSpec
+from sgabench.plugins import ImageSpec, models
 
 if TYPE_CHECKING:
     from torch.nn import Module

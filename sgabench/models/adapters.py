@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, foreign, shorten, suggestion
-from sgabench.specs import ImageSpec
+from sgabench.plugins import ImageSpec
 
 Stem = Literal["default", "cifar"]
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sgabench import native
-from sgabench.native import Unavailable
+from sgabench.system import native
+from sgabench.system.native import Unavailable
 
 SOURCE = Path(__file__).with_name("batch_norm.cpp")
 _LANES = 16  # channels that are computed at a time

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from sgabench.registry import optimizers
+from sgabench.plugins import optimizers
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

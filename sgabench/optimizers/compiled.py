@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sgabench import native
-from sgabench.native import Unavailable
 from sgabench.optimizers import mask
 from sgabench.optimizers.sampling import Group, Placed
 from sgabench.optimizers.updates import State, laid_out_as, memory_layout
+from sgabench.system import native
+from sgabench.system.native import Unavailable
 
 SOURCE = Path(__file__).with_name("stoch_grad_adam.cpp")
 

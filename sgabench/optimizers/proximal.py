@@ -46,7 +46,7 @@ class Proximal(Wrapper):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Let the base step, then shrink the weights that have a gradient."""
-        loss: float | None = self.base.step(closure)  # type: ignore[arg-type]
+        loss: float | None = self.base.step(closure)
         for group in self.param_groups:
             threshold = float(group["lr"]) * group["l1"]
             for parameter in group["params"]:

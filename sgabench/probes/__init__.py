@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from sgabench.registry import probes
+from sgabench.plugins import probes
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sgabench.specs import PruningContext
+    from sgabench.plugins import PruningContext
 
 
 @probes.register("weights", on="dense")

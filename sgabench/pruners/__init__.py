@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from sgabench.registry import pruners
+from sgabench.plugins import pruners
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from sgabench.specs import PruningContext
+    from sgabench.plugins import PruningContext
 
 
 @pruners.register("magnitude")

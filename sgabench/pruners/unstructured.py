@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from sgabench.plugins import PruningContext
 from sgabench.pruners.base import prunable_layers, weight_of
-from sgabench.seeds import derive_seed
-from sgabench.specs import PruningContext
+from sgabench.system.seeds import derive_seed
 
 Scope = Literal["global", "layer"]
 

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from sgabench.details import Details
 from sgabench.errors import InputError
-from sgabench.leaderboard import Tables, each_cell
+from sgabench.evidence.details import Details
+from sgabench.evidence.leaderboard import Tables, each_cell
 from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
-from sgabench.store import write_atomically
-from sgabench.suite import Suite
+from sgabench.store.store import write_atomically
+from sgabench.suite.resolving import Suite
 
 Format = Literal["table", "markdown", "csv", "json", "html", "latex"]
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgabench.compare import DENSE
-from sgabench.leaderboard import Tables
+from sgabench.evidence.folders import DENSE
+from sgabench.evidence.leaderboard import Tables
 from sgabench.report import csv, records
 from sgabench.report.display import LEFT, environment_lines, percent, ratio
 from sgabench.report.markdown import escape, pipe_table
@@ -28,7 +28,7 @@ NOTE = (
 def render_comparison(
     rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables], form: str, *, changed: bool = False
 ) -> str:
-    """Write the rows of `sgabench.compare.side_by_side` in a format: table, markdown, csv or json.
+    """Write the rows of `sgabench.evidence.folders.side_by_side` in a format: table, markdown, csv or json.
 
     Args:
         rows: the comparison.

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from sgabench.budgets import IS_BUDGET
-from sgabench.comparison import half_width, rows_of
-from sgabench.curves import KEEPS
-from sgabench.leaderboard import Tables
+from sgabench.evidence.budgets import IS_BUDGET
+from sgabench.evidence.comparison import half_width, rows_of
+from sgabench.evidence.curves import KEEPS
+from sgabench.evidence.leaderboard import Tables
 
 HEADINGS = {
     "pruner": "pruner",

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 from xml.etree import ElementTree
 
+from sgabench.evidence.statistics import ALPHA
 from sgabench.gate.baseline import Spread
 from sgabench.gate.check import Item, Outcome
-from sgabench.gate.rules import METRICS
 from sgabench.report.markdown import escape
-from sgabench.statistics import ALPHA
+from sgabench.suite.rules import METRICS
 
 Format = Literal["text", "markdown", "json", "junit", "github"]
 ANNOTATIONS = 9  # GitHub shows ten of a kind for a step; the first is the verdict

@@ -12,8 +12,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sgabench.details import MOST_BLOCKS, Details
-from sgabench.leaderboard import Tables, each_cell
+from sgabench.evidence.details import MOST_BLOCKS, Details
+from sgabench.evidence.leaderboard import Tables, each_cell
 from sgabench.report import plots, summaries
 from sgabench.report.display import (
     CURVE_NOTE,
@@ -35,7 +35,7 @@ from sgabench.report.series import (
     training_panels,
     weight_panels,
 )
-from sgabench.suite import Suite
+from sgabench.suite.resolving import Suite
 
 MOST_ROWS = 2500  # of a table: more make a browser slow
 MOST_PANELS = 60  # of a kind of figure

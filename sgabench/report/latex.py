@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from sgabench.leaderboard import Tables
+from sgabench.evidence.leaderboard import Tables
 from sgabench.report.display import HEADINGS, LEFT, sections
-from sgabench.suite import Suite
+from sgabench.suite.resolving import Suite
 
 SPECIAL = str.maketrans(
     {

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgabench.registry import Plugin, Registry
+from sgabench.plugins.registry import Plugin, Registry
 
 
 def print_listing(registry: Registry, text: str) -> None:

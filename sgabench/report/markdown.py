@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from sgabench.leaderboard import Tables
+from sgabench.evidence.leaderboard import Tables
 from sgabench.report.display import (
     CURVE_NOTE,
     LEFT,
@@ -17,7 +17,7 @@ from sgabench.report.display import (
     note,
     sections,
 )
-from sgabench.suite import Suite
+from sgabench.suite.resolving import Suite
 
 
 def markdown(tables: Tables, suite: Suite | None = None) -> str:

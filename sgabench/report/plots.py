@@ -10,8 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from sgabench.budgets import IS_BUDGET
-from sgabench.curves import Ranks
+from sgabench.evidence.budgets import IS_BUDGET
+from sgabench.evidence.curves import Ranks
+from sgabench.evidence.statistics import Floats
 from sgabench.report.series import (
     MEASURES,
     SYMBOLS,
@@ -22,7 +23,6 @@ from sgabench.report.series import (
     cliques,
     pareto_front,
 )
-from sgabench.statistics import Floats
 
 HEIGHT = 420
 LONGEST = 28  # characters of a name in a figure

@@ -14,14 +14,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from sgabench.leaderboard import Tables
-from sgabench.plan import TrialPlan
+from sgabench.evidence.leaderboard import Tables
 from sgabench.report.terminal import WIDE, renderable
-from sgabench.runner import Listener, Silent
-from sgabench.store import Record
+from sgabench.running.runner import Listener, Silent
+from sgabench.store.store import Record
+from sgabench.suite.plan import TrialPlan
 
 if TYPE_CHECKING:
-    from sgabench.training import Progress
+    from sgabench.training.loop import Progress
 
 LINE_SECONDS = 10.0
 

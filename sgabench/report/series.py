@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.budgets import IS_BUDGET
-from sgabench.details import Details
-from sgabench.leaderboard import Tables
+from sgabench.evidence.budgets import IS_BUDGET
+from sgabench.evidence.details import Details
+from sgabench.evidence.leaderboard import Tables
+from sgabench.evidence.statistics import Floats
 from sgabench.report.display import ratio as asked
-from sgabench.statistics import Floats
 
 # Okabe and Ito's colours but black and yellow, which one of the two backgrounds would swallow.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

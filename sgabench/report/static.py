@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sgabench.budgets import IS_BUDGET
-from sgabench.curves import Ranks
-from sgabench.details import Details
 from sgabench.errors import InputError
-from sgabench.leaderboard import Tables
+from sgabench.evidence.budgets import IS_BUDGET
+from sgabench.evidence.curves import Ranks
+from sgabench.evidence.details import Details
+from sgabench.evidence.leaderboard import Tables
 from sgabench.report.series import (
     MEASURES,
     Panel,

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.budgets import IS_BUDGET
-from sgabench.comparison import p_value
-from sgabench.curves import Ranks
-from sgabench.leaderboard import Tables
+from sgabench.evidence.budgets import IS_BUDGET
+from sgabench.evidence.comparison import p_value
+from sgabench.evidence.curves import Ranks
+from sgabench.evidence.leaderboard import Tables
+from sgabench.evidence.statistics import ALPHA
 from sgabench.report.display import interval, ratio, spread
 from sgabench.report.series import HeatMap, Panel, pareto_front
-from sgabench.statistics import ALPHA
 
 METRICS = {"pruned_top1": "pruned top-1", "retention": "retention", "dense_top1": "dense top-1"}
 

@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sgabench.leaderboard import Tables
+from sgabench.evidence.leaderboard import Tables
 from sgabench.report.display import HEADINGS, LEFT, answers, failure_lines, note, sections
-from sgabench.suite import Suite
+from sgabench.suite.resolving import Suite
 
 WIDE = 180
 NARROW = 140

@@ -16,14 +16,14 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from sgabench.plan import TrialPlan
 from sgabench.report.progress import LINE_SECONDS, numbers
 from sgabench.report.terminal import WIDE
+from sgabench.suite.plan import TrialPlan
 from sgabench.tuning.search import Listener, Try, Tuned
 from sgabench.tuning.subjects import Settings, Subject, in_words
 
 if TYPE_CHECKING:
-    from sgabench.training import Progress
+    from sgabench.training.loop import Progress
     from sgabench.tuning.validation import Validation
 
 # As a factor: a value so near the end of its range may be better beyond it.

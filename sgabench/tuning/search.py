@@ -17,15 +17,15 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from sgabench.errors import InputError, describe, foreign
-from sgabench.plan import TrialPlan, content_key
-from sgabench.runner import Options
-from sgabench.seeds import derive_seed
-from sgabench.store import Store
-from sgabench.suite import Suite
+from sgabench.running.runner import Options
+from sgabench.store.store import Store
+from sgabench.suite.plan import TrialPlan, content_key
+from sgabench.suite.resolving import Suite
+from sgabench.system.seeds import derive_seed
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 
 if TYPE_CHECKING:
-    from sgabench.training import Progress
+    from sgabench.training.loop import Progress
     from sgabench.tuning.validation import Validation
 
 # Raise it when a change of sgabench makes the same search give other tries.

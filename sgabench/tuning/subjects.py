@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sgabench.errors import InputError
-from sgabench.registry import optimizers
-from sgabench.suite import Choice, Suite
+from sgabench.plugins import optimizers
+from sgabench.suite.resolving import Choice, Suite
 
 TUNED = ("lr", "weight_decay")
 
@@ -113,8 +113,8 @@ def _given(choice: Choice) -> Values:
     if plugin.takes_any_option and len(found) < len(TUNED):
         from torch import nn
 
-        from sgabench.building import build_optimizer
-        from sgabench.preflight import input_errors_of
+        from sgabench.running.preflight import input_errors_of
+        from sgabench.training.building import build_optimizer
 
         with input_errors_of("optimizer", choice, True):
             defaults = build_optimizer(choice, nn.Linear(2, 2), 0).param_groups[0]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError
-from sgabench.store import write_atomically
-from sgabench.suite import Choice, Suite, apply_override, resolve
+from sgabench.store.store import write_atomically
+from sgabench.suite.resolving import Choice, Suite, apply_override, resolve
 from sgabench.tuning.search import Tuned
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 

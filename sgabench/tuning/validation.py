@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from sgabench.building import load_data, precision_on, set_up_torch, train_network, untrained_network
-from sgabench.environment import choose_device, cores, describe_environment
 from sgabench.errors import InputError
-from sgabench.plan import TrialPlan, make_plan
-from sgabench.preflight import input_errors_of, preflight
-from sgabench.runner import Options
-from sgabench.suite import Choice, Measurement, Recipe, Suite
-from sgabench.training import Data, Diverged, Images, Progress, evaluate
-from sgabench.trial import Task
+from sgabench.running.preflight import input_errors_of, preflight
+from sgabench.running.runner import Options
+from sgabench.running.trial import Task
+from sgabench.suite.plan import TrialPlan, make_plan
+from sgabench.suite.resolving import Choice, Measurement, Recipe, Suite
+from sgabench.system.environment import choose_device, cores, describe_environment
+from sgabench.training.building import load_data, precision_on, set_up_torch, train_network, untrained_network
+from sgabench.training.loop import Data, Diverged, Images, Progress, evaluate
 
 # Of the training images, where neither the command nor the suite says how many to hold out.
 DEFAULT_SHARE = 0.1

@@ -15,8 +15,7 @@ from sgabench.bench.inference import keep_two_of_four, variants_of
 from sgabench.bench.pruning import network_of
 from sgabench.errors import InputError
 from sgabench.optimizers import compiled
-from sgabench.registry import models
-from sgabench.specs import ImageSpec
+from sgabench.plugins import ImageSpec, models
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 TINY = ("bench", "optimizers", "--models", "resnet8", "--device", "cpu")
@@ -61,7 +60,7 @@ def plugin(tmp_path: Path) -> Path:
     """A model that runs in no time."""
     path = tmp_path / "small.py"
     path.write_text(
-        "from torch import nn\nfrom sgabench.registry import models\n@models.register('small')\n"
+        "from torch import nn\nfrom sgabench.plugins import models\n@models.register('small')\n"
         "def small(spec):\n"
         "    convolutions = [nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU()]\n"
         "    return nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, spec.classes))\n"

@@ -10,7 +10,7 @@ import pytest
 from sgabench.bench import training
 from sgabench.bench.benchmark import render
 from sgabench.errors import InputError
-from sgabench.registry import load_plugin_file
+from sgabench.plugins.registry import load_plugin_file
 
 
 def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +36,7 @@ def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: p
 def test_what_a_process_cannot_train_is_told(tmp_path: Path) -> None:
     plugin = tmp_path / "refusing.py"
     plugin.write_text(
-        "import multiprocessing\nfrom torch import nn\nfrom sgabench.registry import models\n"
+        "import multiprocessing\nfrom torch import nn\nfrom sgabench.plugins import models\n"
         "@models.register('refusing')\n"
         "def refusing(spec):\n"
         "    if multiprocessing.parent_process() is not None:\n"

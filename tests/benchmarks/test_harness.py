@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from synthetic import SIZES, fill_synthetic, write_suite
 
-from sgabench.plan import make_plan
-from sgabench.store import Store
-from sgabench.suite import load_suite
+from sgabench.store.store import Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import load_suite
 
 Study = tuple[Path, Path]
 

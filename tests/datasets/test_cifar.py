@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sgabench.datasets.cifar import read_cifar10, read_cifar100
 from sgabench.datasets.cifar_classes import CIFAR10_CLASSES, COARSE_OF_FINE, COARSE_TO_FINE, FINE_CLASSES
 from sgabench.errors import InputError
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 IMAGE_BYTES = 3072
 SOME_IMAGES = np.random.RandomState(0).randint(0, 256, (6, IMAGE_BYTES)).astype(np.uint8)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "folder"]
 
 
 def test_listing_and_fingerprints_need_no_torch() -> None:
     code = (
-        "import sys, pathlib; from sgabench.registry import datasets; from sgabench.errors import InputError\n"
+        "import sys, pathlib; from sgabench.plugins.registry import datasets; from sgabench.errors import InputError\n"
         "for plugin in datasets.plugins(): print(plugin.name, plugin.parameters, plugin.description)\n"
         "try: datasets['folder'].tags['fingerprint'](pathlib.Path('.'), {'path': 'no/such/folder'})\n"
         "except InputError: pass\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sgabench.datasets.base import Dataset
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 
 def load() -> Dataset:

@@ -12,7 +12,7 @@ import pytest
 
 from sgabench.datasets import fashion, locate
 from sgabench.errors import InputError
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 
 def write(beside: Path) -> None:

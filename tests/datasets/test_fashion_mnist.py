@@ -15,7 +15,7 @@ import torch
 from sgabench.datasets import fashion
 from sgabench.datasets.fashion import IdxFile, read_idx
 from sgabench.errors import InputError
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 
 def write_idx(folder: Path, name: str, values: np.ndarray) -> IdxFile:

@@ -16,7 +16,7 @@ from PIL import Image
 from sgabench.datasets.base import Dataset
 from sgabench.datasets.folders import folder_fingerprint
 from sgabench.errors import InputError
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
@@ -106,7 +106,7 @@ import resource
 from pathlib import Path
 import torch
 from sgabench.errors import InputError
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, -1))
 try:

@@ -12,7 +12,7 @@ from PIL import Image
 from sgabench.datasets.base import Dataset
 from sgabench.datasets.folders import folder_fingerprint
 from sgabench.errors import InputError
-from sgabench.registry import datasets
+from sgabench.plugins import datasets
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 

@@ -245,9 +245,9 @@ def test_a_report_can_be_written_to_a_pipe(sgabench: Run, tiny: Path, tmp_path: 
 def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     from support import fill
 
-    from sgabench.plan import make_plan
-    from sgabench.store import Store
-    from sgabench.suite import load_suite
+    from sgabench.store.store import Store
+    from sgabench.suite.plan import make_plan
+    from sgabench.suite.resolving import load_suite
 
     plan = make_plan(load_suite(tiny), Path("data"))
     for name in ("old", "new"):
@@ -270,9 +270,9 @@ def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: P
 def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     from support import fill
 
-    from sgabench.plan import make_plan
-    from sgabench.store import Store
-    from sgabench.suite import load_suite
+    from sgabench.store.store import Store
+    from sgabench.suite.plan import make_plan
+    from sgabench.suite.resolving import load_suite
 
     with Store(tmp_path / "results", create=True) as store:
         fill(store, make_plan(load_suite(tiny), Path("data")))
@@ -290,9 +290,9 @@ def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tin
 def test_no_output_replaces_what_it_is_made_from(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     from support import fill
 
-    from sgabench.plan import make_plan
-    from sgabench.store import Store
-    from sgabench.suite import load_suite
+    from sgabench.store.store import Store
+    from sgabench.suite.plan import make_plan
+    from sgabench.suite.resolving import load_suite
 
     with Store(tmp_path / "results", create=True) as store:
         fill(store, make_plan(load_suite(tiny), Path("data")))

@@ -22,7 +22,7 @@ PLUGIN = '''
 import ctypes, os, signal, time
 from pathlib import Path
 import torch
-from sgabench.registry import optimizers, pruners
+from sgabench.plugins import optimizers, pruners
 
 def misbehave(how):
     if how == "raise" and not Path("mended").exists():
@@ -220,7 +220,7 @@ ORPHAN = '''
 import fcntl, os, signal, time
 from pathlib import Path
 import torch
-from sgabench.registry import optimizers
+from sgabench.plugins import optimizers
 
 @optimizers.register("alone")
 def alone(parameters):

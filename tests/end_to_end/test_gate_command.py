@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from sgabench.cli import main
-from sgabench.registry import REGISTRIES
+from sgabench.plugins.registry import REGISTRIES
 
 SUITE = """
 description = "A pruner of one's own, on ten networks."
@@ -32,7 +32,7 @@ PRUNER = '''
 from typing import Literal
 
 from sgabench.pruners.base import prunable_layers, weight_of
-from sgabench.registry import pruners
+from sgabench.plugins import pruners
 
 
 @pruners.register("by-importance")
@@ -107,7 +107,7 @@ def test_the_check_does_not_import_torch(project: Path) -> None:
     code = """
 import sys
 from sgabench.cli import main
-from sgabench.registry import REGISTRIES
+from sgabench.plugins.registry import REGISTRIES
 try:
     main(["check", "own.toml", "--set", "pruners=[{name='magnitude'}]", "--baseline", "baselines/own.json"])
 except SystemExit as stop:
@@ -201,8 +201,8 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_projects_own_gate_is_what_it_says() -> None:
     from sgabench.gate.baseline import read_baseline
-    from sgabench.plan import make_plan
-    from sgabench.suite import load_suite
+    from sgabench.suite.plan import make_plan
+    from sgabench.suite.resolving import load_suite
 
     suite = load_suite(ROOT / "suites/ci.toml")
     assert (len(suite.optimizers), len(suite.pruners), len(suite.seeds)) == (3, 2, 5)

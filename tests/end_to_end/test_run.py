@@ -79,7 +79,7 @@ def test_two_at_a_time_measure_the_same_and_are_timed_alone(sgabench: Run, tiny:
 
 PLUGIN = '''
 import os, signal, torch
-from sgabench.registry import optimizers, pruners
+from sgabench.plugins import optimizers, pruners
 
 @optimizers.register("careful")
 def careful(parameters, *, lr: float = 0.01, fail: str = ""):
@@ -133,7 +133,7 @@ def test_a_worker_that_dies_in_a_cell_costs_neither_the_training_nor_silence(
 ) -> None:
     plugin = tmp_path / "deadly.py"
     plugin.write_text(
-        "import os, signal\nfrom sgabench.registry import pruners\n"
+        "import os, signal\nfrom sgabench.plugins import pruners\n"
         "@pruners.register('deadly')\ndef deadly(network):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "deadly"\n')

@@ -11,7 +11,7 @@ import pytest
 from sgabench.errors import InputError
 from sgabench.gate.baseline import Baseline, Group, Spread, read_baseline, write_baseline
 from sgabench.gate.check import check
-from sgabench.gate.rules import GateTable
+from sgabench.suite.rules import GateTable
 
 NAMES: dict[str, Any] = {"dataset": "digits", "model": "resnet8", "optimizer": "adam"}
 

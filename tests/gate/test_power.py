@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from sgabench.gate.rules import METRICS, ONE_SEED_TOLERANCE
-from sgabench.statistics import ALPHA, POWER, one_sided_difference
+from sgabench.evidence.statistics import ALPHA, POWER, one_sided_difference
+from sgabench.suite.rules import METRICS, ONE_SEED_TOLERANCE
 
 DOCS = Path(__file__).parents[2] / "docs" / "ci.md"
 CHECKS = 30

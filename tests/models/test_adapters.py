@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from sgabench.errors import InputError
-from sgabench.registry import models
-from sgabench.specs import ImageSpec
+from sgabench.plugins import ImageSpec, models
 
 CIFAR = ImageSpec(channels=3, height=32, width=32, classes=10)
 FASHION = ImageSpec(channels=1, height=28, width=28, classes=10)

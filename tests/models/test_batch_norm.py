@@ -11,10 +11,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from sgabench import native
 from sgabench.models import batch_norm
 from sgabench.models.batch_norm import batch_norm_relu
 from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.system import native
 
 needs_compiler = pytest.mark.skipif(batch_norm.problem() is not None, reason="no C++ compiler")
 ROUNDING = {torch.float32: 2e-6, torch.bfloat16: 2**-8}

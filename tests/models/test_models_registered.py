@@ -10,15 +10,14 @@ import torch
 
 from sgabench.errors import InputError
 from sgabench.models import CIFAR_RESNETS
-from sgabench.registry import models
-from sgabench.specs import ImageSpec
+from sgabench.plugins import ImageSpec, models
 
 SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
 
 
 def test_listing_needs_no_torch() -> None:
     code = (
-        "import sys; from sgabench.registry import models; "
+        "import sys; from sgabench.plugins.registry import models; "
         "described = [(p.parameters, p.description) for p in [*models.plugins(), *models.sources()]]; "
         "assert all(text for _, text in described); "
         "sys.exit('torch' in sys.modules or len(described))"

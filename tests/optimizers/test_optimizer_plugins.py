@@ -13,7 +13,7 @@ from torch import nn
 from sgabench.errors import InputError
 from sgabench.optimizers.sampled import Sampled
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
-from sgabench.registry import optimizers
+from sgabench.plugins import optimizers
 
 PLAIN = ["adam", "adamw", "sgd", "stochgradadam"]
 
@@ -42,7 +42,7 @@ def weights_after(make: Any, steps: int = 5) -> list[torch.Tensor]:
 
 def test_naming_an_optimizer_does_not_import_torch() -> None:
     code = (
-        "import sys; from sgabench.registry import optimizers as o; "
+        "import sys; from sgabench.plugins.registry import optimizers as o; "
         "[p.parameters for p in o.plugins()]; o['torch:AdamW'].resolve({'lr': 1}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from torch import nn, optim
 
 from sgabench.errors import InputError
 from sgabench.optimizers.proximal import GRDA, Proximal
-from sgabench.registry import optimizers
+from sgabench.plugins import optimizers
 
 Named = list[tuple[str, nn.Parameter]]
 

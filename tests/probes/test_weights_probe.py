@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from sgabench.registry import probes
-from sgabench.specs import ImageSpec, PruningContext
+from sgabench.plugins import ImageSpec, PruningContext, probes
 
 CONTEXT = PruningContext(ImageSpec(1, 1, 1, 1), 0, lambda: iter(()), frozenset({"0"}))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sgabench.specs import ImageSpec, PruningContext
+from sgabench.plugins import ImageSpec, PruningContext
 
 IMAGES = ImageSpec(channels=3, height=8, width=8, classes=5)
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from sgabench.measurement import measure_size
+from sgabench.measuring.measurement import measure_size
+from sgabench.plugins import ImageSpec, PruningContext, pruners
 from sgabench.pruners.base import prunable_layers
-from sgabench.registry import pruners
-from sgabench.specs import ImageSpec, PruningContext
 
 MakeContext = Callable[..., PruningContext]
 EVERYTHING = PruningContext(ImageSpec(3, 8, 8, 5), 0, lambda: iter(()), frozenset())

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from study import HOSTILE, STUDY, Study, put_study
 
-from sgabench.details import load_details
-from sgabench.leaderboard import make_tables
-from sgabench.plan import make_plan
-from sgabench.registry import optimizers
-from sgabench.store import Store
-from sgabench.suite import load_suite
+from sgabench.evidence.details import load_details
+from sgabench.evidence.leaderboard import make_tables
+from sgabench.plugins import optimizers
+from sgabench.store.store import Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import load_suite
 
 
 @pytest.fixture

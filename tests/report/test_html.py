@@ -15,14 +15,14 @@ import pytest
 from study import HOSTILE, MARKUP, Study, dense, put_study
 from support import variant
 
-from sgabench.leaderboard import make_tables
-from sgabench.plan import make_plan
+from sgabench.evidence.leaderboard import make_tables
 from sgabench.report import html as page_module
 from sgabench.report import render
 from sgabench.report.html import sort_key
 from sgabench.report.plots import safe
-from sgabench.store import Store
-from sgabench.suite import load_suite
+from sgabench.store.store import Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import load_suite
 
 SECTIONS = ["answer", "leaderboard", "curves", "pareto", "weights", "training", "pairs", "origin"]
 
@@ -319,7 +319,7 @@ def test_two_thousand_cells_fit_into_six_megabytes(tiny: Path, tmp_path: Path) -
 
 def test_the_commands_make_the_same_page_again(study: Study, sgabench: Callable[..., CompletedProcess[str]]) -> None:
     (study.results.parent / "plugin.py").write_text(
-        f"from sgabench.registry import optimizers\n@optimizers.register({HOSTILE!r})\n"
+        f"from sgabench.plugins import optimizers\n@optimizers.register({HOSTILE!r})\n"
         "def hostile(parameters, *, lr=0.1):\n    raise AssertionError('a report builds no optimizer')\n"
     )
     common = ("study.toml", "--plugin", "plugin.py", "--set", "seeds=[0, 1]", "--reference", HOSTILE)

@@ -10,13 +10,13 @@ from typing import Any, get_args
 import pytest
 from support import fill, variant
 
-from sgabench.leaderboard import Tables, make_tables
-from sgabench.plan import make_plan
+from sgabench.evidence.leaderboard import Tables, make_tables
 from sgabench.report import Format, prepare_folder, render, write_leaderboard
 from sgabench.report.display import spread, times
 from sgabench.report.markdown import escape
-from sgabench.store import Store
-from sgabench.suite import Suite, load_suite
+from sgabench.store.store import Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import Suite, load_suite
 
 HOSTILE = '<script>alert(1)<"script>|`*_[x](y)'
 

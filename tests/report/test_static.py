@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from study import HOSTILE, MARKUP, Study
 
-from sgabench.details import Details
 from sgabench.errors import InputError
-from sgabench.leaderboard import make_tables
+from sgabench.evidence.details import Details
+from sgabench.evidence.leaderboard import make_tables
 from sgabench.report.static import write_figures
-from sgabench.store import Store
+from sgabench.store.store import Store
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 NAMES = [

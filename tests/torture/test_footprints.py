@@ -23,13 +23,13 @@ CODE = """
 import json, sys
 import torch
 from pathlib import Path
-from sgabench.building import build_optimizer, initial_network
-from sgabench.environment import PeakMemory
-from sgabench.footprint import measure, need, state_of
-from sgabench.registry import models, optimizers
-from sgabench.specs import ImageSpec
-from sgabench.suite import Choice, Recipe
-from sgabench.training import Data, Images, train
+from sgabench.training.building import build_optimizer, initial_network
+from sgabench.system.environment import PeakMemory
+from sgabench.training.footprint import measure, need, state_of
+from sgabench.plugins import models, optimizers
+from sgabench.plugins import ImageSpec
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.training.loop import Data, Images, train
 
 name, side, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 spec = ImageSpec(3, side, side, 10)

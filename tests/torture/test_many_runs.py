@@ -53,7 +53,7 @@ name = "counted"
 """
 PLUGIN = '''
 import os, torch
-from sgabench.registry import optimizers, pruners
+from sgabench.plugins import optimizers, pruners
 
 def count(what):
     with open("computed.log", "a") as log:  # one write, which appends as a whole

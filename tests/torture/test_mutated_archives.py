@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import TINY
 
-from sgabench.archive import export, import_archive
 from sgabench.errors import InputError
-from sgabench.leaderboard import make_tables
-from sgabench.plan import make_plan
+from sgabench.evidence.leaderboard import make_tables
 from sgabench.report import render
-from sgabench.store import Record, Store
-from sgabench.suite import load_suite
+from sgabench.store.archive import export, import_archive
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import load_suite
 
 COUNT = 2000 if FULL else 15
 

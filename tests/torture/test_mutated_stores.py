@@ -10,14 +10,14 @@ import pytest
 from damage import FULL, damaged, everything, fill_whole
 from support import TINY
 
-from sgabench.database import PAGE_SIZE
-from sgabench.doctor import check_store, inspect
 from sgabench.errors import InputError
-from sgabench.leaderboard import make_tables
-from sgabench.plan import make_plan
-from sgabench.repair import repair
-from sgabench.store import Record, Store
-from sgabench.suite import load_suite
+from sgabench.evidence.leaderboard import make_tables
+from sgabench.store.database import PAGE_SIZE
+from sgabench.store.doctor import check_store, inspect
+from sgabench.store.repair import repair
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import make_plan
+from sgabench.suite.resolving import load_suite
 
 COUNT = 2000 if FULL else 10
 

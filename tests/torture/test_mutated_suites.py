@@ -22,10 +22,10 @@ from study import STUDY
 from support import TINY
 
 from sgabench.errors import InputError
-from sgabench.limits import MAX_RECORDS
-from sgabench.plan import Plan, make_plan
-from sgabench.registry import REGISTRIES
-from sgabench.suite import load_suite
+from sgabench.plugins.registry import REGISTRIES
+from sgabench.suite.limits import MAX_RECORDS
+from sgabench.suite.plan import Plan, make_plan
+from sgabench.suite.resolving import load_suite
 
 FILES = 20_000 if FULL else 200
 BATCH = 200

@@ -15,7 +15,7 @@ from support import variant
 PLUGIN = '''
 import time, torch
 from pathlib import Path
-from sgabench.registry import optimizers
+from sgabench.plugins import optimizers
 
 @optimizers.register("slow")
 def slow(parameters):

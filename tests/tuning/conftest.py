@@ -11,10 +11,9 @@ import torch
 from support import Remembering
 from torch import nn
 
-from sgabench.registry import models, optimizers
-from sgabench.runner import Options
-from sgabench.specs import ImageSpec
-from sgabench.suite import Suite, load_suite
+from sgabench.plugins import ImageSpec, models, optimizers
+from sgabench.running.runner import Options
+from sgabench.suite.resolving import Suite, load_suite
 from sgabench.tuning.search import Tuned, tune_subjects
 from sgabench.tuning.subjects import Settings, find_subjects
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sgabench.cli import main
-from sgabench.registry import optimizers
-from sgabench.suite import Suite
+from sgabench.plugins import optimizers
+from sgabench.suite.resolving import Suite
 
 Load = Callable[..., Suite]
 Call = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sgabench.errors import InputError
-from sgabench.suite import Suite, load_suite
+from sgabench.suite.resolving import Suite, load_suite
 from sgabench.tuning.search import Try, Tuned
 from sgabench.tuning.subjects import Settings, find_subjects
 from sgabench.tuning.suite_file import TunedSuite

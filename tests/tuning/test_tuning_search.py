@@ -12,8 +12,8 @@ import torch
 from support import Remembering
 
 from sgabench.errors import InputError
-from sgabench.registry import optimizers
-from sgabench.suite import Suite
+from sgabench.plugins import optimizers
+from sgabench.suite.resolving import Suite
 from sgabench.tuning.search import STUDIES, Try, TryFailed, Tuned, suggest
 
 Load = Callable[..., Suite]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sgabench.errors import InputError
-from sgabench.suite import Suite
+from sgabench.suite.resolving import Suite
 from sgabench.tuning.subjects import Settings, find_subjects
 
 Load = Callable[..., Suite]

@@ -11,10 +11,10 @@ import torch
 from sgabench.datasets.base import Dataset
 from sgabench.datasets.embedded import load_digits
 from sgabench.errors import InputError
-from sgabench.registry import datasets
-from sgabench.runner import Options, run
-from sgabench.store import Store
-from sgabench.suite import Suite, load_suite
+from sgabench.plugins import datasets
+from sgabench.running.runner import Options, run
+from sgabench.store.store import Store
+from sgabench.suite.resolving import Suite, load_suite
 from sgabench.tuning.search import Tuned
 from sgabench.tuning.validation import Validation, prepare_validation
 

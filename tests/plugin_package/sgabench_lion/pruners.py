@@ -1,6 +1,6 @@
 """A module as entry point: its decorators register what it offers."""
 
-from sgabench.registry import pruners
+from sgabench.plugins import pruners
 
 
 @pruners.register("first-layer")

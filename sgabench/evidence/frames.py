@@ -1,0 +1,251 @@
+"""Records to data frames: every trial and every cell, with what tables show of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sgabench.evidence.columns import Columns, read_columns
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, content_key, keys_of
+
+TRIAL = ["dataset", "model", "optimizer"]
+PRUNER = ["dataset", "model", "pruner", "of"]
+NONE = -1  # in place of a record's number
+
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What is stored, or what a plan asks for.
+
+    Attributes:
+        trials: a row per trial; ``group``: the same for all seeds; ``at_chance``: no better than guessing.
+        cells: a row per cell, its trial's dense accuracy beside it.
+        failures: a row per trial, cell or probe that failed or diverged, with the error.
+        environments: the different environments that the records were made in.
+    """
+
+    trials: pd.DataFrame
+    cells: pd.DataFrame
+    failures: pd.DataFrame
+    environments: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows to be made: labels, keys, and the number of each one's record, and of its trial's if it is a cell."""
+
+    labels: pd.DataFrame
+    keys: Sequence[str]
+    record: Places
+    trial: Places
+
+
+def of_plan(store: Store, plan: Plan) -> Frames:
+    """What a plan asks for, in its order and with its labels, and a row for what is not stored yet, too."""
+    found = read_columns(store, keys_of(plan))
+    cells = [cell for trial in plan.trials for cell in trial.cells]
+    keys, cell_keys = [trial.key for trial in plan.trials], [cell.key for cell in cells]
+    record = _places(found["trial"], keys)
+    labels = pd.DataFrame([trial.labels() for trial in plan.trials])
+    trial = np.repeat(np.arange(len(keys)), [len(trial.cells) for trial in plan.trials])
+    of_cells = _taken(labels, trial).assign(
+        pruner=[cell.pruner.label for cell in cells],
+        ratio=[cell.ratio for cell in cells],
+        of=[cell.of for cell in cells],
+    )
+    return _frames(
+        found,
+        _Rows(labels, keys, record, record),
+        _Rows(of_cells, cell_keys, _places(found["cell"], cell_keys), record[trial]),
+    )
+
+
+def of_everything(store: Store) -> Frames:
+    """All that is stored; what shares a label and is not the same is marked, so that it is never mixed."""
+    found = read_columns(store)
+    trials, cells = found["trial"], found["cell"]
+    labels, of_cells = trials.labels.frame(), cells.labels.frame()
+    different = {id(made_of): made_of for made_of in cells.descriptions}
+    pruner_key = {number: _pruner_key(made_of) for number, made_of in different.items()}
+    of_cells["pruner_key"] = pd.Series([pruner_key[id(made_of)] for made_of in cells.descriptions], dtype=object)
+    record, trial = np.arange(len(cells.keys)), _places(trials, [parent or "" for parent in cells.parents])
+    keys = cells.keys
+    more = _of_undone(trials, labels, of_cells)
+    if len(more):
+        record = np.concatenate([record, np.full(len(more), NONE)])
+        trial = np.concatenate([trial, more.pop("trial").to_numpy()])
+        keys = [*keys, *[""] * len(more)]
+        of_cells = pd.concat([of_cells, more], ignore_index=True)
+    all_trials = np.arange(len(trials.keys))
+    trial_rows = _sorted(_Rows(labels, trials.keys, all_trials, all_trials), [*TRIAL, "seed"])
+    cell_rows = _sorted(_Rows(of_cells, keys, record, trial), [*PRUNER, "ratio", "optimizer", "seed"])
+    _tell_apart(trial_rows.labels, cell_rows.labels)
+    return _frames(found, trial_rows, cell_rows)
+
+
+def _pruner_key(description: Mapping[str, Any]) -> str:
+    return content_key({key: value for key, value in description.items() if key != "ratio"})
+
+
+def _of_undone(trials: Columns, labels: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """A row for each pruning of a trial that is not done: it has no cells, and must not vanish for that."""
+    undone = [number for number, status in enumerate(trials.statuses) if status != "done"]
+    if not undone or cells.empty:
+        return pd.DataFrame()
+    asked = cells[[*PRUNER, "ratio", "pruner_key"]].drop_duplicates()
+    return labels.iloc[undone].assign(trial=undone).merge(asked, on=["dataset", "model"])
+
+
+def _sorted(rows: _Rows, names: list[str]) -> _Rows:
+    """The rows in the order of some labels as text."""
+    if not len(rows.keys):
+        return rows
+    ranks = []
+    for name in names:
+        codes, values = pd.factorize(rows.labels[name])
+        texts = [str(value) for value in values]
+        place = {text: number for number, text in enumerate(sorted(texts))}
+        ranks.append(np.array([place[text] for text in texts])[codes])
+    order = np.lexsort(ranks[::-1])
+    keys = [rows.keys[place] for place in order]
+    return _Rows(_taken(rows.labels, order), keys, rows.record[order], rows.trial[order])
+
+
+def _tell_apart(trials: pd.DataFrame, cells: pd.DataFrame) -> None:
+    """Mark labels that stand for different things, so that these are never averaged, compared or joined to a curve."""
+    frames = [frame for frame in (trials, cells) if len(frame)]
+    optimizers = _ambiguous(frames, TRIAL, "group")
+    pruners = _ambiguous([frame for frame in frames if frame is cells], PRUNER, "pruner_key")
+    for frame in frames:
+        of_optimizer = _are_in(frame, optimizers)
+        of_pruner = _are_in(frame, pruners) if frame is cells else of_optimizer & False
+        for name, key, marked in (("optimizer", "group", of_optimizer), ("pruner", "pruner_key", of_pruner)):
+            if marked.any():
+                frame.loc[marked, name] += " [" + frame.loc[marked, key].str[:6] + "]"
+
+
+def _ambiguous(frames: list[pd.DataFrame], names: list[str], key: str) -> pd.DataFrame:
+    """Labels that have more than one key."""
+    if not frames:
+        return pd.DataFrame(columns=names)
+    different = pd.concat([frame[[*names, key]] for frame in frames]).drop_duplicates()
+    return different.loc[different.duplicated(names), names]
+
+
+def _are_in(frame: pd.DataFrame, labels: pd.DataFrame) -> NDArray[np.bool_]:
+    if labels.empty:
+        return np.zeros(len(frame), dtype=bool)
+    return np.asarray(pd.MultiIndex.from_frame(frame[list(labels)]).isin(pd.MultiIndex.from_frame(labels)))
+
+
+def _frames(found: Mapping[str, Columns], trials: _Rows, cells: _Rows) -> Frames:
+    made_in = [*_environments(found["trial"], trials.record), *_environments(found["cell"], cells.record)]
+    return Frames(
+        _trials(found["trial"], trials),
+        _cells(found["cell"], found["trial"], cells),
+        _failures(found),
+        tuple({content_key(environment): environment for environment in made_in}.values()),
+    )
+
+
+def _trials(records: Columns, rows: _Rows) -> pd.DataFrame:
+    if not len(rows.keys):
+        return pd.DataFrame()
+    results = _taken(records.results.frame(), rows.record)
+    return pd.DataFrame(
+        {
+            **{str(name): rows.labels[name] for name in rows.labels},
+            "status": _values(records.statuses, rows.record, "missing"),
+            **{str(name): results[name] for name in results},
+            "at_chance": _at_chance(results),
+            "key": rows.keys,
+            **_shown_of_environments(records, rows.record),
+        }
+    )
+
+
+def _cells(records: Columns, of_trials: Columns, rows: _Rows) -> pd.DataFrame:
+    if not len(rows.keys):
+        return pd.DataFrame()
+    of_trial = _values(of_trials.statuses, rows.trial, "done")
+    status = _values(records.statuses, rows.record, "missing")
+    dense = _taken(of_trials.results.frame(["top1", "loss", "images_per_s"]), rows.trial)
+    results = _taken(records.results.frame(), rows.record)
+    return pd.DataFrame(
+        {
+            **{str(name): rows.labels[name] for name in rows.labels},
+            "status": np.where(of_trial == "done", status, of_trial),
+            "dense_top1": _column(dense, "top1"),
+            "dense_loss": _column(dense, "loss"),
+            "pruned_top1": _column(results, "top1"),
+            "pruned_loss": _column(results, "loss"),
+            "dense_images_per_s": _column(dense, "images_per_s"),
+            **{str(name): results[name] for name in results if name not in ("top1", "loss")},
+            "key": rows.keys,
+            **_shown_of_environments(records, rows.record),
+        }
+    )
+
+
+def _failures(found: Mapping[str, Columns]) -> pd.DataFrame:
+    parts = [*TRIAL, "seed", "pruner", "ratio", "probe"]
+    rows = [
+        [kind, "/".join(str(labels[part]) for part in parts if labels.get(part) is not None), status, error]
+        for kind, records in found.items()
+        for status, labels, error in records.failures
+    ]
+    return pd.DataFrame(rows, columns=["kind", "name", "status", "error"])
+
+
+def _at_chance(results: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether networks are no better than guessing, within three standard deviations of guesses."""
+    names = ("classes", "test_images", "top1")
+    classes, images, top1 = (_column(results, name).to_numpy(dtype=float, na_value=np.nan) for name in names)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        chance = 1 / classes
+        most = chance + 3 * np.sqrt(chance * (1 - chance) / images)
+    return np.asarray(np.isfinite(most) & (top1 <= most))
+
+
+def _places(records: Columns, keys: Sequence[str]) -> Places:
+    """The number of each key's record."""
+    places = {key: place for place, key in enumerate(records.keys)}
+    return np.array([places.get(key, NONE) for key in keys], dtype=np.intp)
+
+
+def _taken(frame: pd.DataFrame, places: Places) -> pd.DataFrame:
+    return frame.reindex(places).reset_index(drop=True)
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
+    return frame[name] if name in frame else pd.Series([None] * len(frame), dtype=object)
+
+
+def _values(values: list[str], places: Places, default: str) -> NDArray[Any]:
+    return np.array([*values, default], dtype=object)[places]  # -1 is the last
+
+
+def _environments(records: Columns, places: Places) -> list[Mapping[str, Any]]:
+    """The different environments of some records, in order of appearance."""
+    made_in = np.array(records.made_in, dtype=np.intp)[places[places != NONE]]
+    return [records.environments[number] for number in dict.fromkeys(made_in.tolist())]
+
+
+def _shown_of_environments(records: Columns, places: Places) -> dict[str, pd.Series[Any]]:
+    """What of the environments tables show."""
+    different, made_in = np.unique(np.array([*records.made_in, NONE])[places], return_inverse=True)
+    shown = [None if number == NONE else records.environments[number] for number in different]
+    return {
+        name: pd.Series([environment and environment[name] for environment in shown])
+        .take(made_in)
+        .reset_index(drop=True)
+        for name in ("device", "threads")
+    }

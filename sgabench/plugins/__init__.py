@@ -1,0 +1,9 @@
+"""What a suite can name, and what plugins are told: the public place for authors of plugins.
+
+A plugin file takes a registry from here and registers a function in it: `optimizers.register("lion")`.
+"""
+
+from sgabench.plugins.registry import datasets, models, optimizers, probes, pruners
+from sgabench.plugins.specs import ImageSpec, PruningContext
+
+__all__ = ["ImageSpec", "PruningContext", "datasets", "models", "optimizers", "probes", "pruners"]

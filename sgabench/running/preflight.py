@@ -1,0 +1,115 @@
+"""Finds bad input before the first step, by building everything once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sgabench.errors import InputError, describe
+from sgabench.plugins import ImageSpec
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.system.environment import has_fast_bf16
+from sgabench.system.memory import require
+from sgabench.training.building import build_optimizer, initial_network, load_data
+from sgabench.training.footprint import Footprint, limited, measure, need, state_of
+from sgabench.training.loop import Data
+
+if TYPE_CHECKING:
+    from sgabench.running.trial import Task
+
+
+def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) -> None:
+    """Build everything that the tasks name once, so that bad input is found before the first step.
+
+    What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
+
+    Args:
+        tasks: what is to be run.
+        strict: refuse what a plugin raises by itself, too.
+        workers: processes that run tasks at the same time.
+
+    Raises:
+        InputError: a data set that is not there or damaged, a model that does not fit it, options
+            that an optimizer refuses, a batch larger than the training split, a training that cannot
+            fit into memory.
+    """
+    seen: set[str] = set()
+    footprints: dict[str, Footprint | None] = {}
+
+    def first_time(*parts: Any) -> bool:
+        key = json.dumps(parts, sort_keys=True)
+        return key not in seen and not seen.add(key)  # type: ignore[func-returns-value]
+
+    for task in tasks:
+        dataset, model, optimizer = task.trial.dataset, task.trial.model, task.trial.optimizer
+        trains = task.trained is None
+        if not first_time(trains, dataset.identity(), model.identity(), optimizer.identity()):
+            continue
+        data = None
+        with input_errors_of("dataset", dataset, strict):
+            data = load_data(dataset, task.data_dir, task.download, task.device)
+            batch_size = optimizer.settings["training"]["batch_size"]
+            if len(data.train) < batch_size:
+                raise InputError(
+                    f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
+                )
+        network = json.dumps([dataset.identity(), model.identity()], sort_keys=True)
+        if data is not None and first_time(network):
+            with input_errors_of("model", model, strict):
+                footprints[network] = _check_model(model, data.spec, workers)
+        if first_time(optimizer.identity()):
+            with input_errors_of("optimizer", optimizer, strict):
+                build_optimizer(optimizer, nn.Linear(2, 2), 0)
+        footprint = footprints.get(network)
+        if trains and data is not None and footprint is not None:
+            with input_errors_of("model", model, strict):
+                _check_memory(task, data, footprint, workers)
+
+
+@contextmanager
+def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
+    """Let through what the user can mend, with the entry's label."""
+    try:
+        yield
+    except InputError as error:
+        told = str(error)
+        raise InputError(told if repr(choice.label) in told else f"{kind} {choice.label!r}: {told}") from None
+    except (Exception, SystemExit) as error:
+        if strict:
+            raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error
+
+
+def _check_model(model: Choice, spec: ImageSpec, workers: int) -> Footprint | None:
+    """Build a network and run it; what it takes, if that can be told."""
+    with limited(workers):
+        network = initial_network(model, spec, 0).eval()
+    with torch.inference_mode():
+        logits = network(torch.zeros(2, spec.channels, spec.height, spec.width))
+    if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")
+    try:
+        return measure(network, spec)
+    except Exception:  # what it raises in training is left to its trial
+        return None
+
+
+def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) -> None:
+    """Refuse a training that cannot fit into memory."""
+    optimizer = task.trial.optimizer
+    recipe = Recipe.model_validate(optimizer.settings["training"])
+    half = recipe.precision == "bf16" and has_fast_bf16(task.device)
+    needed = need(footprint, recipe, state_of(optimizer), task.device, half=half)
+    what = f"training with optimizer {optimizer.label!r} at batch size {recipe.batch_size} ({needed})"
+    total, left = needed.total, None
+    if workers > 1:  # this process has its data already
+        total += sum(split.images.nbytes for split in (data.train, data.validation, data.test))
+    if task.device == "cuda":
+        torch.cuda.empty_cache()  # what an earlier data set has freed is there again
+        left = torch.cuda.mem_get_info()[0] // workers
+    require(total, what, workers, left)

@@ -1,0 +1,329 @@
+"""Walks a plan: runs what the store does not have yet, and stores what comes out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from sgabench.errors import InputError
+from sgabench.evidence.leaderboard import Tables, make_tables
+from sgabench.plugins.registry import load_plugin_file
+from sgabench.report import prepare_folder, write_leaderboard
+from sgabench.running.executors.local import Finished, WorkerDied, run_here, run_in_processes
+from sgabench.running.executors.quiet import Quiet
+from sgabench.running.part import Part, first_of
+from sgabench.running.worklist import WorkList
+from sgabench.store.locks import Claims
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan, TrialPlan, make_plan, only_failed, remaining, select
+from sgabench.suite.resolving import Suite, load_suite
+from sgabench.system.environment import choose_device, cores, describe_environment
+
+if TYPE_CHECKING:
+    from sgabench.running.trial import Task
+    from sgabench.training.loop import Progress
+
+
+SNAPSHOT_MINUTES = 5.0
+MOST_ON_A_GPU = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a suite; nothing here enters a key.
+
+    Attributes:
+        results: folder of the store.
+        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch a data set that is not there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: trials at the same time.
+        only: glob over trial names.
+        plugins: plugin files, which every worker loads.
+        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
+        retry_failed: take up what is recorded as failed, and nothing else.
+        trial_minutes: a trial that takes longer fails; None: none does.
+    """
+
+    results: Path = Path("results")
+    data_dir: Path | None = None
+    download: bool = True
+    device: str = "auto"
+    jobs: int | Literal["auto"] = 1
+    only: str | None = None
+    plugins: tuple[Path, ...] = field(default=())
+    snapshot_minutes: float = SNAPSHOT_MINUTES
+    retry_failed: bool = False
+    trial_minutes: float | None = None
+
+    @property
+    def data(self) -> Path:
+        """The data folder."""
+        return self.data_dir or Path(os.environ.get("SGABENCH_DATA") or "data")
+
+
+class Listener(Protocol):
+    """Is told how a run goes."""
+
+    def started(self, trials: int, cells: int, device: str) -> None:
+        """Something is left to do: so many trials, with so many cells."""
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """A training goes on."""
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """A record is on disk."""
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """A trial is through, whatever came of it."""
+
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Another run has done what was left of a trial."""
+
+    def waiting(self, trials: int) -> None:
+        """Nothing is left but what other runs have claimed: so many trials; told again and again."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def started(self, trials: int, cells: int, device: str) -> None:
+        """Say nothing."""
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """Say nothing."""
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """Say nothing."""
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """Say nothing."""
+
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Say nothing."""
+
+    def waiting(self, trials: int) -> None:
+        """Say nothing."""
+
+
+def run(
+    suite: Suite | str | Path,
+    *,
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    download: bool = True,
+    device: str = "auto",
+    jobs: int | Literal["auto"] = 1,
+    only: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    snapshot_minutes: float = SNAPSHOT_MINUTES,
+    retry_failed: bool = False,
+    trial_timeout: float | None = None,
+) -> Tables:
+    """Run what the store does not have yet, and return the tables of the whole suite.
+
+    Args:
+        suite: a suite, or the path of its file.
+        results: folder of the store.
+        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch a data set that is not there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: trials at the same time, in processes of their own.
+        only: glob over trial names (dataset/model/optimizer/seed).
+        plugins: plugin files to load first.
+        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
+        retry_failed: take up what is recorded as failed, and nothing else.
+        trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
+
+    Raises:
+        InputError: anything about the suite, the data or the results folder that the user can mend.
+    """
+    for plugin in plugins:
+        load_plugin_file(Path(plugin))
+    options = Options(
+        Path(results),
+        None if data_dir is None else Path(data_dir),
+        download,
+        device,
+        jobs,
+        only,
+        tuple(Path(plugin).resolve() for plugin in plugins),
+        snapshot_minutes,
+        retry_failed,
+        trial_timeout,
+    )
+    checked = suite if isinstance(suite, Suite) else load_suite(suite)
+    return run_plan(make_plan(checked, options.data), options, Silent())
+
+
+def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
+    """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
+
+    Returns:
+        The tables of what ``only`` selects, from all that is stored.
+
+    Raises:
+        InputError: bad input, found before the first trial.
+    """
+    check(plan, options)
+    with Store(options.results, create=True) as store, store.sharing():
+        folder = prepare_folder(options.results / plan.suite.name)
+        found = store.outcomes()
+        left = _left(plan, options, {key: status for key, (status, _) in found.items()})
+        if left:
+            _execute(
+                left,
+                {key: at for key, (status, at) in found.items() if status == "failed"},
+                plan,
+                store,
+                options,
+                listener,
+            )
+        with Quiet(options.results).busy():
+            tables = make_tables(store, plan)
+            write_leaderboard(tables, folder, plan.suite)
+            return tables if options.only is None else make_tables(store, select(plan, options.only))
+
+
+def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
+    """Build everything that is left to run once, without training or writing anything.
+
+    Raises:
+        InputError: what `run_plan` would refuse; if strict, also what would make a trial fail at once.
+    """
+    if options.jobs != "auto" and (not isinstance(options.jobs, int) or options.jobs < 1):
+        raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1, or auto")
+    if not options.snapshot_minutes >= 0:
+        raise InputError(f"--snapshot-minutes {options.snapshot_minutes}: must be 0 or more")
+    if options.trial_minutes is not None and not options.trial_minutes > 0:
+        raise InputError(f"--trial-timeout {options.trial_minutes:g}: must be more than 0 minutes")
+    with Store(options.results) as store:
+        left = _left(plan, options, store.statuses())
+        if left:
+            from sgabench.running.preflight import preflight
+
+            task = _task_maker(plan, options)
+            trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
+            tasks = [task(trial, trained.get(trial.key)) for trial in left]
+            preflight(tasks, strict=strict, workers=min(_certain_jobs(options), len(left)))
+
+
+def to_run(plan: Plan, options: Options) -> Plan:
+    """The part of a plan that a run with these options would do."""
+    with Store(options.results) as store:
+        return replace(plan, trials=tuple(_left(plan, options, store.statuses())))
+
+
+def _left(plan: Plan, options: Options, stored: Mapping[str, str]) -> list[TrialPlan]:
+    selected = select(plan, options.only)
+    return remaining(only_failed(selected, stored) if options.retry_failed else selected, stored)
+
+
+def _certain_jobs(options: Options) -> int:
+    """Trials that are at the same time in any case: on a GPU, ``auto`` tries out how many fit."""
+    if options.jobs != "auto":
+        return options.jobs
+    device = choose_device(options.device)
+    return 1 if device == "cuda" else most_at_once(device)
+
+
+def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | None], Task]:
+    from sgabench.running.trial import Task
+
+    device = choose_device(options.device)
+    # not of what is left, nor of a measurement: a run that goes on must give the same bits
+    jobs = options.jobs if options.jobs != "auto" else most_at_once(device)
+    threads = max(1, cores() // jobs)
+    return lambda trial, trained: Task(
+        trial,
+        trained,
+        plan.suite.measurement,
+        options.results,
+        options.data,
+        options.download,
+        device,
+        threads,
+        60 * options.snapshot_minutes,
+    )
+
+
+def _execute(
+    left: Sequence[TrialPlan],
+    failed_before: Mapping[str, float],
+    plan: Plan,
+    store: Store,
+    options: Options,
+    listener: Listener,
+) -> None:
+    listener.started(len(left), sum(len(trial.cells) for trial in left), choose_device(options.device))
+    jobs = options.jobs if options.jobs != "auto" else _best_number(left, options)
+    with Claims(options.results) as claims:
+        work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
+        on_event = _Events(work, store, listener)
+        # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
+        if jobs == 1 and options.trial_minutes is None:
+            run_here(work, options.results, on_event)
+        else:
+            minutes = options.trial_minutes
+            run_in_processes(work, options.results, on_event, jobs, options.plugins, minutes)
+
+
+def most_at_once(device: str) -> int:
+    """Trials that may share a device if nobody says how many."""
+    return MOST_ON_A_GPU if device == "cuda" else cores()
+
+
+def _best_number(left: Sequence[TrialPlan], options: Options) -> int:
+    """One trial for each core; on a GPU as many as the most demanding model lets it train fastest together."""
+    device = choose_device(options.device)
+    limit = min(most_at_once(device), len(left))
+    if device != "cuda" or limit == 1:
+        return limit
+    from sgabench.running.sharing import best_number, workloads
+
+    return min(best_number(work, device, limit) for work in workloads(left, options))
+
+
+class _Events:
+    """Stores what comes out of trials, and passes it on."""
+
+    def __init__(self, work: WorkList, store: Store, listener: Listener) -> None:
+        self._work = work
+        self._store = store
+        self._listener = listener
+        self._parts: dict[int, Part] = {}  # of each worker, what it is at
+
+    def __call__(self, worker: int, task: Task, event: Any) -> None:
+        trial = task.trial
+        if isinstance(event, Part):
+            self._parts[worker] = event
+        elif isinstance(event, Record):
+            self._put(worker, trial, event)
+        elif isinstance(event, WorkerDied):
+            failure = self._failure(worker, task, str(event))
+            if failure is not None:
+                self._put(worker, trial, failure)
+        elif isinstance(event, Finished):
+            self._parts.pop(worker, None)
+            self._listener.finished(worker, trial)
+        else:
+            self._listener.progressed(worker, trial, event)
+
+    def _put(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        self._store.put(record)
+        self._parts.pop(worker, None)  # what is stored has not failed, whatever happens next
+        self._listener.stored(worker, trial, record)
+
+    def _failure(self, worker: int, task: Task, cause: str) -> Record | None:
+        """The record of what a worker was at when it died; None: it was through."""
+        part = self._parts.pop(worker, None)
+        if part is None:
+            rest = self._work.rest(task)
+            if rest is None:
+                return None
+            part = first_of(rest.trial, rest.trained is not None)
+        environment = describe_environment(task.device, task.threads)
+        return part.failed(environment, f"{cause}, while it was at {part.what}")

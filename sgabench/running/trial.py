@@ -1,0 +1,449 @@
+"""One trial from data to records: train once, then prune and measure every cell."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sgabench.errors import InputError, describe
+from sgabench.measuring.measurement import Size, compression_ratio, measure_size, theoretical_speedup
+from sgabench.measuring.sweep import Sweep, example_of
+from sgabench.measuring.timing import Timing, time_inference
+from sgabench.plugins import PruningContext, datasets, models, optimizers, probes, pruners
+from sgabench.pruners.base import FixedSparsity, reestimate_batch_norm
+from sgabench.running.part import Part, first_of, of_cell, of_probe
+from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
+from sgabench.suite.plan import CellPlan, ProbePlan, TrialPlan
+from sgabench.suite.resolving import Finetuning, Measurement, Recipe
+from sgabench.system.environment import PeakMemory, describe_environment
+from sgabench.system.seeds import derive_seed
+from sgabench.training.building import (
+    build_optimizer,
+    load_data,
+    precision_on,
+    seeded,
+    set_up_torch,
+    train_network,
+    untrained_network,
+)
+from sgabench.training.capture import capture_on
+from sgabench.training.loop import Data, Diverged, Images, Progress, Training, batches, evaluate, train
+from sgabench.training.snapshot import Snapshots
+
+# Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
+CALIBRATION_IMAGES = 5000
+
+_logger = logging.getLogger("sgabench")
+
+Emit = Callable[["Record | Progress | Part"], None]
+Alone = Callable[[], AbstractContextManager[bool]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial as an executor is handed it.
+
+    Attributes:
+        trial: with only what is left to do.
+        trained: the record of the trial if it is stored already.
+        measurement: what to measure of a network.
+        results: folder of the store, for the weights.
+        data_dir: where data sets are looked for.
+        download: whether a data set that is not there may be fetched.
+        device: ``cpu`` or ``cuda``.
+        threads: threads on the CPU.
+        snapshot_seconds: time between two snapshots of a training; 0: only when the process is asked to stop.
+    """
+
+    trial: TrialPlan
+    trained: Record | None
+    measurement: Measurement
+    results: Path
+    data_dir: Path
+    download: bool
+    device: str
+    threads: int
+    snapshot_seconds: float = 0.0
+
+
+def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
+    """Do what is left of a trial; every record is emitted as soon as it is made.
+
+    What fails becomes a record with its traceback, and what does not depend on it goes on.
+
+    Args:
+        task: the trial.
+        emit: takes records, the progress of the training about twice a second, and each part as it begins.
+        alone: a context in which nothing else computes, if that can be had: it gives whether.
+    """
+    set_up_torch(task.device, task.threads)
+
+    def undisturbed(event: Record | Progress | Part) -> None:
+        try:
+            emit(event)
+        except Exception as error:  # passed on unchanged below, around what isolates failures of the trial
+            raise _NotDelivered from error
+
+    try:
+        _TrialRun(task, undisturbed, alone).run()
+    except _NotDelivered as error:
+        assert error.__cause__ is not None
+        raise error.__cause__ from None
+
+
+class _NotDelivered(BaseException):
+    """A record or weights could not be stored: no failure of the trial, and not to be taken for one."""
+
+
+class _TrialRun:
+    def __init__(self, task: Task, emit: Emit, alone: Alone) -> None:
+        self.task = task
+        self.trial = task.trial
+        self.emit = emit
+        self.alone = alone
+        self._measured_size: Size | None = None
+        self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
+        self.environment = describe_environment(task.device, task.threads)
+        self.precision = precision_on(self.recipe, self.environment)
+
+    def run(self) -> None:
+        trial = self.trial
+        network = None
+        trained = self.task.trained
+        with self._isolated(first_of(trial, trained is not None)):
+            self._check_plugins()
+            network = self._load(trained) if trained else None
+            if network is None:
+                network, trained = self._train()
+        if network is None or trained is None:
+            return
+        self._probe(trial.probes, trial.key, network, self._context(frozenset()))
+        self._cells(network, trained)
+
+    @contextmanager
+    def _isolated(self, part: Part) -> Iterator[None]:
+        """Turn what is raised inside into a record; the one place that keeps a failure from the rest."""
+        status: Status = "failed"
+        self.emit(part)
+        try:
+            yield
+            return
+        except Diverged as error:
+            status, told = ("diverged" if part.kind == "trial" else "failed"), str(error)
+        except InputError as error:
+            told = str(error)
+        except (Exception, SystemExit):
+            told = traceback.format_exc()
+        self.emit(part.failed(self.environment, told, status))
+
+    def _emit_record(
+        self,
+        kind: Kind,
+        key: str,
+        parent: str | None,
+        labels: Mapping[str, Any],
+        description: Mapping[str, Any],
+        result: Mapping[str, Any],
+        detail: Mapping[str, Any],
+    ) -> Record:
+        record = Record(
+            key, kind, parent, "done", labels, description, self.environment, finite(result), finite(detail)
+        )
+        self.emit(record)
+        return record
+
+    def _check_plugins(self) -> None:
+        """The plugins must be those that the keys were made of; a worker reads their files anew."""
+        trial = self.trial
+        used = [(datasets, trial.dataset), (models, trial.model), (optimizers, trial.optimizer)]
+        used += [(pruners, cell.pruner) for cell in trial.cells]
+        used += [(probes, plan.probe) for plan in (*trial.probes, *(p for cell in trial.cells for p in cell.probes))]
+        for registry, choice in used:
+            if registry[choice.name].origin.code != choice.code:
+                raise InputError(f"{registry.kind} {choice.name!r}: the plugin was changed during the run; run again")
+
+    @cached_property
+    def _calibration(self) -> Images:
+        """Some training images in random order; a folder's own order is class by class."""
+        train = self._data.train
+        generator = torch.Generator().manual_seed(derive_seed(self.trial.seed, "calibration"))
+        chosen = torch.randperm(len(train), generator=generator)[:CALIBRATION_IMAGES].to(self.task.device)
+        return Images(train.images[chosen], train.labels[chosen])
+
+    @cached_property
+    def _data(self) -> Data:
+        return load_data(self.trial.dataset, self.task.data_dir, self.task.download, self.task.device)
+
+    def _network(self) -> nn.Module:
+        return untrained_network(self.trial, self._data)
+
+    def _load(self, trained: Record) -> nn.Module | None:
+        """The trained network of an earlier run, or None if its weights are gone or damaged."""
+        try:
+            path = weights_path(self.task.results, trained.key)
+            content = path.read_bytes() if path.is_file() else b""
+            if checksum(content) != trained.result.get("weights_sha256"):
+                return None
+            weights = safetensors.torch.load(content)
+        except (OSError, SafetensorError):
+            return None
+        network = self._network()
+        network.load_state_dict(weights)
+        return network.eval()
+
+    def _train(self) -> tuple[nn.Module, Record]:
+        trial = self.trial
+        started = time.perf_counter()
+        memory = PeakMemory(self.task.device)
+        micro_batches = 1
+        attempt = self._attempt(micro_batches)
+        if attempt is None:
+            micro_batches = 2
+            attempt = self._attempt(micro_batches)
+        assert attempt is not None
+        network, training = attempt
+        peak = memory.bytes()
+        size = self._dense_size(network)
+        # Copies, because the format has no word for tensors that share memory.
+        state = {
+            name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()
+        }
+        content = safetensors.torch.save(state)
+        try:
+            write_atomically(path := weights_path(self.task.results, trial.key), content)
+        except OSError as error:
+            told = f"{path}: cannot write: {error.strerror or error}; mend that and run the same command again"
+            raise _NotDelivered from InputError(told)
+        result = {
+            **self._accuracy(network),
+            **_numbers(size),
+            **self._timing(network),
+            "train_loss": training.history[-1]["loss"],
+            "train_top1": training.history[-1]["top1"],
+            "train_seconds": training.seconds,
+            "train_images_per_s": training.images / training.seconds,
+            "seconds": time.perf_counter() - started + training.seconds_before,
+            "interruptions": training.interruptions,
+            "peak_memory": peak,
+            "precision": self.precision,
+            **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
+            "classes": self._data.spec.classes,
+            "test_images": len(self._data.test),
+            "weights_sha256": checksum(content),
+        }
+        constants = {"mean": self._data.mean.tolist(), "std": self._data.std.tolist()}
+        detail = {
+            "layer_sparsity": size.layer_sparsity,
+            "history": training.history,
+            "normalization": constants,
+        }
+        labels, description = trial.labels(), trial.description()
+        record = Record(
+            trial.key,
+            "trial",
+            None,
+            "done",
+            labels,
+            description,
+            self.environment,
+            finite(result),
+            finite(detail),
+        )
+        self.emit(record)
+        snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)
+        return network, record
+
+    def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training] | None:
+        """A new network, trained; None if whole batches need more memory than there is."""
+        network, snapshots = self._network(), self._snapshots(micro_batches)
+        try:
+            training = train_network(
+                network, self.trial, self._data, self.precision, self.emit, snapshots, micro_batches
+            )
+            return network, training
+        except Diverged:
+            snapshots.discard()
+            raise
+        except torch.OutOfMemoryError as error:
+            if micro_batches > 1:
+                raise
+            _logger.warning("%s: once more with half a batch at a time: %s", self.trial.name, describe(error))
+        torch.cuda.empty_cache()  # has no effect where there is no CUDA
+        return None
+
+    def _snapshots(self, micro_batches: int) -> Snapshots:
+        task = self.task
+        # Another version, device or number of threads would round differently from here on.
+        same: dict[str, Any] = {"key": self.trial.key, "precision": self.precision, "environment": self.environment}
+        same["micro_batches"] = micro_batches
+        return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
+
+    def _cells(self, dense: nn.Module, trained: Record) -> None:
+        """Prune and measure."""
+        with ThreadPoolExecutor(1) as threads:
+            sweep = Sweep(dense, self._data, self.precision, self._context(frozenset()), threads)
+            for cell in self.trial.cells:
+                self._cell(cell, sweep, trained)
+
+    def _cell(self, cell: CellPlan, sweep: Sweep, trained: Record) -> None:
+        """One cell, in which a failure stays; its file is compressed while the network is evaluated."""
+        labels = self.trial.labels(cell)
+        with self._isolated(of_cell(self.trial, cell)):
+            started = time.perf_counter()
+            settings = cell.pruner.settings
+            excluded = sweep.excluded(settings["include_input"], settings["include_classifier"])
+            context = self._context(excluded)
+            network = sweep.prune(cell.pruner.name, cell.pruner.options, cell.ratio, excluded)
+            if settings["reestimate_bn"]:
+                reestimate_batch_norm(network, context.batches())
+            detail: dict[str, Any] = {}
+            if settings["finetune"]:
+                detail["finetuning"] = self._finetune(
+                    network, Finetuning.model_validate(settings["finetune"]), excluded
+                )
+            seconds = time.perf_counter() - started
+            if cell.stored:
+                self._probe(cell.probes, cell.key, network, context)
+                return
+            measuring = sweep.begin_size(network, excluded)
+            top1, loss = sweep.evaluate(network)
+            size, dense_size = measuring.result(), self._dense_size(sweep.dense)
+            result = {
+                "top1": top1,
+                "loss": loss,
+                **_numbers(size),
+                **self._timing(network, sweep.dense),
+                "retention": top1 / trained.result["top1"] if trained.result["top1"] else None,
+                "compression_ratio": compression_ratio(dense_size, size),
+                "theoretical_speedup": theoretical_speedup(dense_size, size),
+                "pruning_seconds": seconds,
+                "precision": self.precision,
+            }
+            detail = {"layer_sparsity": size.layer_sparsity, **detail}
+            self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
+            self._probe(cell.probes, cell.key, network, context)
+
+    def _finetune(self, network: nn.Module, finetuning: Finetuning, excluded: frozenset[str]) -> list[dict[str, float]]:
+        """Train on with the trial's optimizer and batches; what is zero stays zero."""
+        trial = self.trial
+        recipe = self.recipe.model_copy(
+            update={
+                "epochs": finetuning.epochs,
+                "schedule": "constant",
+                "warmup_epochs": 0.0,
+                "weight_averaging": "off",
+            }
+        )
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)
+        optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer", "fine-tuning"))
+        for group in optimizer.param_groups:
+            group["lr"] = finetuning.lr if finetuning.lr is not None else group["lr"] / 10
+        seed = derive_seed(trial.seed, "fine-tuning")
+        with seeded(seed, self.task.device):
+            training = train(
+                network,
+                optimizer,
+                self._data,
+                recipe,
+                seed,
+                precision=self.precision,
+                after_step=FixedSparsity(network, excluded).apply,
+                on_progress=self.emit,
+                capture=capture_on(self.task.device),
+            )
+        return training.history
+
+    def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
+        for plan in plans:
+            probe, part = plan.probe, of_probe(self.trial, subject, plan)
+            with self._isolated(part):
+                detail = finite(probes[probe.name].build(copy.deepcopy(network), context, **probe.options))
+                if not isinstance(detail, dict):
+                    raise TypeError(f"probe {probe.name!r} returned {type(detail).__name__}, not a dict")
+                json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
+                self._emit_record("probe", plan.key, subject, part.labels, part.description, {}, detail)
+
+    def _context(self, excluded: frozenset[str]) -> PruningContext:
+        data, batch_size, calibration = self._data, self.recipe.batch_size, self._calibration
+        return PruningContext(
+            images=data.spec,
+            seed=derive_seed(self.trial.seed, "pruning"),
+            batches=lambda: batches(data, calibration, batch_size),
+            excluded=excluded,
+        )
+
+    def _dense_size(self, dense: nn.Module) -> Size:
+        """Size of the trained network, measured once for all cells."""
+        if self._measured_size is None:
+            self._measured_size = measure_size(dense, example_of(self._data))
+        return self._measured_size
+
+    def _accuracy(self, network: nn.Module) -> dict[str, float]:
+        top1, loss = evaluate(network, self._data, self._data.test, self.precision)
+        return {"top1": top1, "loss": loss}
+
+    def _timing(self, network: nn.Module, dense: nn.Module | None = None) -> dict[str, Any]:
+        """Throughput and latency; beside a pruned network the dense one is timed in the same minute."""
+        measurement = self.task.measurement
+        if not measurement.throughput:
+            return {}
+        batch = self._data.normalize(self._data.test.images[: measurement.batch_size])
+
+        def time_one(of: nn.Module, images: Tensor) -> Timing:
+            return time_inference(of, images, precision=self.precision, min_run_time=measurement.min_run_time)
+
+        with self.alone() as alone:
+            large, single = time_one(network, batch), time_one(network, batch[:1])
+            beside = (time_one(dense, batch), time_one(dense, batch[:1])) if dense is not None else None
+        timing = {
+            "timed_alone": alone,
+            "timing_batch": large.batch_size,
+            "images_per_s": large.images_per_s,
+            "batch_s": large.median_s,
+            "batch_q1_s": large.q1_s,
+            "batch_q3_s": large.q3_s,
+            "latency_s": single.median_s,
+            "latency_q1_s": single.q1_s,
+            "latency_q3_s": single.q3_s,
+        }
+        if beside is not None:
+            timing |= {
+                "dense_images_per_s": beside[0].images_per_s,
+                "dense_latency_s": beside[1].median_s,
+                "measured_speedup": beside[0].median_s / large.median_s,
+                "latency_speedup": beside[1].median_s / single.median_s,
+            }
+        return timing
+
+
+def _numbers(size: Size) -> dict[str, Any]:
+    """The fields of a size but what is per layer."""
+    return {name: value for name, value in asdict(size).items() if name != "layer_sparsity"}
+
+
+def finite(values: Any) -> Any:
+    """Replace numbers that JSON cannot hold by None, at any depth."""
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Mapping):
+        return {key: finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return values

@@ -1,0 +1,99 @@
+"""What is left to do, handed out one trial at a time, each claimed so that no other run takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from sgabench.store.locks import Claims
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import TrialPlan, keys_of_trial, left_of
+
+if TYPE_CHECKING:
+    from sgabench.running.trial import Task
+
+
+class Watcher(Protocol):
+    """Is told what becomes of trials that this run is not given."""
+
+    def elsewhere(self, trial: TrialPlan) -> None:
+        """Another run has done what was left of a trial."""
+
+    def waiting(self, trials: int) -> None:
+        """Nothing is left but what other runs have claimed: so many trials."""
+
+
+class WorkList:
+    """The trials of a run that nobody has done yet.
+
+    Several runs may have the same trials on their lists. A trial is claimed before it is handed out, and
+    then the store is asked again what is left of it: another run may have been faster. What has failed
+    since this run began, here or elsewhere, counts as tried and is not handed out again.
+
+    Args:
+        left: what was left when the run began, in order.
+        failed_before: of what was recorded as failed then, by key, when that was.
+        store: the store.
+        claims: of this run.
+        task: makes a task of what is left of a trial and the record of its training.
+        watcher: is told of the other runs.
+    """
+
+    def __init__(
+        self,
+        left: Sequence[TrialPlan],
+        failed_before: Mapping[str, float],
+        store: Store,
+        claims: Claims,
+        task: Callable[[TrialPlan, Record | None], Task],
+        watcher: Watcher,
+    ) -> None:
+        self._open = {trial.key: trial for trial in left}
+        self._failed_before = failed_before
+        self._store = store
+        self._claims = claims
+        self._task = task
+        self._watcher = watcher
+
+    @property
+    def open(self) -> int:
+        """How many trials have neither been handed out nor been done by another run."""
+        return len(self._open)
+
+    def take(self) -> Task | None:
+        """Claim and hand out a trial; None: other runs have claimed all that is open, or nothing is."""
+        for trial in tuple(self._open.values()):
+            if not self._claims.take(trial.key):
+                continue
+            del self._open[trial.key]
+            task = self._left_of(trial)
+            if task is not None:
+                return task
+            self._claims.release(trial.key)
+            self._watcher.elsewhere(trial)
+        if self._open:
+            self._watcher.waiting(len(self._open))
+        return None
+
+    def rest(self, task: Task) -> Task | None:
+        """What is left of a trial that was handed out and is still claimed; None: nothing."""
+        return self._left_of(task.trial)
+
+    def release(self, task: Task) -> None:
+        """Give back the claim of a trial that was handed out."""
+        self._claims.release(task.trial.key)
+
+    def claim(self, task: Task) -> int:
+        """File descriptor of a trial's claim, to share it with the process that runs the trial."""
+        return self._claims.descriptor(task.trial.key)
+
+    def _left_of(self, trial: TrialPlan) -> Task | None:
+        found = self._store.outcomes(keys_of_trial(trial))
+        stored = {key: status for key, (status, _) in found.items()}
+        tried = {
+            key for key, (status, at) in found.items() if status == "failed" and self._failed_before.get(key) != at
+        }
+        left = left_of(trial, stored, tried)
+        if left is None:
+            return None
+        return self._task(left, self._store.get(trial.key) if stored.get(trial.key) == "done" else None)

@@ -1,0 +1,301 @@
+"""Whether a results folder is what was written, and whether this machine can go on with it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sgabench.errors import InputError, foreign
+from sgabench.store.database import SCHEMA_VERSION, Complaint, DamagedStore, connect
+from sgabench.store.store import Record, Store, weights_path
+from sgabench.system.environment import PACKAGES, cores
+
+State = Literal["ok", "warning", "problem"]
+
+REPAIR = "sgabench doctor --repair"
+# Of each data set, the folders that may hold it, and the files that must then be in them.
+_CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)]
+_IDX = [f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
+_CIFAR10_BIN = [f"{name}.bin" for name in [*_CIFAR10, "test_batch"]]
+LAYOUTS: dict[str, list[tuple[str, list[str]]]] = {
+    "cifar10": [
+        ("cifar-10-batches-bin", _CIFAR10_BIN),
+        (".", _CIFAR10_BIN),
+        ("cifar-10-batches-py", [*_CIFAR10, "test_batch", "batches.meta"]),
+    ],
+    "cifar100": [
+        ("cifar-100-binary", ["train.bin", "test.bin"]),
+        (".", ["train.bin", "test.bin"]),
+        ("cifar-100-python", ["train", "test", "meta"]),
+    ],
+    "fashion_mnist": [
+        (".", _IDX),
+        ("FashionMNIST/raw", _IDX),
+        ("fashion-mnist", _IDX),
+        ("/usr/share/datasets/fashion-mnist", _IDX),
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        state: ``warning``: a run goes on, with what is told in mind; ``problem``: it cannot, or not with all.
+        told: what was found.
+        mend: what would mend it.
+    """
+
+    name: str
+    state: State
+    told: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with the records and the files of a store whose database can be read.
+
+    Attributes:
+        records: number of records that are sound.
+        damaged: keys of records that are not what was written.
+        parentless: keys of records whose trial or cell is not there, or damaged.
+        without_weights: keys of trials whose weights are not there.
+        damaged_weights: weights that are not those of their record.
+        orphans: files among the weights that belong to no trial.
+        leftovers: files that were not written to the end.
+        environments: what the records were made in.
+    """
+
+    records: int
+    damaged: tuple[str, ...]
+    parentless: tuple[str, ...]
+    without_weights: tuple[str, ...]
+    damaged_weights: tuple[Path, ...]
+    orphans: tuple[Path, ...]
+    leftovers: tuple[Path, ...]
+    environments: tuple[Mapping[str, Any], ...]
+
+
+def examine(results: Path, data_dir: Path) -> list[Check]:
+    """Look at everything: the store, the weights, the versions, the data sets and the devices.
+
+    Raises:
+        InputError: the folder is no results folder, or a newer version's.
+    """
+    return [*check_store(results), check_data_sets(data_dir), *check_devices()]
+
+
+def check_store(results: Path) -> list[Check]:
+    """Look at a results folder; nothing is changed."""
+    try:
+        with Store(results) as store:
+            if not store.path.exists():
+                told = f"nothing is stored in {results}"
+                checks = [Check("store", "ok", told)]
+            else:
+                checks = [_check_version(store.version), _check_structure(store.path)]
+            if any(check.state == "problem" for check in checks):
+                return [*checks, check_versions([])]
+            found = inspect(store)
+    except DamagedStore as error:
+        mend = f"{REPAIR} keeps every record whose checksum is right, after a backup copy; run computes the others"
+        return [Check("store", "problem", str(error), mend), check_versions([])]
+    return [*checks, *_check_records(found), *_check_files(found), check_versions(found.environments)]
+
+
+def inspect(store: Store) -> Findings:
+    """Read every record and every file of weights."""
+    sound: dict[str, Record] = {}
+    damaged = []
+    for key, record in store.examine():
+        if record is None:
+            damaged.append(key)
+        else:
+            sound[key] = record
+    rooted: set[str] = set()
+    for kind, parents in (("trial", ()), ("cell", ("trial",)), ("probe", ("trial", "cell"))):
+        for key, record in sound.items():
+            parent = record.parent
+            if record.kind == kind and (not parents or (parent in rooted and sound[str(parent)].kind in parents)):
+                rooted.add(key)
+    trials = {key: record for key, record in sound.items() if record.kind == "trial" and record.status == "done"}
+    expected = {weights_path(store.folder, key): record for key, record in trials.items()}
+    there = sorted(store.weights.iterdir()) if store.weights.is_dir() else []
+    leftovers = [*store.folder.glob(".*.part"), *store.folder.glob("*/.*.part")]
+    return Findings(
+        records=len(sound),
+        damaged=tuple(damaged),
+        parentless=tuple(key for key in sound if key not in rooted),
+        without_weights=tuple(record.key for path, record in expected.items() if path not in there),
+        damaged_weights=tuple(p for p in there if p in expected and not _is_intact(p, expected[p])),
+        orphans=tuple(path for path in there if path not in expected and path not in leftovers),
+        leftovers=tuple(sorted(leftovers)),
+        environments=tuple({id(record.environment): record.environment for record in sound.values()}.values()),
+    )
+
+
+def _is_intact(path: Path, record: Record) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == record.result.get("weights_sha256")
+    except OSError:
+        return False
+
+
+def _check_version(version: int) -> Check:
+    if version == SCHEMA_VERSION:
+        return Check("store", "ok", f"version {version}")
+    told = f"version {version}: its records have no checksums, so that a changed digit cannot be found"
+    return Check("store", "warning", told, f"the next run migrates it after a backup copy, and so does {REPAIR}")
+
+
+def _check_structure(path: Path) -> Check:
+    with closing(connect(path)) as database:
+        try:
+            found = [finding for (finding,) in database.execute("PRAGMA integrity_check(3)")]
+        except Complaint as error:
+            found = [str(error)]
+    if found == ["ok"]:
+        return Check("database", "ok", "its structure is sound")
+    return Check("database", "problem", _some(found), f"{REPAIR} rebuilds it from its sound records")
+
+
+def _check_records(found: Findings) -> list[Check]:
+    again = f"{REPAIR} removes them after a backup copy; run computes them again"
+    damaged = Check("records", "ok", f"{found.records}, all as they were written")
+    if found.damaged:
+        damaged = Check("records", "problem", f"{_of(found.damaged, 'record')} damaged", again)
+    parents = Check("parents", "ok", "every cell has its trial, every probe its network")
+    if found.parentless:
+        parents = Check("parents", "problem", f"{_of(found.parentless, 'record')} without a trial or a cell", again)
+    return [damaged, parents]
+
+
+def _check_files(found: Findings) -> list[Check]:
+    weights = Check("weights", "ok", "every trial has its own")
+    if found.damaged_weights:
+        told = f"{_of([path.name for path in found.damaged_weights], 'file')} not as written"
+        weights = Check(
+            "weights", "problem", told, f"run trains again when a cell needs them; {REPAIR} moves them away"
+        )
+    elif found.without_weights:
+        told = f"{_of(found.without_weights, 'trial')} without weights"
+        weights = Check("weights", "warning", told, "nothing to do: run trains again when a cell needs them")
+    files = Check("files", "ok", "nothing that belongs to no record")
+    strays = [path.name for path in (*found.orphans, *found.leftovers)]
+    if strays:
+        told = f"{_of(strays, 'file')} without a record, of a run that goes on or was stopped"
+        files = Check("files", "warning", told, f"{REPAIR} moves what no run is writing to lost/")
+    return [weights, files]
+
+
+def check_versions(environments: Sequence[Mapping[str, Any]]) -> Check:
+    """Compare the installed versions with those that the records were made with."""
+    installed = {}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return Check("versions", "problem", f"{name} is not installed", "install sgabench again, with pip")
+    others = sorted(
+        {
+            f"{name} {version}"
+            for environment in environments
+            for name, version in environment["packages"].items()
+            if name in installed and version != installed[name]
+        }
+    )
+    here = ", ".join(f"{name} {installed[name]}" for name in ("sgabench", "torch"))
+    if others:
+        told = f"{here}; some records were made with {_some(others)}"
+        return Check("versions", "warning", told, "use a results folder for each set of versions")
+    return Check("versions", "ok", here)
+
+
+def check_data_sets(data_dir: Path) -> Check:
+    """Load the data set that is always there, and look which others are in the data folder; none is read."""
+    try:
+        with foreign("digits: "):
+            from sgabench.datasets.embedded import load_digits
+
+            load_digits()
+    except InputError as error:
+        return Check("data sets", "problem", str(error), "install scikit-learn again")
+    there, absent = [], []
+    for name, layouts in LAYOUTS.items():
+        folder, lacking = _find(data_dir, layouts)
+        if folder is None:
+            absent.append(name)
+        elif lacking:
+            told = f"{name}: {folder} lacks {_some(lacking)}"
+            return Check("data sets", "warning", told, f"complete it, or remove {folder} to have it downloaded")
+        else:
+            there.append(name)
+    told = "digits works"
+    if there:
+        told += f"; found in {data_dir}: {', '.join(there)}"
+    if absent:
+        told += f"; not in {data_dir}, and downloaded when a run needs them: {', '.join(absent)}"
+    return Check("data sets", "ok", told)
+
+
+def _find(data_dir: Path, layouts: Iterable[tuple[str, list[str]]]) -> tuple[Path | None, list[str]]:
+    """The first folder that has any of the files, and what it lacks; as the data sets look for them."""
+    for folder, files in layouts:
+        itself = data_dir.resolve().name == folder
+        candidate = data_dir if itself else data_dir / folder
+        lacking = [file for file in files if not (candidate / file).is_file()]
+        if len(lacking) < len(files):
+            return candidate, lacking
+    return None, []
+
+
+def check_devices() -> list[Check]:
+    """Compute a convolution of known result on every device."""
+    try:
+        with foreign("torch: "):
+            import torch
+    except InputError as error:
+        return [Check("device", "problem", str(error), "install PyTorch again")]
+    checks = []
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        told = f"{cores()} cores" if device == "cpu" else torch.cuda.get_device_name(0)
+        try:
+            with foreign(""):
+                ones = torch.ones(1, 1, 3, 3, device=device)
+                sums = torch.nn.functional.conv2d(ones, ones, padding=1).flatten().tolist()
+        except InputError as error:
+            sums, told = [], str(error)
+        right = sums == [4, 6, 4, 6, 9, 6, 4, 6, 4]
+        mend = "" if right else "install the driver and a PyTorch that fit each other, or use the other --device"
+        checks.append(Check(device, "ok" if right else "problem", told if right or not sums else f"gave {sums}", mend))
+    return checks
+
+
+def as_text(checks: Sequence[Check]) -> str:
+    """A line for each check, and one below it for what would mend it."""
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        told = str(InputError(check.told))  # one line, whatever it quotes
+        lines.append(f"{check.state:8} {check.name:{width}}  {told}")
+        if check.state != "ok" and check.mend:
+            lines.append(f"{'':8} {'':{width}}  -> {check.mend}")
+    return "\n".join(lines)
+
+
+def _of(items: Sequence[str], noun: str) -> str:
+    return f"{len(items)} {noun}{'s' if len(items) > 1 else ''} ({_some(items)})"
+
+
+def _some(items: Sequence[str]) -> str:
+    shown = ", ".join(str(item) for item in items[:3])
+    return shown + (f" and {len(items) - 3} more" if len(items) > 3 else "")

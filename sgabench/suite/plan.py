@@ -1,0 +1,298 @@
+"""Suite to trials, cells and keys."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sgabench.errors import InputError, foreign, shorten, suggestion
+from sgabench.suite.limits import check_records
+from sgabench.suite.resolving import Choice, Suite
+
+# Raise it when a change of sgabench makes the same description mean another result.
+KEY_VERSION = 1
+
+
+def content_key(description: Any) -> str:
+    """Hash of a JSON value, independent of the order of its keys: 32 hexadecimal digits."""
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """A probe of one trained or pruned network."""
+
+    key: str
+    probe: Choice
+
+
+@dataclass(frozen=True, slots=True)
+class CellPlan:
+    """One measurement on a trial's trained network; if it is stored, only probes are left to do."""
+
+    key: str
+    pruner: Choice
+    ratio: float
+    measurement: Mapping[str, Any]
+    probes: tuple[ProbePlan, ...] = ()
+    stored: bool = False
+
+    @property
+    def name(self) -> str:
+        """``pruner/ratio``."""
+        return f"{self.pruner.label}/{self.ratio:g}"
+
+    @property
+    def of(self) -> str:
+        """What the ratio is of."""
+        return str(self.pruner.options.get("of", "weights"))
+
+    def description(self) -> dict[str, Any]:
+        """What the key is made of, beside the trial's."""
+        return {**_without_ratios(self.pruner), "ratio": self.ratio, "measurement": dict(self.measurement)}
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One training and what is measured on its network."""
+
+    key: str
+    group: str
+    dataset: Choice
+    model: Choice
+    optimizer: Choice
+    seed: int
+    cells: tuple[CellPlan, ...]
+    probes: tuple[ProbePlan, ...]
+
+    @property
+    def name(self) -> str:
+        """``dataset/model/optimizer/seed``: what ``--only`` is compared with."""
+        return f"{self.dataset.label}/{self.model.label}/{self.optimizer.label}/{self.seed}"
+
+    def description(self) -> dict[str, Any]:
+        """What the key is made of."""
+        return {
+            "dataset": self.dataset.identity(),
+            "model": self.model.identity(),
+            "optimizer": self.optimizer.identity(),
+            "seed": self.seed,
+        }
+
+    def labels(self, cell: CellPlan | None = None) -> dict[str, Any]:
+        """What tables show of the trial, or of one of its cells; ``group`` is the same for all seeds."""
+        labels: dict[str, Any] = {
+            "dataset": self.dataset.label,
+            "model": self.model.label,
+            "optimizer": self.optimizer.label,
+            "seed": self.seed,
+            "group": self.group,
+        }
+        if cell is not None:
+            labels |= {"pruner": cell.pruner.label, "ratio": cell.ratio, "of": cell.of}
+        return labels
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every trial of a suite, each with its cells."""
+
+    suite: Suite
+    trials: tuple[TrialPlan, ...]
+
+    def cells(self) -> Iterator[tuple[TrialPlan, CellPlan]]:
+        """Every cell with its trial."""
+        return ((trial, cell) for trial in self.trials for cell in trial.cells)
+
+
+Subject = TypeVar("Subject", TrialPlan, CellPlan)
+
+
+def make_plan(suite: Suite, data_dir: Path) -> Plan:
+    """Every trial and cell of a suite, with their keys.
+
+    A key is the content hash of everything that determines the result, so the same key is never
+    computed twice, and a changed parameter changes exactly the keys that depend on it.
+
+    Raises:
+        InputError: a data set whose content enters the key is not there; more records than a plan can have.
+    """
+    on = _probes_by_network(suite)
+    _check_size(suite, on)
+    measurement = suite.measurement.model_dump(mode="json")
+    pruners = [
+        (pruner, ratio, content_key({**_without_ratios(pruner), "ratio": ratio, "measurement": measurement}))
+        for pruner in suite.pruners
+        for ratio in pruner.settings["ratios"]
+    ]
+    trials = []
+    for dataset in (with_content(dataset, data_dir) for dataset in suite.datasets):
+        for model in suite.models:
+            for optimizer in suite.optimizers:
+                group = {
+                    "version": KEY_VERSION,
+                    "dataset": dataset.identity(),
+                    "model": model.identity(),
+                    "optimizer": optimizer.identity(),
+                }
+                group_key = content_key(group)
+                for seed in suite.seeds:
+                    key = content_key([group_key, seed])
+                    cells = tuple(_cell(key, *pruner, measurement, on["pruned"]) for pruner in pruners)
+                    probes = _probes(key, on["dense"])
+                    trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
+    return Plan(suite, tuple(trials))
+
+
+def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
+    on: dict[str, list[Choice]] = {"dense": [], "pruned": []}
+    for probe in suite.probes:
+        network = probe.tags.get("on", "dense")
+        if network not in on:
+            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: dense, pruned")
+        on[network].append(probe)
+    return on
+
+
+def _check_size(suite: Suite, on: Mapping[str, list[Choice]]) -> None:
+    """Count what the suite multiplies out to, before it does."""
+    trials = len(suite.datasets) * len(suite.models) * len(suite.optimizers) * len(suite.seeds)
+    cells = trials * sum(len(pruner.settings["ratios"]) for pruner in suite.pruners)
+    try:
+        check_records(trials, cells, trials * len(on["dense"]) + cells * len(on["pruned"]))
+    except InputError as error:
+        raise InputError(f"{suite.source}: {error}") from None
+
+
+def _cell(
+    trial_key: str,
+    pruner: Choice,
+    ratio: float,
+    pruner_key: str,
+    measurement: Mapping[str, Any],
+    probes: list[Choice],
+) -> CellPlan:
+    key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
+    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes))
+
+
+def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
+    if not probes:
+        return ()  # as of most cells
+    return tuple(ProbePlan(content_key([subject, probe.identity()]), probe) for probe in probes)
+
+
+def _without_ratios(pruner: Choice) -> dict[str, Any]:
+    identity = pruner.identity()
+    identity.pop("ratios")
+    return identity
+
+
+def with_content(dataset: Choice, data_dir: Path) -> Choice:
+    """Put the content of a data set of the user's own into its identity, in place of its path."""
+    fingerprint = dataset.tags.get("fingerprint")
+    if fingerprint is None:
+        return dataset
+    with foreign(f"dataset {dataset.label!r}: its fingerprint fails: "):
+        content = fingerprint(data_dir, dict(dataset.options))
+    if not isinstance(content, str):
+        raise InputError(f"dataset {dataset.label!r}: its fingerprint is {shorten(content)}, not a text")
+    settings = {**dataset.settings, "content": content}
+    return replace(dataset, settings=settings)
+
+
+def select(plan: Plan, pattern: str | None) -> Plan:
+    """The trials whose name matches a glob (``*`` matches anything, ``/`` too); None: all.
+
+    Raises:
+        InputError: none matches.
+    """
+    if pattern is None:
+        return plan
+    trials = tuple(trial for trial in plan.trials if fnmatchcase(trial.name, pattern))
+    if not trials:
+        hint = suggestion(pattern, (trial.name for trial in plan.trials))
+        raise InputError(f"--only {pattern}: matches no trial (dataset/model/optimizer/seed){hint}")
+    return replace(plan, trials=trials)
+
+
+def keys_of(plan: Plan) -> set[str]:
+    """The keys of all that a plan asks for: trials, cells and probes."""
+    return set().union(*map(keys_of_trial, plan.trials))
+
+
+def keys_of_trial(trial: TrialPlan) -> set[str]:
+    """The keys of a trial, its cells and the probes of both."""
+    subjects: list[TrialPlan | CellPlan] = [trial, *trial.cells]
+    return {subject.key for subject in subjects} | {probe.key for subject in subjects for probe in subject.probes}
+
+
+def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
+    """The trials that have something left to do, each with only that.
+
+    Args:
+        plan: the plan.
+        stored: status of every stored record by key, as for `left_of`.
+    """
+    different = {trial.key: trial for trial in reversed(plan.trials)}  # entries with other labels may ask for the same
+    left = (left_of(trial, stored) for trial in plan.trials if different[trial.key] is trial)
+    return [trial for trial in left if trial is not None]
+
+
+def left_of(trial: TrialPlan, stored: Mapping[str, str], tried: Collection[str] = ()) -> TrialPlan | None:
+    """What is left to do of a trial; None: nothing.
+
+    Args:
+        trial: the trial.
+        stored: status of stored records by key; what is ``failed`` is tried again, and nothing is left
+            to do on the network of a trial that ``diverged``.
+        tried: keys of what failed during this run, and is not tried again by it.
+    """
+    status = stored.get(trial.key)
+    if status == "diverged" or trial.key in tried:
+        return None
+
+    def is_open(probe: ProbePlan) -> bool:
+        return stored.get(probe.key) != "done" and probe.key not in tried
+
+    cells = []
+    for cell in {cell.key: cell for cell in trial.cells}.values():
+        is_stored = stored.get(cell.key) == "done"
+        probes = tuple(filter(is_open, cell.probes))
+        if cell.key not in tried and (probes or not is_stored):
+            same = probes == cell.probes and is_stored == cell.stored
+            cells.append(cell if same else replace(cell, probes=probes, stored=is_stored))
+    probes = tuple(filter(is_open, trial.probes))
+    if status == "done" and not cells and not probes:
+        return None
+    return replace(trial, cells=tuple(cells), probes=probes)
+
+
+def only_failed(plan: Plan, stored: Mapping[str, str]) -> Plan:
+    """The part of a plan that is recorded as failed, with what could not be done because of it.
+
+    That is: trials whose training failed, whole; of others the cells that failed, whole; and the probes
+    that failed.
+    """
+    failed = {key for key, status in stored.items() if status == "failed"}
+    trials = []
+    for trial in plan.trials:
+        if trial.key not in stored:
+            continue
+        if trial.key not in failed:
+            cells = tuple(cell if cell.key in failed else _with_probes(cell, failed) for cell in trial.cells)
+            cells = tuple(cell for cell in cells if cell.key in failed or cell.probes)
+            trial = replace(_with_probes(trial, failed), cells=cells)
+        if trial.key in failed or trial.cells or trial.probes:
+            trials.append(trial)
+    return replace(plan, trials=tuple(trials))
+
+
+def _with_probes(subject: Subject, keys: Collection[str]) -> Subject:
+    return replace(subject, probes=tuple(probe for probe in subject.probes if probe.key in keys))

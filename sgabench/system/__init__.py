@@ -1,0 +1,1 @@
+"""The machine: versions, memory, compilers, processes, signals and seeds."""

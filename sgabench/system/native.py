@@ -1,0 +1,116 @@
+"""Compiles a C++ file for this processor, once: the library is kept in the user's cache."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sgabench.system.environment import cpuinfo
+
+# Without contraction and with IEEE roots and quotients, the result does not depend on the instructions chosen.
+FLAGS = (
+    *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+)
+_TIMEOUT_S = 120
+
+
+class Unavailable(RuntimeError):
+    """There is no compiled library on this machine; the message says why, in one line."""
+
+
+def load(source: Path) -> ctypes.CDLL:
+    """The library of a C++ file, compiled if the cache does not have it.
+
+    Its name is a hash of the source, the flags, the compiler and the processor, so that a change of
+    any of them compiles again. Any number of processes may do so at once.
+
+    Raises:
+        Unavailable: no compiler, it failed, or there is no safe place to keep the library.
+    """
+    compiler = _compiler()
+    folder = _cache()
+    parts = (source.read_text(encoding="utf-8"), FLAGS, _version(compiler), platform.machine(), *_processor())
+    library = folder / f"{source.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}.so"
+    try:
+        if not library.exists():
+            _compile(compiler, source, library)
+        _require_own(library)
+        return ctypes.CDLL(str(library))
+    except OSError as error:
+        raise Unavailable(f"the compiled library cannot be used: {' '.join(str(error).split())}") from None
+
+
+def _compiler() -> list[str]:
+    named = shlex.split(os.environ.get("CXX", ""))
+    for command in [named] if named else [["g++"], ["c++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return command
+    raise Unavailable(f"there is no C++ compiler ({named[0] if named else 'g++'}); CXX may name one")
+
+
+def _version(compiler: list[str]) -> str:
+    return _run([*compiler, "--version"])
+
+
+def _processor() -> tuple[str, str]:
+    return cpuinfo("model name"), cpuinfo("flags") or cpuinfo("Features")
+
+
+def _compile(compiler: list[str], source: Path, library: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=library.parent) as beside:
+        made = Path(beside) / library.name
+        _run([*compiler, *FLAGS, str(source), "-o", str(made)])
+        made.chmod(0o600)
+        made.replace(library)
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"the C++ compiler cannot be run: {' '.join(str(error).split())[:200]}") from None
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        line = next((line for line in said if "error" in line), said[0])
+        raise Unavailable(f"the C++ compiler failed: {line.strip()[:200]}")
+    return done.stdout
+
+
+def _cache() -> Path:
+    """A folder that nobody else can write to: what lies in it is executed."""
+    if not hasattr(os, "geteuid"):
+        raise Unavailable("on this system nothing is compiled")
+    named = Path(os.environ.get("XDG_CACHE_HOME") or "")
+    try:
+        folder = (named if named.is_absolute() else Path.home() / ".cache") / "sgabench"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = folder.resolve(strict=True)
+        _require_own(folder)
+        for parent in folder.parents:
+            mode = parent.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise Unavailable(f"the cache {folder} is in a folder that everybody can write to")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise Unavailable(f"the cache {folder} cannot be written")
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, Unavailable):
+            raise
+        raise Unavailable(f"there is no place for a compiled library: {error}; set XDG_CACHE_HOME") from None
+    return folder
+
+
+def _require_own(path: Path) -> None:
+    found = path.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unavailable(f"{path} belongs to, or can be written by, somebody else")

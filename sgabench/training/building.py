@@ -1,0 +1,135 @@
+"""What a description names, built: data sets on a device, networks, optimizers; the training of a trial.
+
+All that is random follows from seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from sgabench.datasets.base import Dataset, split
+from sgabench.plugins import ImageSpec, datasets, models, optimizers
+from sgabench.suite.plan import TrialPlan
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.system.environment import keep_freed_memory
+from sgabench.system.seeds import derive_seed
+from sgabench.training.capture import capture_on
+from sgabench.training.loop import Data, Progress, Training, train
+from sgabench.training.snapshot import Snapshots
+
+
+def set_up_torch(device: str, threads: int) -> None:
+    """Set what a training depends on beside its description, in this process."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    if device == "cuda":
+        # fp32 means fp32, and the same seed the same bits.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+    torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
+
+
+def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> Data:
+    """A data set's splits on a device; the last one is kept for the next trial."""
+    options = json.dumps(dataset.options, sort_keys=True)
+    identity = json.dumps(dataset.identity(), sort_keys=True)
+    sizes = dataset.settings
+    parts = sizes["train_size"], sizes["validation_size"], sizes.get("test_size")
+    return _load_data(identity, dataset.name, options, parts, data_dir.resolve(), download, device)
+
+
+@lru_cache(maxsize=1)
+def _load_data(
+    _identity: str,
+    name: str,
+    options: str,
+    sizes: tuple[int | None, int, int | None],
+    data_dir: Path,
+    download: bool,
+    device: str,
+) -> Data:
+    dataset = datasets[name].build(data_dir, download, **json.loads(options))
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"data set {name!r} is {type(dataset).__name__}, not a sgabench.datasets.base.Dataset")
+    return Data.of(split(dataset, *sizes), device)
+
+
+@contextmanager
+def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators, which initialization and dropout use, and restore them."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def initial_network(model: Choice, spec: ImageSpec, seed: int) -> nn.Module:
+    """A network before training: the same weights for every optimizer of the same seed."""
+    with seeded(derive_seed(seed, "initial weights")):
+        network = models[model.name].build(spec, **model.options)
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"model {model.name!r} returned {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def precision_on(recipe: Recipe, environment: Mapping[str, Any]) -> Literal["fp32", "bf16"]:
+    """The precision that a recipe gets where it is trained."""
+    return "bf16" if recipe.precision == "bf16" and environment["bf16"] else "fp32"
+
+
+def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
+    """A trial's network before training, on the data's device."""
+    network = initial_network(trial.model, data.spec, trial.seed)
+    return network.to(device=data.train.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def train_network(
+    network: nn.Module,
+    trial: TrialPlan,
+    data: Data,
+    precision: str,
+    on_progress: Callable[[Progress], None],
+    snapshots: Snapshots | None = None,
+    micro_batches: int = 1,
+) -> Training:
+    """Train a trial's network in place; all that is random follows from the trial's seed.
+
+    Raises:
+        Diverged: as `train`.
+    """
+    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
+    recipe = Recipe.model_validate(trial.optimizer.settings["training"])
+    device = data.train.images.device.type
+    with seeded(derive_seed(trial.seed, "training"), device):
+        return train(
+            network,
+            optimizer,
+            data,
+            recipe,
+            trial.seed,
+            precision=precision,
+            on_progress=on_progress,
+            snapshots=snapshots,
+            micro_batches=micro_batches,
+            capture=capture_on(device),
+        )
+
+
+def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that are trained."""
+    parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    built = optimizers[optimizer.name].build(parameters, seed, **optimizer.options)
+    if not isinstance(built, torch.optim.Optimizer):
+        raise TypeError(f"optimizer {optimizer.name!r} returned {type(built).__name__}, not a torch.optim.Optimizer")
+    return built

@@ -1,0 +1,183 @@
+"""Captures the passes of a step as a CUDA graph, where that is right and found to pay.
+
+Small networks keep a GPU waiting for Python: a graph launches hundreds of kernels at once. Only the
+passes are captured. The optimizer's step is launched as ever, while the graph runs: so every
+optimizer can be used, and learning rates, masks and step counts are nobody's constants.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sgabench.errors import describe
+from sgabench.training.step import Draws, GradientStep, Replayed
+
+# Enough for what is chosen, compiled or allocated in the first steps; then enough for a mean.
+WARM_UP_STEPS = 10
+TIMED_STEPS = 20
+# Fewer steps than this are not worth the first capture of a process, whose cost nobody knows yet.
+WORTH_TRYING = 200
+# Gradients may differ by what another order of additions makes of them, in units of the largest of their tensor.
+TOLERANCE = 0.01
+
+Capture = Callable[[GradientStep], Replayed]
+
+_logger = logging.getLogger("sgabench")
+_seconds_to_capture: list[float] = []  # of this process
+
+
+class CudaGraph:
+    """The passes of a step as a CUDA graph."""
+
+    def __init__(self, step: GradientStep) -> None:
+        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # what autograd sets up for a stream must not be part of the graph
+            step.forget_gradients()
+            step.passes()
+        torch.cuda.current_stream().wait_stream(side)
+        step.forget_gradients()  # so that the graph writes gradients rather than adding to them
+        self._graph: Any = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            step.passes()
+
+    def replay(self) -> None:
+        """Do the passes again."""
+        self._graph.replay()
+
+
+def capture_on(device: str) -> Capture | None:
+    """How steps are captured on a device; None: they cannot be."""
+    return CudaGraph if device == "cuda" else None
+
+
+class Captured:
+    """A step whose passes are captured once it is known that this is right and pays.
+
+    The first steps are done as they are, and timed. Then the passes are captured, and replayed for the
+    same batch: if the gradients, the totals and the buffers are not what they were before, or if the
+    replayed steps turn out to be no faster, the steps stay as they are. Nothing of this changes what a
+    training computes, but for the rounding of sums.
+
+    Args:
+        step: what is captured.
+        capture: how; None: not at all.
+        steps: how many there are, all in all.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, step: GradientStep, capture: Capture | None, steps: int, device: str) -> None:
+        self._step = step
+        self._capture = capture
+        self._left = steps
+        self._device = device
+        self._warm_up = WARM_UP_STEPS
+        self._times: list[float] = []
+        self._eager = 0.0
+
+    def __call__(self, drawn: Draws) -> None:
+        """Do a step, as it has been found to be best."""
+        self._left -= 1
+        if self._capture is None:
+            self._step(drawn)
+        elif self._warm_up:
+            self._warm_up -= 1
+            self._step(drawn)
+        elif len(self._times) < TIMED_STEPS:
+            self._times.append(self._timed(drawn))
+        elif self._step.replayed is None:
+            self._eager, self._times = statistics.median(self._times), []
+            self._try(drawn, self._capture)
+        else:
+            self._judge(statistics.median(self._times))
+            self._step(drawn)
+
+    def _timed(self, drawn: Draws) -> float:
+        self._synchronize()
+        started = time.perf_counter()
+        self._step(drawn)
+        self._synchronize()
+        return time.perf_counter() - started
+
+    def _synchronize(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+    def _try(self, drawn: Draws, capture: Capture) -> None:
+        """Do a step, and capture it on the way."""
+        step, self._capture = self._step, None
+        cost = min(_seconds_to_capture, default=WORTH_TRYING * self._eager)
+        if self._left * self._eager < cost:
+            told = "not captured: %d steps of %.2g s are left, and a capture takes %.2g s"
+            _logger.info(told, self._left, self._eager, cost)
+            step(drawn)
+            return
+        buffers = [*step.network.buffers(), step.totals]
+        before = _copies(buffers)
+        step(drawn)
+        gradients = [p.grad if p.grad is None else p.grad.clone() for p in step.network.parameters()]
+        expected = _copies([*_gradients(step), *buffers])
+        random = torch.cuda.get_rng_state() if self._device == "cuda" else torch.get_rng_state()
+        started = time.perf_counter()
+        try:
+            replayed = capture(step)
+            _restore(buffers, before)
+            replayed.replay()
+            self._synchronize()
+            right = _agree(expected, [*_gradients(step), *buffers])
+            told = "a replay does not give the same gradients"
+        except RuntimeError as error:  # PyTorch's, of what a graph cannot hold
+            right, told = False, describe(error)
+            _logger.debug("a capture failed", exc_info=True)
+        _seconds_to_capture.append(time.perf_counter() - started)
+        if right:
+            step.replayed, self._capture = replayed, capture  # to be judged
+            return
+        _logger.warning("steps are not captured: %s", told)
+        for parameter, gradient in zip(step.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        _restore(buffers, expected[-len(buffers) :])
+        (torch.cuda.set_rng_state if self._device == "cuda" else torch.set_rng_state)(random)
+
+    def _judge(self, captured: float) -> None:
+        """Keep the graph if it is faster."""
+        self._capture = None
+        kept = captured < self._eager
+        told = "%s: passes take %.3g s captured, %.3g s otherwise; capturing took %.2g s"
+        _logger.info(told, "captured" if kept else "not captured", captured, self._eager, _seconds_to_capture[-1])
+        if not kept:
+            self._step.replayed = None
+            self._step.forget_gradients()
+
+
+def _copies(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.clone() for tensor in tensors]
+
+
+def _gradients(step: GradientStep) -> list[Tensor]:
+    return [parameter.grad for parameter in step.network.parameters() if parameter.grad is not None]
+
+
+def _restore(tensors: list[Tensor], values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)
+
+
+def _agree(expected: list[Tensor], found: list[Tensor]) -> bool:
+    """Whether tensors are the same but for rounding."""
+    if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
+        return False
+    worst = [
+        (one.double() - other.double()).abs().max() <= TOLERANCE * one.double().abs().max()
+        for one, other in zip(expected, found, strict=True)
+        if one.numel()
+    ]
+    return bool(torch.stack(worst).all())

@@ -1,0 +1,203 @@
+"""What a training takes of memory at least, told from its network before the first step."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
+
+from sgabench.errors import InputError
+from sgabench.plugins import ImageSpec
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.system.memory import available, in_words
+from sgabench.training.building import seeded
+
+_REFUSAL = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # by PyTorch's allocator
+FEW, MORE = 2, 3  # images; batch normalization needs two
+_CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "stochgradadam": "Adam"}
+# Tensors as large as a parameter that an optimizer keeps for it, whatever its options are. Of what is not here: none.
+_KEPT = {"Adam": 2, "AdamW": 2, "Adamax": 2, "NAdam": 2, "RAdam": 2, "Adadelta": 2, "Rprop": 2}
+_KEPT |= {"Adagrad": 1, "ASGD": 1, "RMSprop": 1, "Muon": 1}
+# Options that make some of these keep one more.
+_KEEPS_MORE = {"momentum": ("SGD", "RMSprop"), "centered": ("RMSprop",), "amsgrad": ("Adam", "AdamW")}
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a network takes, in bytes.
+
+    Attributes:
+        weights: parameters and buffers.
+        trained: the parameters that get gradients.
+        fixed: what a forward pass keeps for the backward pass, whatever the batch.
+        image: what it keeps for each image.
+    """
+
+    weights: int
+    trained: int
+    fixed: int
+    image: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a training takes, in bytes.
+
+    Attributes:
+        weights: parameters and buffers, and their averages.
+        gradients: of the trained parameters.
+        state: of the optimizer.
+        activations: what the backward pass needs of a batch.
+        snapshot: a copy of weights and state, and the same as a file; no activations are there meanwhile.
+    """
+
+    weights: int
+    gradients: int
+    state: int
+    activations: int
+    snapshot: int
+
+    @property
+    def total(self) -> int:
+        """All that is there at the same time, where it is most."""
+        return self.weights + self.gradients + self.state + max(self.activations, self.snapshot)
+
+    def __str__(self) -> str:
+        most = "activations" if self.activations >= self.snapshot else "snapshot"
+        parts = ("weights", "gradients", "state", most)
+        return ", ".join(f"{part} {in_words(getattr(self, part))}" for part in parts)
+
+
+@contextmanager
+def limited(workers: int) -> Iterator[None]:
+    """Stop the building of a network that cannot fit, before its memory is written to.
+
+    Args:
+        workers: processes that will have such a network.
+
+    Raises:
+        InputError: its parameters alone are more than there is.
+    """
+    left, size = available(workers), 0
+    counted: dict[int, weakref.finalize[Any, Any]] = {}
+
+    def gone(identity: int, its: int) -> None:
+        nonlocal size
+        size -= its
+        del counted[identity]
+
+    def added(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal size
+        if parameter is None or is_lazy(parameter) or parameter.is_meta or id(parameter) in counted:
+            return
+        its = _bytes(parameter)
+        size += its
+        counted[id(parameter)] = weakref.finalize(parameter, gone, id(parameter), its)
+        if left is not None and size > left:
+            raise _TooLarge
+
+    hook = register_module_parameter_registration_hook(added)
+    try:
+        yield
+    except (_TooLarge, MemoryError, RuntimeError) as error:
+        refused = _REFUSAL.search(str(error))  # by the system, of one more tensor
+        if isinstance(error, RuntimeError) and not refused:
+            raise
+        size += int(refused[1]) if refused else 0
+        each = f" for each of {workers} processes" if workers > 1 else ""
+        there = f"; {in_words(left)} are available{each}" if left is not None else ""
+        raise InputError(f"has parameters of {in_words(size)} or more{there}") from None
+    finally:
+        hook.remove()
+        for watched in list(counted.values()):
+            watched.detach()
+
+
+class _TooLarge(BaseException):
+    """No `Exception`: what turns those into messages of its own must let it through."""
+
+
+def measure(network: nn.Module, spec: ImageSpec) -> Footprint:
+    """What a network takes, from two forward passes; its statistics are changed.
+
+    Args:
+        network: to be thrown away.
+        spec: what it takes.
+    """
+    parameters = list(network.parameters())
+    weights = sum(map(_bytes, [*parameters, *network.buffers()]))
+    trained = sum(_bytes(parameter) for parameter in parameters if parameter.requires_grad)
+    network.train()
+    few, more = (_kept_for_backward(network, spec, images) for images in (FEW, MORE))
+    # What is drawn for each batch may differ between the two: no more than a whole batch's share.
+    image = max(0, min((more - few) // (MORE - FEW), few // FEW, more // MORE))
+    return Footprint(weights, trained, max(0, few - FEW * image), image)
+
+
+def state_of(optimizer: Choice) -> int:
+    """How many tensors as large as a parameter an optimizer keeps for each; those of a plugin are not known: 0."""
+    if optimizer.code:
+        return 0
+    source, _, name = optimizer.name.rpartition(":")
+    kind = name if source else _CLASSES.get(name, "")
+    more = (option for option, kinds in _KEEPS_MORE.items() if kind in kinds and optimizer.options.get(option))
+    return _KEPT.get(kind, 0) + sum(1 for _ in more)
+
+
+def need(footprint: Footprint, recipe: Recipe, state: int, device: str, *, half: bool = False) -> Need:
+    """What a training takes.
+
+    Args:
+        footprint: of its network.
+        recipe: how it is trained.
+        state: of the optimizer, as of `state_of`.
+        device: ``cpu`` or ``cuda``; on CUDA half a batch is enough, and a snapshot is made elsewhere.
+        half: whether activations have 16 bits.
+    """
+    weights = footprint.weights * (2 if recipe.weight_averaging != "off" else 1)
+    kept = footprint.trained * state
+    images = recipe.batch_size // 2 if device == "cuda" else recipe.batch_size
+    activations = (footprint.fixed + footprint.image * images) // (2 if half else 1)
+    snapshot = 0 if device == "cuda" else 2 * (weights + kept)
+    return Need(weights, footprint.trained, kept, activations, snapshot)
+
+
+def _kept_for_backward(network: nn.Module, spec: ImageSpec, images: int) -> int:
+    """Bytes that are not the network's own and are kept for the backward pass."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    kept: WeakSet[_Kept] = WeakSet()
+
+    def keep(tensor: Tensor) -> _Kept:
+        holder = _Kept(tensor)
+        kept.add(holder)
+        return holder
+
+    with seeded(0), saved_tensors_hooks(keep, lambda holder: holder.tensor):
+        result = network(torch.zeros(images, spec.channels, spec.height, spec.width))
+    sizes = {}
+    for holder in kept:  # what the result does not depend on is gone already
+        storage = holder.tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+    del result
+    return sum(size for address, size in sizes.items() if address not in own)
+
+
+class _Kept:
+    """A tensor for as long as a backward pass may need it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()  # an output would keep its own graph, and this with it
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

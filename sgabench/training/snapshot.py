@@ -1,0 +1,152 @@
+"""Snapshots of a training: where it was, bit for bit, so that it can go on after a stop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sgabench.store.store import write_atomically
+from sgabench.system.interruption import Terminated
+
+
+class Snapshots:
+    """The snapshot of one training, written every so often and when the process is asked to stop.
+
+    Args:
+        path: where it is; there is never more than one.
+        context: what must be the same for a snapshot to be of use, as JSON values.
+        seconds: between two snapshots; 0: only when the process is asked to stop.
+    """
+
+    def __init__(self, path: Path, context: Mapping[str, Any], seconds: float) -> None:
+        self.path = path
+        self._context = json.loads(json.dumps(context))
+        self._seconds = seconds
+        self._last = time.monotonic()
+        self._signal = 0
+
+    def load(self) -> Any:
+        """What `save` wrote, or None: there is none, it is damaged, or was made in another context."""
+        try:
+            content = self.path.read_bytes()
+            tensors = safetensors.torch.load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            state, digest = json.loads(header["__metadata__"]["state"]), header["__metadata__"]["digest"]
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+            return None
+        if digest != _digest(tensors, state) or state["context"] != self._context:
+            return None
+        return _unflatten(state["tree"], tensors)
+
+    def due(self) -> bool:
+        """Whether it is time to save, or the process has been asked to stop."""
+        return bool(self._signal) or 0 < self._seconds <= time.monotonic() - self._last
+
+    def save(self, tree: Any) -> None:
+        """Write a snapshot; then raise, if the process has been asked to stop.
+
+        Args:
+            tree: tensors, numbers, texts and None in dictionaries, lists and tuples. Anything else cannot be
+                saved: such a training (of a plugin's optimizer, say) has no snapshots.
+
+        Raises:
+            KeyboardInterrupt, Terminated: the process was asked to stop.
+        """
+        try:
+            tensors: dict[str, Tensor] = {}
+            state = {"tree": _flatten(tree, tensors), "context": self._context}
+            metadata = {"state": json.dumps(state), "digest": _digest(tensors, json.loads(json.dumps(state)))}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, safetensors.torch.save(tensors, metadata))
+        except (TypeError, OSError):
+            self._seconds = 0
+        self._last = time.monotonic()
+        self._stop_if_asked()
+
+    def discard(self) -> None:
+        """Remove the snapshot of a training that is over."""
+        self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take SIGINT or SIGTERM for a wish to stop at the next step; a second SIGINT stops at once.
+
+        A second SIGTERM does not: who stops a group of processes sends one to each of them, and a parent
+        sends its workers one more. A wish that no step has granted is granted at the end.
+
+        Raises:
+            KeyboardInterrupt, Terminated: the process was asked to stop after the last step.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._asked)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._stop_if_asked()
+
+    def _asked(self, number: int, _: FrameType | None) -> None:
+        if self._signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._signal = self._signal or number
+
+    def _stop_if_asked(self) -> None:
+        if self._signal == signal.SIGTERM:
+            raise Terminated
+        if self._signal:
+            raise KeyboardInterrupt
+
+
+def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """A tree as JSON values, its tensors by number."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"dict": [[_flatten(key, tensors), _flatten(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_flatten(item, tensors) for item in value]}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be in a snapshot")
+
+
+def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {_unflatten(key, tensors): _unflatten(item, tensors) for key, item in content}
+    items = [_unflatten(item, tensors) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _digest(tensors: Mapping[str, Tensor], state: Any) -> str:
+    """SHA-256 of all that a snapshot says: a flipped bit must not become a wrong number."""
+    digest = hashlib.sha256(json.dumps(state).encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""One step of a training up to its gradients: draw a batch, augment it, go forward and backward.
+
+What a step sees is copied into tensors that stay where they are, so that the very same work can be
+done anew each time, or be captured once as a CUDA graph and replayed.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from sgabench.datasets import augmentation
+from sgabench.suite.resolving import Recipe
+from sgabench.system.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from sgabench.training.loop import Data
+
+
+def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
+    """Mixed precision: bf16 where it is asked for, else nothing."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
+def batch_order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
+    """Which images each step of an epoch sees: int64 (steps, batch_size), a function of seed and epoch."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "batch order", epoch))
+    steps = images // batch_size
+    return torch.randperm(images, generator=generator)[: steps * batch_size].view(steps, batch_size)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All that is random in the batches of one epoch: a function of seed and epoch, the same on every device.
+
+    Attributes:
+        order: which images: int64 (steps, batch_size).
+        offsets: where they are cropped: int64 (steps, batch_size, 2); empty (steps, 0) without crops.
+        flips: which are mirrored: bool (steps, batch_size); empty (steps, 0) without flips.
+    """
+
+    order: Tensor
+    offsets: Tensor
+    flips: Tensor
+
+    @classmethod
+    def of(cls, recipe: Recipe, seed: int, epoch: int, images: int, device: str) -> Draws:
+        """Draw an epoch over so many images."""
+        order = batch_order(seed, epoch, images, recipe.batch_size)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
+        offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (*order.shape, 2), generator=generator)
+        flips = torch.rand(order.shape, generator=generator) < 0.5
+        return cls(
+            order.to(device),
+            (offsets if "crop" in recipe.augmentation else offsets[:, :0]).to(device),
+            (flips if "flip" in recipe.augmentation else flips[:, :0]).to(device),
+        )
+
+    def __getitem__(self, step: int) -> Draws:
+        """What one step sees."""
+        return Draws(self.order[step], self.offsets[step], self.flips[step])
+
+    def copy_(self, other: Draws) -> None:
+        """Take the values of another one of the same shapes."""
+        self.order.copy_(other.order)
+        self.offsets.copy_(other.offsets)
+        self.flips.copy_(other.flips)
+
+    def augment(self, images: Tensor, padding: int) -> Tensor:
+        """Augment the uint8 batch (N, C, H, W) of a step."""
+        if self.offsets.numel():
+            images = augmentation.pad_and_crop(images, self.offsets, padding)
+        return augmentation.flip(images, self.flips) if self.flips.numel() else images
+
+
+class Replayed(Protocol):
+    """Work that was captured, to be done again."""
+
+    def replay(self) -> None:
+        """Do it, on what the tensors hold that it reads."""
+
+
+class GradientStep:
+    """Forward and backward pass of one batch.
+
+    Args:
+        network: in training mode, on the data's device.
+        data: whose training split the batches are of.
+        recipe: batch size, augmentation, label smoothing.
+        precision: fp32 or bf16.
+        micro_batches: parts that a batch is cut into, whose gradients are added up: each takes its share of the
+            memory, and BatchNorm sees a part at a time.
+
+    Attributes:
+        totals: float64 (2,): loss and top-1, added up over the steps since it was last set to zero.
+        replayed: what is replayed in place of the passes; None: the passes are done.
+    """
+
+    def __init__(self, network: nn.Module, data: Data, recipe: Recipe, precision: str, micro_batches: int = 1) -> None:
+        self.network = network
+        self.totals = torch.zeros(2, dtype=torch.float64, device=data.train.images.device)
+        self.replayed: Replayed | None = None
+        self._data = data
+        self._recipe = recipe
+        self._precision = precision
+        self._micro_batches = micro_batches
+        self._device = data.train.images.device.type
+        self._drawn = Draws.of(recipe, 0, 0, recipe.batch_size, self._device)[0]
+
+    def __call__(self, drawn: Draws) -> None:
+        """Leave the gradients of a batch in the network's parameters, and add to `totals`."""
+        self._drawn.copy_(drawn)
+        if self.replayed is not None:
+            self.replayed.replay()
+            return
+        self.forget_gradients()
+        self.passes()
+
+    def forget_gradients(self) -> None:
+        """Let go of the gradients of the step before."""
+        for parameter in self.network.parameters():
+            parameter.grad = None
+
+    def passes(self) -> None:
+        """Forward and backward: a batch for a batch whatever is drawn, so that it can be captured."""
+        parts = self._micro_batches
+        for part in range(parts):
+            drawn = self._part(part)
+            labels = self._data.train.labels[drawn.order]
+            images = drawn.augment(self._data.train.images[drawn.order], self._recipe.crop_padding)
+            with autocast(self._device, self._precision):
+                logits = self.network(self._data.normalize(images))
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._recipe.label_smoothing)
+            share = len(labels) / self._recipe.batch_size
+            (loss if parts == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                row = torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+                self.totals += row if parts == 1 else row * share
+
+    def _part(self, part: int) -> Draws:
+        if self._micro_batches == 1:
+            return self._drawn
+        cut = [tensor.tensor_split(self._micro_batches)[part] for tensor in vars(self._drawn).values()]
+        return Draws(*cut)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support import fill
+
+from sgabench.errors import InputError
+from sgabench.evidence.folders import DENSE, folder_names, read, side_by_side
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, make_plan
+from sgabench.suite.resolving import load_suite
+
+
+@pytest.fixture
+def plan(tiny: Path) -> Plan:
+    return make_plan(load_suite(tiny), Path("data"))
+
+
+@pytest.fixture
+def folders(tmp_path: Path, plan: Plan) -> tuple[Path, Path]:
+    """Two results folders with the same records."""
+    found = tmp_path / "old", tmp_path / "new"
+    for folder in found:
+        with Store(folder, create=True) as store:
+            fill(store, plan)
+    return found
+
+
+def rows(folders: tuple[Path, Path]) -> pd.DataFrame:
+    tables = read(folders[0], None), read(folders[1], None)
+    return side_by_side(*tables, ("old", "new")).set_index(["optimizer", "pruner"])
+
+
+def worsen(folder: Path, by: float) -> None:
+    """Lower every pruned accuracy of Adam."""
+    with Store(folder, create=True) as store:
+        for record in list(store.records("cell")):
+            if record.labels["optimizer"] == "adam":
+                top1 = record.result["top1"] - by - 0.001 * record.labels["seed"]
+                store.put(replace(record, result={**record.result, "top1": top1}))
+
+
+def test_the_same_records_are_identical(folders: tuple[Path, Path]) -> None:
+    found = rows(folders)
+    assert set(found["verdict"]) == {"identical"}
+    assert list(found.index) == [
+        ("adam", DENSE),
+        ("stochgradadam", DENSE),
+        ("adam", "magnitude"),
+        ("stochgradadam", "magnitude"),
+    ]
+    assert found.loc[("adam", DENSE), ["first_n", "first_mean", "second_mean"]].tolist() == pytest.approx(
+        [2, 0.85, 0.85]
+    )
+
+
+def test_what_became_worse_is_told(folders: tuple[Path, Path]) -> None:
+    worsen(folders[1], 0.2)
+    found = rows(folders)
+    worse = found.loc[("adam", "magnitude")]
+    assert worse["difference"] == pytest.approx(-0.2005)
+    assert worse["outcome"] == "worse"
+    assert worse["verdict"].startswith("worse than old by 20.1 ± ")
+    assert found.loc[("stochgradadam", "magnitude"), "verdict"] == "identical"
+
+
+def test_what_one_side_lacks_is_told(folders: tuple[Path, Path], plan: Plan) -> None:
+    fewer = replace(plan, trials=tuple(t for t in plan.trials if t.optimizer.name == "adam"))
+    with Store(folders[0]) as old, Store(folders[1]) as new:
+        from sgabench.evidence.leaderboard import make_tables
+
+        found = side_by_side(make_tables(old, fewer), make_tables(new, plan), ("old", "new"))
+    assert dict(zip(found["optimizer"], found["verdict"], strict=True)) == {
+        "adam": "identical",
+        "stochgradadam": "only in new",
+    }
+
+
+def test_other_settings_under_the_same_label_are_told(tmp_path: Path, tiny: Path, plan: Plan) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(tiny.read_text().replace("epochs = 1", "epochs = 2"))
+    for folder, of_suite in (("old", plan), ("new", make_plan(load_suite(other), Path("data")))):
+        with Store(tmp_path / folder, create=True) as store:
+            fill(store, of_suite)
+    found = rows((tmp_path / "old", tmp_path / "new"))
+    assert set(found["verdict"]) == {"identical; other settings"}
+
+
+def test_folders_without_records_compare_to_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Store(tmp_path / name, create=True).close()
+    assert side_by_side(read(tmp_path / "a", None), read(tmp_path / "b", None), ("a", "b")).empty
+
+
+def test_a_folder_must_hold_a_store(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no store"):
+        read(tmp_path, None)
+
+
+def test_folders_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    assert folder_names(Path("x/old"), Path("x/new")) == ("old", "new")
+    assert folder_names(Path("a/results"), Path("b/results")) == ("a/results", "b/results")
+    with pytest.raises(InputError, match="are the same"):
+        folder_names(Path("a"), Path("b/../a"))
+
+
+def test_a_folder_with_two_settings_under_one_label_can_be_compared(tmp_path: Path, tiny: Path, plan: Plan) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(tiny.read_text().replace("epochs = 1", "epochs = 2"))
+    for folder, suites in (("old", [tiny]), ("new", [tiny, other])):
+        with Store(tmp_path / folder, create=True) as store:
+            for suite in suites:
+                fill(store, make_plan(load_suite(suite), Path("data")))
+    found = rows((tmp_path / "old", tmp_path / "new"))
+    assert len(found) == 12
+    assert set(found["verdict"]) == {"only in old", "only in new"}

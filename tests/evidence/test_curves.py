@@ -1,0 +1,83 @@
+"""Curves over ratios and ranks by them, against hand calculations on small tables."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+import pytest
+from small_tables import FEW, cells, curve
+
+from sgabench.evidence.curves import curves, ranks
+
+
+def test_curves_by_hand() -> None:
+    frame = curves(curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]}))
+    row = frame.iloc[0]
+    assert (row["n"], row["largest_ratio"]) == (2, 0.8)
+    # Retention 1 until 0.4, then down to 0.5 and to 0.75.
+    assert row["area"] == pytest.approx((0.875 + 0.9375) / 2)
+    assert row["area_low"] < row["area"] < row["area_high"]
+    assert row["keeps_95"] == pytest.approx(0.4 + 0.4 * 0.05 / 0.375)
+    assert row["keeps_90"] == pytest.approx(0.4 + 0.4 * 0.10 / 0.375)
+
+
+def test_curves_are_what_each_is_alone() -> None:
+    """Of other ratios, of other seeds, with seeds that lack a ratio, and from the dense network on."""
+    whole = curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]})
+    frames = [
+        whole,
+        curve({0.4: [0.7, 0.8], 0.8: [0.5, 0.6]}, "sgd"),
+        curve({0.4: [0.7, 0.8], 0.8: [0.5, 0.6]}, "sgd", model="resnet20"),
+        curve({0.2: [0.7, 0.8, 0.9], 0.4: [0.7, 0.8, 0.8], 0.8: [0.5, 0.6, 0.3]}, "lion"),
+        curve({0.4: [0.7, 0.8], 0.8: [0.5]}, "half"),
+        curve({0.4: [0.7], 0.8: [math.nan]}, "none"),
+        curve({0.0: [0.8, 0.8], 0.8: [0.5, 0.6]}, "from zero"),
+        curve({1.0: [0.8, 0.8], 2.0: [0.5, 0.6]}, "budget", of="compression"),
+        whole.assign(optimizer="other seeds", seed=whole["seed"] + 17),
+    ]
+    together = curves(pd.concat(frames, ignore_index=True))
+    alone = pd.concat([curves(frame.reset_index(drop=True)) for frame in frames], ignore_index=True)
+    pd.testing.assert_frame_equal(together, alone, rtol=1e-12)
+    assert together["n"].tolist() == [2, 2, 2, 3, 1, 0, 2, 2, 2]
+
+
+def test_a_curve_that_stays_above_is_beyond_the_tested_range() -> None:
+    row = curves(curve({0.4: [0.8, 0.8], 0.8: [0.78, 0.77]})).iloc[0]
+    assert row["keeps_95"] == math.inf
+    assert 0.4 < row["keeps_99"] < 0.8
+
+
+def test_a_seed_that_lacks_a_ratio_is_not_in_the_curve() -> None:
+    frame = curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]})
+    frame.loc[(frame["ratio"] == 0.8) & (frame["seed"] == 1), ["status", "retention"]] = ["failed", math.nan]
+    row = curves(frame).iloc[0]
+    assert (row["n"], row["area"]) == (1, pytest.approx(0.875))
+    none = curves(frame.assign(status="missing", retention=math.nan)).iloc[0]
+    assert none["n"] == 0
+    assert math.isnan(none["area"])
+
+
+def test_optimizers_are_ranked_over_models_and_pruners() -> None:
+    frame = pd.concat(
+        [
+            curve({0.5: values}, optimizer, model=model)
+            for model in ("resnet8", "resnet20")
+            for optimizer, values in FEW.items()
+        ]
+    )
+    found = ranks(curves(frame))
+    assert found.table["optimizer"].tolist()[0] == "sgd"
+    assert (found.blocks, found.left_out) == (2, ())
+    partial = pd.concat([frame, curve({0.5: [0.7, 0.7]}, "late")])
+    assert ranks(curves(partial)).left_out == ("late",)
+
+
+def test_nothing_measured_ranks_nothing() -> None:
+    found = ranks(curves(cells(FEW).assign(status="missing", retention=math.nan)))
+    assert (len(found.table), found.blocks) == (0, 0)
+
+
+def test_a_pruner_whose_ratio_is_of_multiply_adds_is_no_budget() -> None:
+    row = curves(curve({0.3: [0.4]}, of="macs")).iloc[0]
+    assert row["area"] == pytest.approx(0.75)  # from ratio 0 on, not from 1x

@@ -1,0 +1,525 @@
+"""The gate: what it calls a regression, what it tells apart, and how often it is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import DENSE, ENVIRONMENT, PRUNED, fill, variant
+
+from sgabench.errors import InputError
+from sgabench.evidence.leaderboard import make_tables
+from sgabench.gate.baseline import Baseline, Group, Spread, as_json, freeze, read_baseline, write_baseline
+from sgabench.gate.check import Item, Outcome, check
+from sgabench.gate.measured import check_plan, complete, measured
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, make_plan
+from sgabench.suite.resolving import load_suite
+from sgabench.suite.rules import METRICS, GateTable, parse_floor
+
+SEEDS = 10
+GATES = 200
+
+
+def group(values: dict[str, Any], *, seeds: Any = None, keys: str = "k", **labels: Any) -> Group:
+    """A cell (or, with ``pruner=None``, a trial) with these values."""
+    cell: dict[str, Any] = {"pruner": "magnitude", "ratio": 0.5, "of": "weights"}
+    if "pruner" in labels and labels["pruner"] is None:
+        cell = {}
+    names: dict[str, Any] = {"dataset": "digits", "model": "resnet8", "optimizer": "adam", **cell}
+    names |= {key: value for key, value in labels.items() if value is not None}
+    n = len(next(iter(values.values())))
+    chosen = tuple(range(n)) if seeds is None else tuple(seeds)
+    metrics = {name: Spread.of(column) for name, column in values.items()}
+    return Group(**names, seeds=chosen, keys=tuple(f"{keys}{seed}" for seed in chosen), metrics=metrics)
+
+
+def baseline(*cells: Group, trials: tuple[Group, ...] | None = None, environment: Any = ENVIRONMENT) -> Baseline:
+    """A baseline of these cells; the trials follow from them."""
+    names = dict.fromkeys((cell.dataset, cell.model, cell.optimizer) for cell in cells)
+    made = tuple(Group(dataset=d, model=m, optimizer=o, seeds=(), keys=(), metrics={}) for d, m, o in names)
+    return Baseline(suite="s", environments=(environment,), trials=made if trials is None else trials, cells=cells)
+
+
+def compare(was: dict[str, Any], now: dict[str, Any], keys: str = "k", **rules: Any) -> Item:
+    """The item of one metric of one cell."""
+    found = check(baseline(group(was)), baseline(group(now, keys=keys)), GateTable.model_validate(rules))
+    (item,) = found.items
+    return item
+
+
+# -- rules ------------------------------------------------------------------------------------------------------------
+
+WORSE = [
+    ("pruned_top1", [0.90, 0.91, 0.92], [0.80, 0.81, 0.825]),
+    ("retention", [0.90, 0.91, 0.92], [0.80, 0.81, 0.825]),
+    ("sparsity", [0.5] * 3, [0.4] * 3),
+    ("compression_ratio", [2.0] * 3, [1.9] * 3),
+    ("macs", [1000.0] * 3, [1100.0] * 3),
+    ("nonzero_macs", [1000.0, 1001.0, 1002.0], [1100.0, 1101.0, 1103.0]),
+    ("bytes", [4000.0] * 3, [4100.0] * 3),
+    ("gzip_bytes", [4000.0, 4001.0, 4002.0], [4200.0, 4202.0, 4201.0]),
+    ("images_per_s", [4000.0, 4001.0, 4002.0], [2000.0, 2003.0, 2002.0]),
+]
+
+
+@pytest.mark.parametrize("rule", ["statistical", "tolerance"])
+@pytest.mark.parametrize(("metric", "good", "bad"), WORSE, ids=[case[0] for case in WORSE])
+def test_every_metric_is_worse_in_its_own_direction(metric: str, good: Any, bad: Any, rule: str) -> None:
+    rules = {metric: {"rule": rule}}
+    assert compare({metric: good}, {metric: bad}, **rules).status == "regressed"
+    assert compare({metric: bad}, {metric: good}, **rules).status == "improved"
+    assert compare({metric: good}, {metric: good}, **rules).status == "unchanged"
+
+
+def test_every_metric_is_tried_above() -> None:
+    assert {case[0] for case in WORSE} | {"dense_top1"} == set(METRICS)
+
+
+def test_dense_accuracy_is_one_check_for_a_trial() -> None:
+    was, now = (group({"dense_top1": values}, pruner=None) for values in ([0.9, 0.91], [0.5, 0.52]))
+    cells = [group({"pruned_top1": [0.5, 0.6]}, pruner=name) for name in ("magnitude", "random")]
+    found = check(baseline(*cells, trials=(was,)), baseline(*cells, trials=(now,)), GateTable())
+    assert [(item.metric, item.name) for item in found.having("regressed")] == [("dense_top1", "digits/resnet8/adam")]
+    assert len(found.items) == 3
+
+
+def test_the_tolerance_rule_ends_at_the_tolerance() -> None:
+    rules = {"retention": {"rule": "tolerance", "tolerance": 2.0}}
+    assert compare({"retention": [0.90, 0.92]}, {"retention": [0.88, 0.90]}, **rules).status == "held"
+    assert compare({"retention": [0.90, 0.92]}, {"retention": [0.88, 0.899]}, **rules).status == "regressed"
+    in_percent = {"bytes": {"rule": "tolerance", "tolerance": 2.0}}
+    assert compare({"bytes": [1000.0]}, {"bytes": [1020.0]}, **in_percent).status == "held"
+    assert compare({"bytes": [1000.0]}, {"bytes": [1021.0]}, **in_percent).status == "regressed"
+
+
+def test_the_statistical_rule_asks_for_more_than_the_tolerance_and_more_than_noise() -> None:
+    was = [0.90, 0.92, 0.91, 0.93, 0.89]
+    by_one_point = [value - 0.01 - 0.0001 * i for i, value in enumerate(was)]
+    assert compare({"retention": was}, {"retention": by_one_point}).status == "regressed"
+    assert compare({"retention": was}, {"retention": by_one_point}, retention={"tolerance": 1.5}).status == "held"
+    assert compare({"retention": was}, {"retention": [0.95, 0.87, 0.94, 0.88, 0.85]}).status == "held"
+
+
+def test_seeds_are_paired_where_they_are_the_same() -> None:
+    was = [0.70, 0.80, 0.90, 0.85]
+    now = [0.68, 0.779, 0.881, 0.829]
+    assert compare({"retention": was}, {"retention": now}).rule == "statistical, paired"
+    others = baseline(group({"retention": now}, seeds=(4, 5, 6, 7)))
+    (item,) = check(baseline(group({"retention": was})), others, GateTable()).items
+    assert (item.rule, item.status) == ("statistical, Welch", "held")  # two points drown in the spread of seeds
+
+
+def test_what_no_seed_moves_is_judged_by_the_tolerance_alone() -> None:
+    item = compare({"bytes": [1000.0] * 3}, {"bytes": [1020.0] * 3})
+    assert (item.rule, item.status, item.p) == ("tolerance", "regressed", None)
+    accuracy = compare({"pruned_top1": [0.9] * 3}, {"pruned_top1": [0.8] * 3})
+    assert (accuracy.status, accuracy.p) == ("held", pytest.approx(1 / 8))  # three equal signs prove no more
+
+
+def test_one_seed_is_judged_by_a_wide_tolerance_and_says_so() -> None:
+    def one(now: float, **rules: Any) -> Outcome:
+        sides = (baseline(group({"retention": [value]})) for value in (0.9, now))
+        return check(*sides, GateTable.model_validate(rules))
+
+    assert one(0.86).exit_code == 0
+    assert one(0.84).exit_code == 1
+    assert one(0.88, retention={"tolerance": 1.0}).exit_code == 1
+    assert any("one seed shows no spread" in note for note in one(0.86).notes)
+    with pytest.raises(InputError, match=r"gate\.retention\.rule: 'statistical' needs two seeds"):
+        one(0.86, retention={"rule": "statistical"})
+
+
+def test_the_exact_rule_wants_the_same_number_from_the_same_key() -> None:
+    exact = {"retention": {"rule": "exact"}}
+    was = {"retention": [0.9, 0.91]}
+    assert compare(was, was, **exact).status == "unchanged"
+    item = compare(was, {"retention": [0.9, 0.9100001]}, **exact)
+    assert (item.status, item.note) == ("regressed", "other numbers for seeds 1")
+    assert compare(was, {"retention": [0.9, 0.95]}, keys="other", **exact).status == "skipped"
+
+
+def test_another_environment_is_told_and_skips_what_must_be_exact() -> None:
+    other = {**ENVIRONMENT, "packages": {"torch": "1"}, "cpu": "y"}
+    sides = baseline(group({"retention": [0.9, 0.91]}), environment=other), baseline(group({"retention": [0.9, 0.92]}))
+    found = check(*sides, GateTable.model_validate({"retention": {"rule": "exact"}}))
+    assert "environment: cpu: y in the baseline, x now" in found.notes
+    assert "environment: torch: 1 in the baseline, 2 now" in found.notes
+    assert [item.status for item in found.items] == ["skipped"]
+    assert "another environment" in found.items[0].note
+    assert (found.exit_code, found.gaps) == (3, ("nothing to compare: every rule is off or was skipped",))
+    assert check(*sides, GateTable()).exit_code == 0
+
+
+def test_speed_is_off_and_only_compared_on_the_same_device() -> None:
+    fast, slow = {"images_per_s": [900.0, 901.0, 903.0]}, {"images_per_s": [90.0, 92.0, 91.0]}
+    assert check(baseline(group(fast)), baseline(group(slow)), GateTable()).items == ()
+    on = GateTable.model_validate({"images_per_s": {"rule": "statistical"}})
+    assert check(baseline(group(fast)), baseline(group(slow)), on).exit_code == 1
+    elsewhere = baseline(group(fast), environment={**ENVIRONMENT, "cpu": "y"})
+    assert [item.status for item in check(elsewhere, baseline(group(slow)), on).items] == ["skipped"]
+
+
+def test_floors_bound_the_mean_whatever_the_baseline_says() -> None:
+    same = baseline(group({"retention": [0.8, 0.9]}), group({"retention": [0.95, 0.97]}, ratio=0.2))
+
+    def judge(*floors: str) -> list[tuple[str, str]]:
+        found = check(same, same, GateTable(floors=floors))
+        return [(item.name, item.status) for item in found.items if item.rule.startswith("floor")]
+
+    half, fifth = "digits/resnet8/adam/magnitude/0.5", "digits/resnet8/adam/magnitude/0.2"
+    assert judge("retention >= 0.85 at ratio 0.5") == [(half, "held")]
+    assert judge("retention >= 0.86") == [(half, "regressed"), (fifth, "held")]
+    assert judge("retention >= 0.86 for */0.2") == [(fifth, "held")]
+    with pytest.raises(InputError, match="about no trial or cell"):
+        judge("retention >= 0.86 at ratio 0.3")
+    unmeasured = check(same, same, GateTable(floors=("bytes <= 1000 at ratio 0.5",)))
+    assert (unmeasured.exit_code, len(unmeasured.gaps)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("floor", "told"),
+    [
+        ("retention > 0.9", "a floor is e.g."),
+        ("retenton >= 0.9", "did you mean 'retention'"),
+        ("retention <= 0.9", "write retention >="),
+        ("bytes >= 9", "write bytes <="),
+        ("retention >= 90", "a fraction from 0 to 1"),
+        ("retention >= 0.9.1", "not a number"),
+        ("dense_top1 >= 0.9 at ratio 0.5", "not pruned"),
+    ],
+)
+def test_a_floor_that_cannot_be_read_is_refused(floor: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        parse_floor(floor)
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ("[gate.retenton]\ntolerance = 1.0", "gate.retenton: unknown key; did you mean 'retention'"),
+        ("[gate.retention]\ntolerence = 1.0", "gate.retention.tolerence: unknown key; did you mean 'tolerance'"),
+        ("[gate.retention]\ntolerance = -1", "gate.retention.tolerance"),
+        ("[gate.retention]\nrule = 'maybe'", "gate.retention.rule"),
+        ("[gate.retention]\nrule = 'off'\ntolerance = 1.0", "gate.retention: tolerance: rule 'off' has none"),
+        ("[gate]\nfloors = ['retention > 1']", "gate.floors.0: a floor is e.g."),
+        ("[gate]\nfloors = 'retention >= 0.5'", "gate.floors: must be a list"),
+    ],
+)
+def test_a_gate_that_is_wrong_is_refused_in_one_line(tiny: Path, table: str, told: str) -> None:
+    tiny.write_text(f"{tiny.read_text()}\n{table}\n")
+    with pytest.raises(InputError) as refusal:
+        load_suite(tiny)
+    assert told in str(refusal.value)
+
+
+def test_the_gate_enters_no_key_and_can_be_set(tiny: Path) -> None:
+    plain = make_plan(load_suite(tiny), Path("data"))
+    tiny.write_text(tiny.read_text() + "\n[gate]\nfloors = ['retention >= 0.5']\n")
+    suite = load_suite(tiny, ["gate.retention.tolerance=3", "gate.bytes.rule=off"])
+    assert (suite.gate.retention.tolerance, suite.gate.bytes.rule) == (3.0, "off")
+    gated = make_plan(suite, Path("data"))
+    assert [trial.key for trial in gated.trials] == [trial.key for trial in plain.trials]
+    assert [cell.key for _, cell in gated.cells()] == [cell.key for _, cell in plain.cells()]
+
+
+# -- how often it is wrong --------------------------------------------------------------------------------------------
+
+
+def simulated(
+    generator: np.random.Generator, *, paired: bool, grid: int = 0, worse: float = 0.0, **rules: Any
+) -> Outcome:
+    """A gate of six trials and twelve cells at ten seeds, where nothing moved but noise.
+
+    Every trial has seeds of its own level (standard deviation 2 points) that its cells share, and every training
+    its own noise (1 point). Paired: the same seeds are trained again. Else: other seeds are trained.
+
+    Args:
+        generator: of the noise.
+        paired: whether the seeds are the same.
+        grid: accuracies are counts out of so many; 0: any number.
+        worse: points that the cells of one pruner lose.
+        rules: of the gate.
+    """
+
+    def measure(levels: Any, loss: float, seeds: range) -> Baseline:
+        trials, cells = [], []
+        for number, level in enumerate(levels):
+            labels = {"dataset": "d", "model": "m", "optimizer": f"o{number}"}
+            dense = 0.9 + level + generator.normal(0, 0.01, SEEDS)
+            trials.append(group({"dense_top1": _on_grid(dense, grid)}, seeds=seeds, pruner=None, **labels))
+            for pruner, shift in (("p", 0.0), ("q", loss)):
+                pruned = 0.7 + level - shift + generator.normal(0, 0.01, SEEDS)
+                values = {"pruned_top1": _on_grid(pruned, grid), "retention": _on_grid(pruned / dense, 0)}
+                cells.append(group(values, seeds=seeds, keys=str(loss), pruner=pruner, **labels))
+        return baseline(*cells, trials=tuple(trials))
+
+    levels = generator.normal(0, 0.02, (6, SEEDS))
+    other = levels if paired else generator.normal(0, 0.02, (6, SEEDS))
+    was = measure(levels, 0.0, range(SEEDS))
+    now = measure(other, worse / 100, range(SEEDS) if paired else range(SEEDS, 2 * SEEDS))
+    return check(was, now, GateTable.model_validate(rules))
+
+
+def _on_grid(values: Any, grid: int) -> Any:
+    return np.round(values * grid) / grid if grid else values
+
+
+@pytest.mark.parametrize("paired", [True, False], ids=["trained again", "other seeds"])
+@pytest.mark.parametrize("grid", [0, 360], ids=["exact", "counts of 360"])
+def test_noise_alone_leaves_93_of_100_gates_green(paired: bool, grid: int) -> None:
+    """Without any tolerance, so that the error rate is the tests' own; the default tolerance only lowers it."""
+    generator = np.random.default_rng(20231216)
+    none: Any = {name: {"tolerance": 0.0} for name in METRICS}
+    red = sum(simulated(generator, paired=paired, grid=grid, **none).exit_code for _ in range(GATES))
+    assert red <= 0.07 * GATES
+
+
+def test_noise_alone_hardly_ever_beats_the_default_tolerance() -> None:
+    generator = np.random.default_rng(2)
+    assert sum(simulated(generator, paired=True).exit_code for _ in range(100)) <= 1
+
+
+@pytest.mark.parametrize(("paired", "least"), [(True, 95), (False, 70)], ids=["trained again", "other seeds"])
+def test_two_points_at_ten_seeds_turn_the_gate_red(paired: bool, least: int) -> None:
+    generator = np.random.default_rng(1)
+    red = [simulated(generator, paired=paired, worse=2.0).having("regressed") for _ in range(100)]
+    assert sum(map(bool, red)) >= least
+    assert all(item.name.split("/")[3] == "q" for items in red for item in items)
+
+
+# -- what it tells apart ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(tiny: Path) -> Plan:
+    return make_plan(load_suite(tiny), Path("data"))
+
+
+@pytest.fixture
+def frozen(plan: Plan, tmp_path: Path) -> Path:
+    """A baseline of known numbers."""
+    with Store(tmp_path / "was", create=True) as store:
+        fill(store, plan)
+    path = tmp_path / "baseline.json"
+    write_baseline(complete(plan, tmp_path / "was"), path)
+    return path
+
+
+def outcome(plan: Plan, folder: Path, frozen: Path, only: str | None = None, **changes: dict[str, Any]) -> Outcome:
+    """What the gate says of known numbers with some changes."""
+    with Store(folder / "now", create=True) as store:
+        fill(store, plan, **changes)
+    return check_plan(plan, folder / "now", frozen, only)
+
+
+def edited(path: Path, edit: Callable[[Any], object]) -> Path:
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_the_same_results_are_unchanged(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    found = outcome(plan, tmp_path, frozen)
+    assert (found.exit_code, found.gaps, found.notes) == (0, (), ())
+    assert {item.status for item in found.items} == {"unchanged"}
+    assert {item.metric for item in found.items} == {"dense_top1", "pruned_top1", "retention", "sparsity"}
+
+
+def test_a_missing_cell_is_incomplete(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    found = outcome(plan, tmp_path, frozen, adam_1={"trial": "missing"})
+    assert found.exit_code == 3
+    assert found.gaps == ("missing: trial digits/resnet8/adam: seed 1",)
+    assert any("--run" in note for note in found.notes)
+
+
+def test_an_empty_store_is_incomplete(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    Store(tmp_path / "now", create=True).close()
+    found = check_plan(plan, tmp_path / "now", frozen)
+    assert (found.exit_code, found.compared, len(found.gaps)) == (3, 0, 2)
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_what_fails_or_diverges_now_is_a_regression(plan: Plan, tmp_path: Path, frozen: Path, status: str) -> None:
+    found = outcome(plan, tmp_path, frozen, adam_1={"trial": status})
+    assert found.exit_code == 1
+    (item,) = found.having("regressed")
+    assert (item.metric, item.name, item.note) == ("status", "digits/resnet8/adam", f"{status}: seed 1")
+
+
+def test_a_cell_that_fails_is_a_regression_of_its_own(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    (item,) = outcome(plan, tmp_path, frozen, adam_1={"cell": "failed"}).having("regressed")
+    assert (item.metric, item.name) == ("status", "digits/resnet8/adam/magnitude/0.5")
+
+
+def test_what_diverged_in_the_baseline_may_diverge_again(plan: Plan, tmp_path: Path) -> None:
+    with Store(tmp_path / "now", create=True) as store:
+        fill(store, plan, adam_1={"trial": "diverged"})
+    with pytest.raises(InputError, match=r"2 of 8 results are not there .*seed 1: diverged.*--allow-incomplete"):
+        complete(plan, tmp_path / "now")
+    path = tmp_path / "incomplete.json"
+    write_baseline(measured(plan, tmp_path / "now"), path)
+    assert read_baseline(path).trials[0].lacking == {1: "diverged"}
+    assert check_plan(plan, tmp_path / "now", path).exit_code == 0
+
+
+def test_an_empty_baseline_is_nothing_to_compare(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    edited(frozen, lambda data: data.update(trials=[], cells=[]))
+    found = outcome(plan, tmp_path, frozen)
+    assert found.exit_code == 3
+    assert found.gaps == ("nothing to compare: the baseline is empty; make it anew with sgabench baseline",)
+
+
+def test_a_renamed_optimizer_is_told_with_the_nearest_name(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    frozen.write_text(frozen.read_text().replace('"stochgradadam"', '"stochgradam"'))
+    found = outcome(plan, tmp_path, frozen)
+    assert found.exit_code == 3
+    (gap,) = found.gaps
+    assert gap.startswith("not in the suite: optimizer 'stochgradam' of the baseline (1 cells;")
+    assert gap.endswith("did you mean 'stochgradadam'?")
+    assert any(note.startswith("not in the baseline, so not compared: 2 trials and cells") for note in found.notes)
+
+
+def test_a_ratio_that_was_taken_out_is_told(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    edited(frozen, lambda data: data["cells"][0].update(ratio=0.25))
+    (gap,) = outcome(plan, tmp_path, frozen).gaps
+    assert gap.startswith("not in the suite: cell digits/resnet8/adam/magnitude/0.25 of the baseline")
+
+
+def test_the_baseline_of_another_suite_is_refused(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    edited(frozen, lambda data: data.update(suite="quickstart"))
+    with pytest.raises(InputError, match="the baseline is of suite 'quickstart', this suite is 'tiny'"):
+        outcome(plan, tmp_path, frozen)
+
+
+def test_only_cuts_down_both_sides_and_says_so(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    found = outcome(plan, tmp_path, frozen, only="*/adam/*", stochgradadam_0={"trial": "missing"})
+    assert (found.exit_code, len(found.items)) == (0, 4)
+    assert found.notes == ("only */adam/*: 1 of the baseline's 2 cells are compared",)
+    one_seed = check_plan(plan, tmp_path / "now", frozen, "*/adam/0")
+    assert {item.was.n for item in one_seed.items if item.was} == {1}
+    edited(frozen, lambda data: data.update(trials=data["trials"][1:], cells=data["cells"][1:]))
+    with pytest.raises(InputError, match=r"--only \*/adam/\*: matches no trial .* of the baseline"):
+        check_plan(plan, tmp_path / "now", frozen, "*/adam/*")
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_is_a_line_for_each_trial_and_cell_and_reads_back(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+    lines = frozen.read_text().splitlines()
+    assert sum('"pruner"' in line for line in lines) == 2
+    assert sum('"dense_top1"' in line for line in lines) == 2
+    assert json.loads(frozen.read_text())["format"] == 1
+    read = read_baseline(frozen)
+    assert as_json(read) == frozen.read_text()
+    (adam,) = [cell for cell in read.cells if cell.optimizer == "adam"]
+    assert adam.metrics["pruned_top1"].values == (PRUNED["adam", 0], PRUNED["adam", 1])
+    assert adam.metrics["retention"].mean == pytest.approx((0.4 / 0.8 + 0.6 / 0.9) / 2, abs=1e-6)
+    assert adam.metrics["sparsity"].values == (0.5, 0.5)
+    assert read.trials[0].metrics["dense_top1"].std == pytest.approx(np.std([0.8, 0.9], ddof=1), abs=1e-6)
+    assert read.trials[0].keys == tuple(t.key[:12] for t in plan.trials if t.optimizer.label == "adam")
+    assert DENSE["adam", 1] == read.trials[0].metrics["dense_top1"].values[1]
+
+
+def test_a_baseline_does_not_depend_on_the_order_of_the_suite(tiny: Path, tmp_path: Path, frozen: Path) -> None:
+    turned = make_plan(load_suite(variant(tiny, "seeds = [0, 1]", "seeds = [1, 0]")), Path("data"))
+    assert as_json(measured(turned, tmp_path / "was")) == frozen.read_text()
+
+
+BAD: list[tuple[str, Callable[[Any], object]]] = [
+    ("of format 2, this sgabench reads 1", lambda data: data.update(format=2)),
+    ("not a baseline", lambda data: data.pop("suite")),
+    ("cells.0.metrics.retention: n is 3, but there are 2", lambda d: d["cells"][0]["metrics"]["retention"].update(n=3)),
+    ("is not the mean of its values", lambda d: d["cells"][0]["metrics"]["retention"].update(mean=0.9)),
+    ("cells.0.seeds.0", lambda data: data["cells"][0].update(seeds=["0", 1])),
+    ("seeds must increase", lambda data: data["cells"][0].update(seeds=[1, 0])),
+    ("unknown metric 'accuracy'", lambda d: d["cells"][0]["metrics"].update(accuracy={"mean": 1.0, "n": 2})),
+    ("is there twice", lambda data: data["cells"].append(data["cells"][0])),
+    ("trials.0.model: is required", lambda data: data["trials"][0].pop("model")),
+    ("must be printable text", lambda data: data["cells"][0].update(optimizer="\x1b[31m")),
+    ("pruner, ratio and of belong together", lambda data: data["cells"][0].pop("ratio")),
+    ("cells: must be a list", lambda data: data.update(cells="x")),
+    ("cells.0.metrics.retention.n", lambda d: d["cells"][0]["metrics"].update(retention={"mean": 1.0, "n": 10**9})),
+]
+
+
+@pytest.mark.parametrize(("told", "edit"), BAD, ids=[case[0] for case in BAD])
+def test_a_baseline_that_is_wrong_is_refused_in_one_line(frozen: Path, told: str, edit: Callable[[Any], Any]) -> None:
+    with pytest.raises(InputError) as refusal:
+        read_baseline(edited(frozen, edit))
+    assert str(refusal.value).startswith(f"--baseline {frozen}: ")
+    assert told in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "NaN", "[" * 100_000, '{"format": 1, "suite": Infinity}'])
+def test_what_is_no_baseline_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "b.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"not JSON|not a baseline"):
+        read_baseline(path)
+    with pytest.raises(InputError, match="make one with sgabench baseline"):
+        read_baseline(tmp_path / "none.json")
+
+
+def test_a_baseline_that_was_written_by_hand_may_leave_out_the_point_of_whole_numbers(frozen: Path) -> None:
+    whole = edited(frozen, lambda data: data["cells"][0]["metrics"].update(sparsity={"mean": 1, "n": 2}))
+    assert read_baseline(whole).cells[0].metrics["sparsity"].values == (1.0, 1.0)
+
+
+def test_a_plan_without_records_freezes_to_what_is_lacking(plan: Plan, tmp_path: Path) -> None:
+    with Store(tmp_path / "none") as store:
+        empty = freeze(make_tables(store, plan), "tiny")
+    assert {tuple(group.lacking.values()) for group in empty.groups} == {("missing", "missing")}
+    assert replace(check(empty, empty, GateTable()), notes=()).exit_code == 3
+
+
+def test_a_gate_with_fewer_seeds_than_its_baseline_is_not_green() -> None:
+    was = baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}))
+    one = check(was, baseline(group({"pruned_top1": [0.87]})), GateTable())
+    assert one.exit_code == 3
+    assert one.gaps == ("fewer seeds: 1 in the suite, 3 in the baseline; make the baseline anew if that is meant",)
+    other = check(was, baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}, seeds=[7, 8, 9])), GateTable())
+    assert other.exit_code == 0
+
+
+def test_what_the_baseline_did_not_measure_is_told() -> None:
+    was = baseline(group({"pruned_top1": [0.90, 0.91]}))
+    now = baseline(group({"pruned_top1": [0.90, 0.91], "retention": [0.5, 0.6]}))
+    (note,) = check(was, now, GateTable()).notes
+    assert note.startswith("not measured in the baseline, so not compared: 1 trials and cells (digits/resnet8/adam/")
+
+
+@pytest.mark.parametrize(
+    ("metric", "values"), [("retention", [-3.0, 0.5]), ("pruned_top1", [0.5, 1.5]), ("bytes", [1e300, 1e300])]
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path: Path, metric: str, values: list[float]) -> None:
+    path = tmp_path / "b.json"
+    write_baseline(baseline(group({"retention": [0.25, 0.75]})), path)
+    data = json.loads(path.read_text())
+    data["cells"][0]["metrics"] = {metric: {"mean": sum(values) / 2, "std": 0.0, "n": 2, "values": values}}
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=str(path)):
+        read_baseline(path)
+
+
+def test_a_pipe_is_no_baseline(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_baseline(tmp_path / "pipe")
+
+
+def test_a_floor_about_what_is_not_selected_is_left_out() -> None:
+    now = baseline(group({"pruned_top1": [0.90, 0.91]}))
+    rules = GateTable.model_validate({"floors": ["pruned_top1 >= 0.5 for */sgd/*"]})
+    assert check(now, now, rules, partial=True).exit_code == 0
+    with pytest.raises(InputError, match="is about no trial or cell"):
+        check(now, now, rules)

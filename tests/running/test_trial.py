@@ -1,0 +1,596 @@
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from support import timed, variant
+from torch import nn
+
+from sgabench.datasets.base import Dataset
+from sgabench.errors import InputError
+from sgabench.plugins import ImageSpec, PruningContext
+from sgabench.plugins.registry import datasets, load_plugin_file, models, optimizers, probes, pruners
+from sgabench.running.part import Part
+from sgabench.running.preflight import preflight
+from sgabench.running.trial import Task, finite, run_trial
+from sgabench.store.store import Record, weights_path
+from sgabench.suite.plan import TrialPlan, make_plan, remaining
+from sgabench.suite.resolving import load_suite
+from sgabench.training.building import initial_network, load_data
+
+
+@pytest.fixture(autouse=True)
+def _plugins() -> None:
+    """Plugins that misbehave."""
+
+    @pruners.register("raising")
+    def raising(network: nn.Module, ratio: float) -> nn.Module:
+        """Raise at half of the weights."""
+        if ratio == 0.5:
+            raise RuntimeError("no pruning today")
+        return network
+
+    @pruners.register("nothing")
+    def nothing(network: nn.Module, ratio: float) -> None:
+        """Forget to return the network."""
+
+    @optimizers.register("exploding")
+    def exploding(parameters: Any) -> torch.optim.Optimizer:
+        """Diverge at once."""
+        return torch.optim.SGD(parameters, lr=1e30)
+
+    @probes.register("spy", on="pruned")
+    def spy(network: nn.Module, context: PruningContext) -> dict[str, Any]:
+        """Count zeros, and look at the training images that pruners may use."""
+        images = torch.cat([images for images, _ in context.batches()])
+        zeros = sum(int((p == 0).sum()) for p in network.parameters())
+        return {"zeros": zeros, "images": len(images), "excluded": sorted(context.excluded), "nan": float("nan")}
+
+
+def tasks(suite: Path, tmp_path: Path, stored: Sequence[Record] = ()) -> list[Task]:
+    plan = make_plan(load_suite(suite), tmp_path)
+    left = remaining(plan, {record.key: record.status for record in stored})
+    trained = {record.key: record for record in stored if record.kind == "trial" and record.status == "done"}
+    (tmp_path / "weights").mkdir(exist_ok=True)
+    return [
+        Task(trial, trained.get(trial.key), plan.suite.measurement, tmp_path, tmp_path, False, "cpu", 1)
+        for trial in left
+    ]
+
+
+def run_one(task: Task) -> list[Record]:
+    events: list[Any] = []
+    run_trial(task, events.append, lambda: contextlib.nullcontext(True))
+    return [event for event in events if isinstance(event, Record)]
+
+
+def by_kind(records: Sequence[Record], kind: str) -> list[Record]:
+    return [record for record in records if record.kind == kind]
+
+
+def without_times(record: Record) -> dict[str, Any]:
+    timed = ("seconds", "_s", "speedup", "memory")
+    result = {name: value for name, value in record.result.items() if not name.endswith(timed)}
+    result.pop("theoretical_speedup", None)
+    return result
+
+
+def test_a_trial_gives_a_record_of_everything_that_was_asked(tiny: Path, tmp_path: Path) -> None:
+    task = tasks(timed(tiny), tmp_path)[0]
+    records = run_one(task)
+    assert [(record.kind, record.status) for record in records] == [
+        ("trial", "done"),
+        ("probe", "done"),
+        ("cell", "done"),
+    ]
+    trial, probe, cell = records
+    assert (trial.key, cell.key, cell.parent) == (task.trial.key, task.trial.cells[0].key, trial.key)
+    assert trial.result["top1"] > 0.15
+    assert trial.result["params"] == 4934
+    for name in ("loss", "train_images_per_s", "train_seconds", "seconds", "peak_memory", "images_per_s", "latency_s"):
+        assert trial.result[name] > 0
+    assert [row["epoch"] for row in trial.detail["history"]] == [1]
+    assert len(trial.detail["normalization"]["mean"]) == 1
+    assert trial.environment["packages"]["torch"]
+    assert trial.environment["device"] == "cpu"
+    assert probe.parent == trial.key
+    assert cell.result["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert cell.result["retention"] == pytest.approx(cell.result["top1"] / trial.result["top1"])
+    assert cell.result["compression_ratio"] > 1.8
+    assert cell.result["theoretical_speedup"] > 1.2
+    for name in ("images_per_s", "latency_s", "dense_images_per_s", "dense_latency_s", "latency_speedup"):
+        assert cell.result[name] > 0
+    dense_batch = cell.result["timing_batch"] / cell.result["dense_images_per_s"]
+    assert cell.result["measured_speedup"] == pytest.approx(dense_batch / cell.result["batch_s"])
+    assert cell.result["latency_speedup"] == pytest.approx(cell.result["dense_latency_s"] / cell.result["latency_s"])
+    assert cell.result["gzip_bytes"] < trial.result["gzip_bytes"]
+    assert cell.result["bytes"] == trial.result["bytes"]
+    assert set(cell.detail["layer_sparsity"]) == set(trial.detail["layer_sparsity"])
+
+
+def test_the_same_trial_gives_the_same_numbers_and_bits(tiny: Path, tmp_path: Path) -> None:
+    task = tasks(tiny, tmp_path)[2]
+    first = run_one(task)
+    weights = weights_path(tmp_path, task.trial.key).read_bytes()
+    again = run_one(task)
+    assert weights_path(tmp_path, task.trial.key).read_bytes() == weights
+    assert [without_times(record) for record in again] == [without_times(record) for record in first]
+
+
+def test_stored_weights_are_pruned_without_training(tiny: Path, tmp_path: Path) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.9]")
+    (again,) = [task for task in tasks(tiny, tmp_path, first) if task.trained]
+    records = run_one(again)
+    assert [(record.kind, record.labels["ratio"]) for record in records] == [("cell", 0.9)]
+    assert records[0].result["sparsity"] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_a_cell_of_stored_weights_equals_one_of_fresh_ones(tiny: Path, tmp_path: Path) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    kept = [record for record in first if record.kind != "cell"]
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    (cell,) = run_one(again)
+    assert without_times(cell) == without_times(by_kind(first, "cell")[0])
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "flipped"])
+def test_damaged_weights_are_trained_again(tiny: Path, tmp_path: Path, damage: str) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    path = weights_path(tmp_path, first[0].key)
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[:-10] if damage == "truncated" else content[:-1] + bytes([content[-1] ^ 1]))
+    kept = [record for record in first if record.kind != "cell"]
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    records = run_one(again)
+    assert [record.kind for record in records] == ["trial", "cell"]
+    assert path.read_bytes() == content
+
+
+def test_a_pruned_network_is_never_saved_over_its_dense_one(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.9]")
+    trial = run_one(tasks(tiny, tmp_path)[0])[0]
+    weights = safetensors.torch.load_file(weights_path(tmp_path, trial.key))
+    assert all((value != 0).all() for name, value in weights.items() if name.endswith("conv2.weight"))
+    assert list((tmp_path / "weights").iterdir()) == [weights_path(tmp_path, trial.key)]
+
+
+def test_optimizers_start_from_the_same_weights(tiny: Path, tmp_path: Path) -> None:
+    def start(trial: TrialPlan) -> dict[str, torch.Tensor]:
+        return dict(initial_network(trial.model, ImageSpec(1, 8, 8, 10), trial.seed).state_dict())
+
+    adam, adam_other_seed, stochgradadam, _ = make_plan(load_suite(tiny), tmp_path).trials
+    one, other, third = start(adam), start(stochgradadam), start(adam_other_seed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(one["conv1.weight"], third["conv1.weight"])
+
+
+def test_a_cell_that_fails_leaves_the_others_alone(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.9]")
+    variant(tiny, '[[pruners]]\nname = "magnitude"', '[[pruners]]\nname = "raising"\n\n[[pruners]]\nname = "magnitude"')
+    cells = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert [(c.labels["pruner"], c.labels["ratio"], c.status) for c in cells] == [
+        ("raising", 0.5, "failed"),
+        ("raising", 0.9, "done"),
+        ("magnitude", 0.5, "done"),
+        ("magnitude", 0.9, "done"),
+    ]
+    assert cells[0].error.strip().endswith("RuntimeError: no pruning today")
+    assert "Traceback" in cells[0].error
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (lambda network: sys.exit(0), "SystemExit: 0"),
+        (lambda network: network.register_forward_hook(lambda *_: None), "left hooks on the network"),
+    ],
+    ids=["exit", "hooks"],
+)
+def test_a_pruner_that_misbehaves_fails_alone(
+    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], told: str
+) -> None:
+    @pruners.register("rude")
+    def rude(network: nn.Module) -> nn.Module:
+        """Misbehave."""
+        what(network)
+        return network
+
+    tiny.write_text(tiny.read_text().replace('"magnitude"', '"rude"') + '\n[[pruners]]\nname = "magnitude"\n')
+    bad, good = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert (bad.status, good.status) == ("failed", "done")
+    assert told in bad.error
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        (lambda network: bytearray(1 << 62), "MemoryError"),
+        (lambda network: torch.empty(1 << 50), "can't allocate memory"),
+    ],
+    ids=["python", "torch"],
+)
+def test_memory_that_is_not_to_be_had_is_a_failure_with_its_cause(
+    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], told: str
+) -> None:
+    @optimizers.register("greedy")
+    def greedy(parameters: Any) -> torch.optim.Optimizer:
+        """Want more memory than there is."""
+        what(parameters)
+        return torch.optim.SGD(parameters, lr=0.1)
+
+    @pruners.register("greedy")
+    def greedy_pruner(network: nn.Module) -> nn.Module:
+        """Want more memory than there is."""
+        what(network)
+        return network
+
+    tiny.write_text(tiny.read_text().replace('"magnitude"', '"greedy"') + '\n[[pruners]]\nname = "magnitude"\n')
+    bad, good = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert (bad.status, good.status) == ("failed", "done")
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "greedy"')
+    (training,) = run_one(tasks(tiny, tmp_path)[0])
+    assert (training.kind, training.status) == ("trial", "failed")
+    for record in (bad, training):
+        assert told in record.error
+        assert record.error.startswith("Traceback")
+        assert record.environment["packages"]["torch"]
+
+
+def test_a_training_stays_when_its_network_cannot_be_had_again(tiny: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    @models.register("fickle")
+    def fickle(spec: ImageSpec) -> nn.Module:
+        """Come once, and never again."""
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyError("layers")
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.Linear(32, spec.classes))
+
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "fickle"')
+    kept = [record for record in run_one(tasks(tiny, tmp_path)[0]) if record.kind != "cell"]
+    assert {record.status for record in kept} == {"done"}
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    (record,) = run_one(again)
+    assert (record.kind, record.key, record.status) == ("cell", again.trial.cells[0].key, "failed")
+    assert "KeyError: 'layers'" in record.error
+
+
+def test_a_cell_stays_when_its_network_cannot_be_had_again_for_a_probe(tiny: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    @pruners.register("fickle")
+    def fickle(network: nn.Module) -> nn.Module:
+        """Prune once, and never again."""
+        calls.append(1)
+        if len(calls) > 1:
+            raise RuntimeError("not again")
+        return network
+
+    first = run_one(tasks(variant(tiny, '"magnitude"', '"fickle"'), tmp_path)[0])
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "spy"\n')
+    (again,) = [task for task in tasks(tiny, tmp_path, first) if task.trained]
+    (record,) = run_one(again)
+    assert (record.kind, record.parent, record.status) == ("probe", again.trial.cells[0].key, "failed")
+    assert "not again" in record.error
+
+
+def test_each_part_is_told_before_its_record(tiny: Path, tmp_path: Path) -> None:
+    events: list[Any] = []
+    run_trial(tasks(tiny, tmp_path)[0], events.append, lambda: contextlib.nullcontext(True))
+    told = [event for event in events if isinstance(event, Part | Record)]
+    assert [type(event) for event in told] == [Part, Record] * 3
+    assert [event.key for event in told[::2]] == [event.key for event in told[1::2]]
+    assert [event.what for event in told[::2]] == ["the training", "probe weights", "cell magnitude/0.5"]
+
+
+def test_what_cannot_be_stored_is_no_failure_of_the_trial(tiny: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    def full(event: Any) -> None:
+        seen.append(event)
+        if isinstance(event, Record):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run_trial(tasks(tiny, tmp_path)[0], full, lambda: contextlib.nullcontext(True))
+    assert [event.status for event in seen if isinstance(event, Record)] == ["done"]
+
+
+def test_networks_with_shared_weights_are_stored_and_loaded(tiny: Path, tmp_path: Path) -> None:
+    @models.register("tied")
+    def tied(spec: ImageSpec) -> nn.Module:
+        """Two layers with one weight."""
+        first, second = nn.Linear(64, 64), nn.Linear(64, 64)
+        second.weight = first.weight
+        return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.Linear(64, spec.classes))
+
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "tied"')
+    first = run_one(tasks(tiny, tmp_path)[0])
+    assert {record.status for record in first} == {"done"}
+    kept = [record for record in first if record.kind != "cell"]
+    (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
+    (cell,) = run_one(again)
+    assert without_times(cell) == without_times(by_kind(first, "cell")[0])
+
+
+def test_a_pruner_that_returns_no_network_is_told(tiny: Path, tmp_path: Path) -> None:
+    (cell,) = by_kind(run_one(tasks(variant(tiny, '"magnitude"', '"nothing"'), tmp_path)[0]), "cell")
+    assert "returned NoneType, not a network" in cell.error
+
+
+def test_divergence_is_a_result_and_nothing_is_pruned(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "exploding"')
+    (record,) = run_one(tasks(tiny, tmp_path)[0])
+    assert (record.kind, record.status) == ("trial", "diverged")
+    assert "training loss" in record.error
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+class Hungry(nn.Module):
+    """Needs more memory than there is for so many images."""
+
+    def __init__(self, spec: ImageSpec, too_many: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, spec.classes))
+        self.too_many = too_many
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) >= self.too_many:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        logits: torch.Tensor = self.layers(images)
+        return logits
+
+
+def test_what_does_not_fit_is_trained_half_a_batch_at_a_time(
+    tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.register("hungry")(lambda spec, *, too_many=64: Hungry(spec, too_many))
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "hungry"\nsweep = {too_many = [64, 65]}')
+    of_adam = [task for task in tasks(tiny, tmp_path) if task.trial.optimizer.label == "adam" and task.trial.seed == 0]
+    halved, whole = map(run_one, of_adam)
+    assert {record.status for record in halved} == {"done"}
+    assert halved[0].result["micro_batches"] == 2
+    assert "micro_batches" not in whole[0].result
+    assert halved[0].result["train_loss"] == pytest.approx(whole[0].result["train_loss"])  # no BatchNorm: the same sums
+    assert "half a batch" in caplog.text
+
+
+def test_what_does_not_fit_by_halves_either_is_a_failure(tiny: Path, tmp_path: Path) -> None:
+    models.register("hungry")(lambda spec, *, too_many=32: Hungry(spec, too_many))
+    (record,) = run_one(tasks(variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "hungry"'), tmp_path)[0])
+    assert (record.kind, record.status) == ("trial", "failed")
+    assert "OutOfMemoryError: CUDA out of memory" in record.error
+
+
+def test_a_deterministic_recipe_refuses_what_need_not_give_the_same_bits(tiny: Path, tmp_path: Path) -> None:
+    class Putting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(x.flatten(1))
+            return logits + torch.zeros_like(logits).put_(torch.tensor([0, 0]), torch.tensor([0.0, 0.0]))
+
+    models.register("putting")(lambda spec: Putting(64, spec.classes))
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "putting"')
+    assert run_one(tasks(tiny, tmp_path)[0])[0].status == "done"
+    variant(tiny, "epochs = 1", "epochs = 1\ndeterministic = true")
+    record = run_one(tasks(tiny, tmp_path)[0])[0]
+    assert record.status == "failed"
+    assert "put_ does not have a deterministic implementation" in record.error
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_deterministic_recipe_gives_the_bits_of_any_other_on_the_cpu(tiny: Path, tmp_path: Path) -> None:
+    losses = [run_one(tasks(tiny, tmp_path)[0])[0].result["loss"]]
+    variant(tiny, "epochs = 1", "epochs = 1\ndeterministic = true")
+    losses += [run_one(tasks(tiny, tmp_path)[0])[0].result["loss"] for _ in range(2)]
+    assert len(set(losses)) == 1
+
+
+def test_fine_tuning_keeps_what_was_pruned_at_zero(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.8]")
+    variant(tiny, 'name = "magnitude"', 'name = "magnitude"\nfinetune = {epochs = 2}')
+    tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "random"\n')
+    tuned, rough = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert tuned.result["sparsity"] == pytest.approx(0.8, abs=1e-3)
+    assert [row["epoch"] for row in tuned.detail["finetuning"]] == [1, 2]
+    assert tuned.detail["finetuning"][0]["lr"] == pytest.approx(0.001)
+    assert tuned.result["top1"] > rough.result["top1"]
+
+
+def test_batch_norm_is_estimated_anew_when_asked(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, "ratios = [0.5]", "ratios = [0.0]")
+    tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "magnitude"\nlabel = "bn"\nreestimate_bn = true\n')
+    plain, estimated = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    assert plain.result["retention"] == 1
+    assert estimated.result["loss"] != plain.result["loss"]
+
+
+def test_probes_of_pruned_networks_see_training_images_and_nothing_is_excluded_in_vain(
+    tiny: Path, tmp_path: Path
+) -> None:
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "spy"\n')
+    records = run_one(tasks(tiny, tmp_path)[0])
+    (probe,) = by_kind(records, "probe")
+    (cell,) = by_kind(records, "cell")
+    assert probe.parent == cell.key
+    assert probe.detail["images"] == 256
+    assert probe.detail["excluded"] == ["conv1", "fc"]
+    assert probe.detail["zeros"] >= 0.5 * cell.result["prunable_weights"]
+    assert probe.detail["nan"] is None
+
+
+@pytest.mark.parametrize("name", ["unwritable", "vandal"])
+def test_a_probe_that_misbehaves_harms_nothing_else(tiny: Path, tmp_path: Path, name: str) -> None:
+    @probes.register("unwritable", on="dense")
+    def unwritable(network: nn.Module) -> dict[str, Any]:
+        """Return what JSON cannot hold."""
+        return {"network": network}
+
+    @probes.register("vandal", on="dense")
+    def vandal(network: nn.Module) -> dict[str, Any]:
+        """Break the network."""
+        for parameter in network.parameters():
+            parameter.data.zero_()
+        raise RuntimeError("broken")
+
+    (expected,) = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
+    tiny.write_text(tiny.read_text() + f'\n[[probes]]\nname = "{name}"\n')
+    records = run_one(tasks(tiny, tmp_path)[0])
+    (probe,) = by_kind(records, "probe")
+    assert (probe.status, probe.labels["probe"]) == ("failed", name)
+    assert without_times(by_kind(records, "cell")[0]) == without_times(expected)
+
+
+def test_what_a_plugin_raises_is_left_to_its_trial(tiny: Path, tmp_path: Path) -> None:
+    @models.register("unready")
+    def unready(spec: ImageSpec) -> nn.Module:
+        """Raise."""
+        raise KeyError("weights")
+
+    todo = tasks(variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "unready"'), tmp_path)
+    preflight(todo)
+    with pytest.raises(InputError, match="model 'unready': KeyError: 'weights'"):
+        preflight(todo, strict=True)
+    (record,) = run_one(todo[0])
+    assert record.status == "failed"
+    assert record.error.strip().endswith("KeyError: 'weights'")
+
+
+def test_pruners_see_training_images_of_all_classes_in_a_folder_too(tiny: Path, tmp_path: Path) -> None:
+    @datasets.register("sorted")
+    def sorted_digits(data_dir: Path) -> Dataset:
+        """Digits in the order of a folder, class by class."""
+        digits = datasets["digits"].build(data_dir, False)
+        order = digits.train_labels.argsort(stable=True)
+        return replace(digits, train_images=digits.train_images[order], train_labels=digits.train_labels[order])
+
+    @probes.register("classes", on="pruned")
+    def classes(network: nn.Module, context: PruningContext) -> dict[str, Any]:
+        """Look at the labels of the first batch, twice."""
+        first, again = (next(context.batches())[1].tolist() for _ in range(2))
+        return {"classes": len(set(first)), "same": first == again}
+
+    variant(tiny, 'name = "digits"', 'name = "sorted"')
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "classes"\n')
+    (probe,) = by_kind(run_one(tasks(tiny, tmp_path)[0]), "probe")
+    assert probe.detail["classes"] >= 8
+    assert probe.detail["same"]
+
+
+def test_a_probe_of_a_stored_cell_leaves_its_record_alone(tiny: Path, tmp_path: Path) -> None:
+    first = run_one(tasks(tiny, tmp_path)[0])
+    tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "spy"\n')
+    (again,) = [task for task in tasks(tiny, tmp_path, first) if task.trained]
+    (record,) = run_one(again)
+    assert (record.kind, record.parent) == ("probe", by_kind(first, "cell")[0].key)
+
+
+def test_changed_data_are_read_again(tiny: Path, tmp_path: Path) -> None:
+    def folder(images: int) -> int:
+        for split in ("train", "test"):
+            for name in ("dark", "light"):
+                path = tmp_path / "pictures" / split / name
+                path.mkdir(parents=True, exist_ok=True)
+                for i in range(images):
+                    Image.new("L", (8, 8), (i * 9) % 256).save(path / f"{i}.png")
+        task = tasks(tiny, tmp_path)[0]
+        return len(load_data(task.trial.dataset, task.data_dir, False, "cpu").train)
+
+    old = 'name = "digits"\ntrain_size = 256'
+    variant(tiny, old, 'name = "folder"\npath = "pictures"\nimage_size = 8\nchannels = 1')
+    assert (folder(3), folder(5)) == (6, 10)
+
+
+def test_a_plugin_that_changed_during_the_run_is_refused(tiny: Path, tmp_path: Path) -> None:
+    source = (
+        "from sgabench.plugins import pruners\n@pruners.register('mine')\ndef mine(network): return network\n"
+    )
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    load_plugin_file(path)
+    task = tasks(variant(tiny, '"magnitude"', '"mine"'), tmp_path)[0]
+    path.write_text(source + "# changed\n")
+    load_plugin_file(path)
+    (record,) = run_one(task)
+    assert record.status == "failed"
+    assert "pruner 'mine': the plugin was changed during the run" in record.error
+
+
+def test_throughput_can_be_left_out(tiny: Path, tmp_path: Path) -> None:
+    trial, _, cell = run_one(tasks(tiny, tmp_path)[0])
+    assert "images_per_s" not in trial.result
+    assert not {"measured_speedup", "latency_speedup", "dense_latency_s"} & cell.result.keys()
+
+
+@pytest.mark.parametrize("model", ["resnet8", "heavy"])
+def test_cells_are_the_same_however_many_are_measured_together(tiny: Path, tmp_path: Path, model: str) -> None:
+    @models.register("heavy")
+    def heavy(spec: ImageSpec, *, width: int) -> nn.Module:
+        """Evaluated sooner than its file is compressed."""
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, spec.classes))
+        network.register_buffer("ballast", torch.rand(500_000))
+        return network
+
+    variant(tiny, "ratios = [0.5]", "ratios = [0.1, 0.5, 0.9]")
+    variant(tiny, '"resnet8"', f'"{model}"')
+    tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "structured"\nof = "macs"\ninclude_input = true\n')
+    first = run_one(tasks(tiny, tmp_path)[0])
+    together = by_kind(first, "cell")
+    assert len(together) == 6
+    (again,) = [task for task in tasks(tiny, tmp_path, first[:1]) if task.trained]
+    alone = [
+        run_one(replace(again, trial=replace(again.trial, cells=(cell,), probes=()))) for cell in again.trial.cells
+    ]
+    assert [[without_times(record)] for record in together] == [
+        [without_times(r) for r in records] for records in alone
+    ]
+    assert [record.key for record in together] == [records[0].key for records in alone]
+
+
+Change = tuple[str, str]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("batch_size = 64", "batch_size = 300", r"dataset 'digits': training.batch_size 300 is larger.*\(256 images\)"),
+        ("train_size = 256", "train_size = 100000", "train_size is 100000"),
+        ('name = "adam"\nlr = 0.01', 'name = "torch:AdamX"', r"'torch:AdamX'.*did you mean.*Adam"),
+        ('name = "adam"\nlr = 0.01', 'name = "torch:Adam"\nlearning = 1', "learning"),
+        ('name = "resnet8"\nwidth = 4', 'name = "torchvision:resnet"', "did you mean"),
+        ('name = "digits"\ntrain_size = 256', 'name = "cifar10"', "cifar-10-batches-bin"),
+    ],
+    ids=["batch", "train_size", "class", "option", "model", "data"],
+)
+def test_bad_input_is_found_before_the_first_step(tiny: Path, tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        preflight(tasks(variant(tiny, old, new), tmp_path))
+
+
+def test_a_model_with_the_wrong_output_is_found_before_the_first_step(tiny: Path, tmp_path: Path) -> None:
+    @models.register("wrong")
+    def wrong(spec: ImageSpec) -> nn.Module:
+        """Return three logits."""
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+
+    variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "wrong"')
+    with pytest.raises(InputError, match=r"returns \(2, 3\) for 2 images, not logits of shape \(2, 10\)"):
+        preflight(tasks(tiny, tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_cannot_hold_becomes_none(value: float) -> None:
+    make: Callable[[Any], Any] = lambda x: {"a": [1, x, {"b": x}], "c": "text"}  # noqa: E731
+    assert finite(make(value)) == make(None)

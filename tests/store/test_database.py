@@ -1,0 +1,337 @@
+"""Older stores, backup copies, folders that cannot be written, and disks that are full."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from damage import FULL, everything, fill_whole, read_only
+from support import variant
+
+from sgabench import run
+from sgabench.errors import InputError
+from sgabench.store import locks
+from sgabench.store.doctor import check_store
+from sgabench.store.locks import exclusive
+from sgabench.store.repair import repair
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan, make_plan
+from sgabench.suite.resolving import load_suite
+
+# As version 0.1.0 made it before records had checksums.
+VERSION_1 = """
+CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE records (
+    key TEXT PRIMARY KEY,
+    kind TEXT NOT NULL CHECK (kind IN ('trial', 'cell', 'probe')),
+    parent TEXT,
+    status TEXT NOT NULL CHECK (status IN ('done', 'failed', 'diverged')),
+    labels TEXT NOT NULL,
+    description TEXT NOT NULL,
+    result TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    error TEXT NOT NULL,
+    environment TEXT NOT NULL REFERENCES environments (id),
+    finished_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX records_by_kind ON records (kind, parent);
+PRAGMA user_version = 1;
+"""
+COLUMNS = "key, kind, parent, status, labels, description, result, detail, error, environment, finished_at"
+
+
+@pytest.fixture
+def plan(tiny: Path) -> Plan:
+    return make_plan(load_suite(tiny), Path("data"))
+
+
+@pytest.fixture
+def old(tmp_path: Path, plan: Plan) -> tuple[Path, dict[str, Record]]:
+    """A store of version 1, and what is in it."""
+    with Store(tmp_path / "new", create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+    folder = tmp_path / "old"
+    shutil.copytree(tmp_path / "new/weights", folder / "weights")
+    with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.executescript(VERSION_1)
+        database.execute("ATTACH ? AS new", (str(tmp_path / "new/store.sqlite"),))
+        database.execute("INSERT INTO environments SELECT * FROM new.environments")
+        database.execute(f"INSERT INTO records SELECT {COLUMNS} FROM new.records")
+    return folder, records
+
+
+@pytest.fixture
+def world() -> Iterator[Path]:
+    """A folder that everybody can reach, also whoever the tests pretend to be."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_an_older_store_is_read_as_it_is(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, records = old
+    before = (folder / "store.sqlite").read_bytes()
+    with Store(folder) as store:
+        assert store.version == 1
+        assert everything(store) == records
+    assert (folder / "store.sqlite").read_bytes() == before
+    assert not (folder / "store.sqlite.v1.bak").exists()
+
+
+def test_an_older_store_is_migrated_after_a_backup_copy(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, records = old
+    before = list(sqlite3.connect(folder / "store.sqlite").execute(f"SELECT {COLUMNS} FROM records"))
+    with Store(folder, create=True) as store:
+        assert store.version == 2
+        assert everything(store) == records
+    with Store(folder) as store:
+        assert (store.version, everything(store)) == (2, records)
+    with closing(sqlite3.connect(folder / "store.sqlite.v1.bak")) as backup:
+        assert backup.execute("PRAGMA user_version").fetchone() == (1,)
+        assert list(backup.execute(f"SELECT {COLUMNS} FROM records")) == before
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_migration_replaces_no_older_backup(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, _ = old
+    (folder / "store.sqlite.v1.bak").write_text("mine")
+    Store(folder, create=True).close()
+    assert (folder / "store.sqlite.v1.bak").read_text() == "mine"
+    assert (folder / "store.sqlite.v1.bak.2").is_file()
+
+
+def test_of_several_that_open_an_old_store_one_migrates_it(old: tuple[Path, dict[str, Record]]) -> None:
+    folder, records = old
+
+    def read(_: int) -> dict[str, Record]:
+        with Store(folder, create=True) as store, store.sharing():
+            return everything(store)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(read, range(4))) == [records] * 4
+    assert len(list(folder.glob("*.bak*"))) == 1
+
+
+def test_a_store_that_a_run_writes_to_is_not_migrated(
+    old: tuple[Path, dict[str, Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    with exclusive(old[0]), pytest.raises(InputError, match="another run is writing"):
+        Store(old[0], create=True)
+    with Store(old[0]) as store:
+        assert store.version == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE records SET result = replace(result, '0.8', '0.9') WHERE kind = 'trial'",
+        "UPDATE records SET labels = replace(labels, 'adam', 'adan')",
+        "UPDATE records SET status = 'failed'",
+        "UPDATE records SET parent = NULL",
+        "UPDATE records SET detail = '{}'",
+        "UPDATE records SET finished_at = finished_at + 1",
+        "UPDATE records SET error = 'x'",
+        "UPDATE records SET checksum = ''",
+        "UPDATE environments SET content = replace(content, '\"2\"', '\"3\"')",
+    ],
+)
+def test_a_record_that_was_changed_is_refused(tmp_path: Path, plan: Plan, change: str) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill_whole(store, plan)
+    with closing(sqlite3.connect(tmp_path / "results/store.sqlite")) as database:
+        database.execute(change)
+        assert database.total_changes
+        database.commit()
+    with (
+        Store(tmp_path / "results") as store,
+        pytest.raises(InputError, match=r"record \w{32} is damaged; sgabench doc"),
+    ):
+        everything(store)
+
+
+@pytest.mark.parametrize("lost", ["records", "records_by_kind"])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_lost_record_is_noticed(tmp_path: Path, plan: Plan, lost: str, create: bool) -> None:
+    """A page that says of itself that it has one record less is a mishap that no checksum of a record shows."""
+    with Store(tmp_path / "results", create=True) as store:
+        fill_whole(store, plan)
+    path = tmp_path / "results/store.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        (page_size,) = database.execute("PRAGMA page_size").fetchone()
+        (page,) = database.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (lost,)).fetchone()
+    content = bytearray(path.read_bytes())
+    start = (page - 1) * page_size
+    assert content[start] == 0x0A  # a leaf
+    number = int.from_bytes(content[start + 3 : start + 5], "big")
+    content[start + 3 : start + 5] = (number - 1).to_bytes(2, "big")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"store.sqlite: not a store of sgabench, or damaged"):
+        Store(tmp_path / "results", create=create)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_tables_whose_names_are_no_text_are_damage(tmp_path: Path, plan: Plan, create: bool) -> None:
+    """Of them SQLite complains in words that Python cannot read."""
+    folder = tmp_path / "results"
+    with Store(folder, create=True) as store:
+        fill_whole(store, plan)
+    path = folder / "store.sqlite"
+    content = path.read_bytes()
+    assert b"CREATE TABLE records" in content
+    path.write_bytes(content.replace(b"CREATE TABLE records", b"CREATE TABL\xc3 records"))
+    with pytest.raises(InputError, match=r"store.sqlite: not a store of sgabench, or damaged"):
+        Store(folder, create=create)
+    assert "problem" in {check.state for check in check_store(folder)}
+    repair(folder)
+    assert {check.state for check in check_store(folder)} <= {"ok", "warning"}
+
+
+def test_a_reader_is_not_confused_by_a_writer(tmp_path: Path, plan: Plan) -> None:
+    with Store(tmp_path / "results", create=True) as writer, writer.transaction():
+        fill_whole(writer, plan)
+        with Store(tmp_path / "results") as reader:
+            assert reader.statuses() == {}
+    with Store(tmp_path / "results") as reader:
+        assert len(reader.statuses()) == 12
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_store_with_a_program_in_it_is_refused(tmp_path: Path, plan: Plan, create: bool) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill_whole(store, plan)
+    with closing(sqlite3.connect(tmp_path / "results/store.sqlite")) as database:
+        database.execute("CREATE TRIGGER t AFTER INSERT ON records BEGIN DELETE FROM records; END")
+    with pytest.raises(InputError, match="has triggers or views"):
+        Store(tmp_path / "results", create=create)
+
+
+def _fill_and_fail(store: Store, plan: Plan) -> None:
+    fill_whole(store, plan)
+    fill_whole(store, plan, shift=math.nan)
+
+
+def test_what_is_put_inside_a_transaction_is_stored_together_or_not(tmp_path: Path, plan: Plan) -> None:
+    with Store(tmp_path, create=True) as store:
+        with pytest.raises(ValueError, match="not JSON compliant"), store.transaction():
+            _fill_and_fail(store, plan)
+        assert store.statuses() == {}
+        with store.transaction():
+            fill_whole(store, plan)
+        assert len(store.statuses()) == 12
+
+
+@pytest.mark.parametrize("left", [("-wal", "-shm"), ("-wal",)], ids=" ".join)
+def test_the_log_of_a_killed_run_is_read_where_nothing_can_be_written(
+    world: Path, plan: Plan, left: tuple[str, ...]
+) -> None:
+    """A log that is ignored is records that are missing."""
+    with Store(world / "first", create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+        (world / "results").mkdir()
+        for ending in ("", *left):
+            shutil.copy(world / f"first/store.sqlite{ending}", world / f"results/store.sqlite{ending}")
+    assert (world / "results/store.sqlite-wal").stat().st_size > 0
+    files = sorted(path.name for path in (world / "results").iterdir())
+    with read_only(world / "results"):
+        assert not os.access(world / "results", os.W_OK)
+        with Store(world / "results") as store:
+            assert everything(store) == records
+    assert sorted(path.name for path in (world / "results").iterdir()) == files
+
+
+def test_a_read_only_store_of_an_older_version_is_read(world: Path, old: tuple[Path, dict[str, Record]]) -> None:
+    shutil.copytree(old[0], world / "results")
+    with read_only(world / "results"), Store(world / "results") as store:
+        assert everything(store) == old[1]
+
+
+def test_nobody_writes_where_nothing_can_be_written(world: Path, plan: Plan) -> None:
+    with Store(world / "results", create=True) as store:
+        fill_whole(store, plan)
+    with read_only(world / "results"):
+        with pytest.raises(InputError, match=r"results folder .*not writable; name another with --results"):
+            Store(world / "results", create=True)
+        with Store(world / "results") as store, pytest.raises(InputError, match="Permission denied"), store.writing():
+            pass
+
+
+LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from sgabench.cli import main
+main(sys.argv[1:])
+"""
+
+
+CASES = [
+    ("16", 130_000, "safetensors: cannot write: File too large", "1"),
+    ("4", 130_000, "results: cannot write", "1"),
+]
+if FULL:
+    CASES.append(("16", 130_000, "safetensors: cannot write: File too large", "2"))
+
+
+@pytest.mark.parametrize(
+    ("width", "limit", "told", "jobs"), CASES, ids=["weights", "store", "a worker's weights"][: len(CASES)]
+)
+def test_a_run_that_cannot_write_stops_and_goes_on(
+    tiny: Path, tmp_path: Path, width: str, limit: int, told: str, jobs: str
+) -> None:
+    """The limits are below the weights of a network, and below a store with all its records."""
+    pytest.importorskip("resource")
+    variant(tiny, "width = 4", f"width = {width}")
+    only = "*/0" if jobs == "2" else "*/adam/0"
+    command = [sys.executable, "-c", LIMITED, str(limit), "run", "tiny.toml", "--jobs", jobs, "--only", only]
+    stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert stopped.returncode == 2, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    last = stopped.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert told in last
+    with Store(tmp_path / "results") as store:
+        kept = everything(store)
+        assert {record.status for record in kept.values()} <= {"done"}
+    run(tiny, results=tmp_path / "results", only=only)
+    with Store(tmp_path / "results") as store:
+        records = everything(store)
+    assert {key: records[key] for key in kept} == kept
+    assert {record.status for record in records.values()} == {"done"}
+    assert len(records) > len(kept)
+
+
+def test_an_import_that_cannot_write_takes_nothing_and_goes_on(tmp_path: Path, plan: Plan) -> None:
+    pytest.importorskip("resource")
+    from sgabench.store.archive import export, import_archive
+
+    with Store(tmp_path / "first", create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+    export(tmp_path / "a.zip", tmp_path / "first", None, weights=True)
+    for limit in (1_500, 40_000):  # below the weights of a trial, and below the records of all
+        command = [sys.executable, "-c", LIMITED, str(limit), "import", "a.zip", "--results", f"b{limit}"]
+        Store(tmp_path / f"b{limit}", create=True).close()
+        stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert stopped.returncode == 2, stopped.stderr
+        (line,) = stopped.stderr.splitlines()
+        assert line.startswith("error: ")
+        with Store(tmp_path / f"b{limit}") as store:
+            assert store.statuses() == {}
+        assert list((tmp_path / f"b{limit}/weights").iterdir()) == []
+        import_archive(tmp_path / "a.zip", tmp_path / f"b{limit}")
+        with Store(tmp_path / f"b{limit}") as store:
+            assert everything(store) == records

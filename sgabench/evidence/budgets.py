@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sgabench.evidence.statistics import Floats
+from sgabench.evidence.intervals import Floats
 
 BUDGETS = {"compression": "compression_ratio", "macs": "theoretical_speedup"}
 BUDGET_UNITS = {"compression": "compression", "macs": "theoretical speedup"}  # in place of what a ratio is of
+OF_TRIAL = (
+    *("dataset", "model", "optimizer", "seed", "pruner", "group", "device"),
+    *("dense_top1", "dense_loss", "counted_dense", "trained", "chance", "test_images", "trial_seconds"),
+)
 IS_BUDGET = frozenset(BUDGET_UNITS.values())
 LEVELS = tuple(base * 2.0**power for power in range(12) for base in (1.0, 1.25, 1.5))[1:]
 
@@ -49,17 +53,17 @@ def at_budget(cells: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str) -> list[dict[str, Any]]:
     first = trial.iloc[0].to_dict()
-    identity = {name: first[name] for name in ("dataset", "model", "optimizer", "seed", "pruner", "group", "device")}
+    identity = {name: first[name] for name in OF_TRIAL}
     identity |= {
         "of": BUDGET_UNITS[by],
-        "dense_top1": first["dense_top1"],
-        "dense_loss": first["dense_loss"],
         "key": "",
     }
     lacking = trial[(trial["status"] != "done") | trial[achieved].isna()]
     if len(lacking):
         status = next((s for s in lacking["status"] if s != "done"), "missing")
-        return [{**identity, "ratio": float(level), "status": status} for level in levels]
+        counted = first["chance"] if status == "diverged" else float("nan")
+        identity |= {"status": status, "counted_top1": counted}
+        return [{**identity, "ratio": float(level)} for level in levels]
     ordered = trial.sort_values(achieved).drop_duplicates(achieved)
     x = np.log(np.maximum(ordered[achieved].to_numpy(dtype=float), 1.0))
     numbers: dict[str, Floats] = {}
@@ -92,7 +96,12 @@ def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str
 
 def _of_dense(name: str, cell: dict[Any, Any]) -> float | None:
     """What a number of a cell is at the start of its curve, where that is known without a measurement."""
-    dense = {"pruned_top1": "dense_top1", "pruned_loss": "dense_loss", "images_per_s": "dense_images_per_s"}
+    dense = {
+        "pruned_top1": "dense_top1",
+        "counted_top1": "counted_dense",
+        "pruned_loss": "dense_loss",
+        "images_per_s": "dense_images_per_s",
+    }
     if name in dense:
         value = cell.get(dense[name])
         return None if value is None or pd.isna(value) else float(value)

@@ -1,113 +1,280 @@
-"""Cells to comparisons: pairs of optimizers, and verdicts."""
+"""Cells to comparisons of optimizers: whole curves first, single prunings inside what those decide."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sgabench.evidence.statistics import (
-    ALPHA,
-    MOST_SEEDS,
-    Floats,
-    holm,
-    paired_difference,
-    seeds_needed,
+from sgabench.evidence.contrasts import Contrasts, Sides, contrasts
+from sgabench.evidence.decisions import (
+    CURVES,
+    DETAILS,
+    FEWEST,
+    RESOLUTION,
+    Decisions,
+    decide,
+    seeds_to_decide,
 )
+from sgabench.evidence.intervals import Floats
 
-CONTEXT = ["dataset", "model", "pruner", "of", "ratio"]
-RESOLUTION = 0.02  # the difference, in fractions, that seeds should resolve: two points
-PAIR_NUMBERS = ("difference", "low", "high", "p", "p_adjusted", "effect_size")
-PAIR_COLUMNS = [*CONTEXT, "metric", "first", "second", "n", *PAIR_NUMBERS, "test"]
-VERDICT_COLUMNS = ["reference", "difference", "difference_low", "difference_high", "p_adjusted", "outcome", "best"]
+BLOCK = ["dataset", "model"]
+CURVE = [*BLOCK, "pruner", "of"]
+CONTEXT = [*CURVE, "ratio"]
+DENSE = "(dense)"  # in place of a pruner
+OF_DENSE = 0.2  # of what details may spend: the dense networks
+MISSED = 0.02  # of a target: a pruner that leaves so much more did not reach it
+VERDICT = [
+    "n_paired",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p",
+    "level",
+    "outcome",
+    "more_seeds",
+    "most_seeds",
+    "verdict",
+]
+
+Pairs = Literal["reference", "all"]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """All pairs of optimizers of one data set and model at each context: one family of comparisons.
+class Question:
+    """What is to be decided.
 
     Attributes:
-        metric: what is compared.
-        contexts: a row per context (pruner and ratio).
-        optimizers: in order of appearance.
-        means: of the metric, shape (contexts, optimizers); NaN where nothing is measured.
-        row: number of a pair, by the optimizers' numbers, shape (optimizers, optimizers). All that follows has a value
-            per context and pair: add the number of the context times the number of pairs.
-        n: seeds that both have.
-        numbers: `PAIR_NUMBERS`, NaN with fewer than two seeds but for ``difference``: first - second in the metric's
-            unit.
-        std: standard deviation of the differences.
-        test: its name.
+        reference: the optimizer that the others are compared with.
+        pruner: the one that is asked about; the others are judged only when it is decided. None: all alike.
+        ratios: of that pruner, those that are asked about; empty: all.
+        resolution: a difference of accuracy that does not matter.
+        pairs: each optimizer with the reference, or all pairs.
+        interpolated: the cells are no measurements, so single ones are not judged.
+        share: of the error rate, what this look at the data may spend.
     """
 
-    metric: str
-    contexts: pd.DataFrame
-    optimizers: list[Any]
-    means: Floats
-    row: NDArray[np.int64]
-    n: NDArray[np.int64]
-    numbers: Mapping[str, Floats]
-    std: Floats
-    test: NDArray[Any]
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """A row per context and pair: `PAIR_COLUMNS`."""
-        first, second = np.triu_indices(len(self.optimizers), 1)
-        names = pd.Series(self.optimizers).array
-        pair = np.tile(np.arange(len(first)), len(self.contexts))
-        return pd.DataFrame(
-            {
-                **{str(name): self.contexts[name].array.repeat(len(first)) for name in self.contexts},
-                "metric": self.metric,
-                "first": names.take(first[pair]),
-                "second": names.take(second[pair]),
-                "n": self.n,
-                **self.numbers,
-                "test": self.test,
-            }
-        )
+    reference: str = ""
+    pruner: str | None = None
+    ratios: tuple[float, ...] = ()
+    resolution: float = RESOLUTION
+    pairs: Pairs = "reference"
+    interpolated: bool = False
+    share: float = 1.0
 
 
-def compare(measured: pd.DataFrame, metric: str, context: Sequence[str] = CONTEXT) -> Iterator[Pairs]:
-    """Compare every pair of optimizers at every pruning, paired by seed, a family per data set and model.
+@dataclass
+class _Gathered:
+    """Comparisons by the shape of their data.
+
+    Attributes:
+        places: what each is about: data set, model, pruner, of, ratio, first, second.
+        counts: seeds that count, of both sides.
+        only: of a curve of one ratio that ratio, else NaN.
+    """
+
+    places: list[tuple[Any, ...]] = field(default_factory=list)
+    counts: list[tuple[int, int]] = field(default_factory=list)
+    only: list[float] = field(default_factory=list)
+    _by_shape: dict[tuple[int, int], list[tuple[int, int, Floats, Floats, float]]] = field(default_factory=dict)
+
+    def add(self, place: tuple[Any, ...], block: int, first: Floats, second: Floats, images: float) -> None:
+        """Compare two optimizers: shape (seeds, ratios) each, NaN where nothing counts."""
+        number = len(self.places)
+        of_first, of_second = (~np.isnan(side).any(1) for side in (first, second))
+        common = of_first & of_second
+        self.places.append(place)
+        self.counts.append((int(of_first.sum()), int(of_second.sum())))
+        n = int(common.sum())
+        if n and first.shape[1]:
+            shape = n, first.shape[1]
+            self._by_shape.setdefault(shape, []).append((number, block, first[common], second[common], images))
+
+    def compared(self) -> Contrasts:
+        """All comparisons."""
+        parts = [
+            Sides(
+                np.array([row[0] for row in rows]),
+                np.array([row[1] for row in rows]),
+                np.stack([row[2] for row in rows]),
+                np.stack([row[3] for row in rows]),
+                np.array([row[4] for row in rows], dtype=float),
+                paired=True,
+            )
+            for rows in self._by_shape.values()
+        ]
+        return contrasts(parts, len(self.places))
+
+
+def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
+    """Compare optimizers on pruned accuracy, paired by seed.
 
     Args:
-        measured: rows with the context's columns, ``optimizer``, ``seed`` and the metric.
-        metric: name of the column to compare.
-        context: columns within which optimizers are compared, data set and model first.
+        cells: with `CONTEXT`, ``optimizer``, ``seed``, ``counted_top1``, ``counted_dense`` and ``test_images``.
+        question: what is to be decided.
+
+    Returns:
+        A row per comparison: `CURVE`, ``ratio`` (NaN: the whole curve, a mean over its ratios), ``first``, ``second``,
+        and `VERDICT`; ``difference`` is first - second, ``level`` is 1 - confidence of its limits, ``more_seeds`` and
+        ``most_seeds`` would decide a difference like the one that shows with an even chance and with nine in ten.
+        Dense networks have the pruner `DENSE`.
     """
-    family, _ = numbered(measured, ["dataset", "model"])
-    where, contexts = numbered(measured, list(context))
-    optimizer, optimizers = pd.factorize(measured["optimizer"])
-    seed, _ = pd.factorize(measured["seed"])
-    values = measured[metric].to_numpy(dtype=float)
-    order = np.argsort(family, kind="stable")
-    for rows in np.split(order, np.cumsum(np.bincount(family))[:-1]) if len(order) else ():
-        here, of_context = np.unique(where[rows], return_inverse=True)
+    columns = [*CONTEXT, "first", "second", *VERDICT]
+    curves, details, parents = _gather(cells, question)
+    if not curves.places:
+        return pd.DataFrame(columns=columns)
+    found = curves.compared()
+    asked = np.array([question.pruner is None or place[2] == question.pruner for place in curves.places])
+    judged = _judge_curves(found, asked, question)
+    parts = [_rows(curves, found, judged, question)]
+    parts.append(_of_single_ratios(curves, parts[0]))
+    if details.places:
+        of_details = details.compared()
+        opened = np.array([judged.decided[of].any() for of in _opened_by(curves, details)])
+        # What all curves are done with is left to the details.
+        differ = np.isin(judged.outcome, ("better", "worse"))
+        total = (DETAILS + CURVES * differ.all()) * question.share
+        budget = np.full(parents.max() + 1, total * (1 - OF_DENSE) / len(curves.places))
+        dense = np.array([place[2] == DENSE for place in details.places])
+        budget[parents[dense]] = total * OF_DENSE / max(1, dense.sum())
+        below = decide(of_details, parents, budget, question.resolution, opened)
+        parts.append(_rows(details, of_details, below, question))
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def _of_single_ratios(curves: _Gathered, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of curves that are one ratio, as rows of that ratio."""
+    only = pd.Series(curves.only, index=rows.index, dtype=float)
+    return rows[only.notna()].assign(ratio=only[only.notna()])
+
+
+def _judge_curves(found: Contrasts, asked: NDArray[np.bool_], question: Question) -> Decisions:
+    """What is asked about first, with all the error rate; the rest with the same, if everything asked is decided."""
+    budget = np.array([CURVES * question.share, CURVES * question.share])
+    family = np.where(asked, 0, 1)
+    judged = decide(found, family, budget, question.resolution)
+    if asked.all() or judged.decided[asked].all():
+        return judged
+    return decide(found, family, budget, question.resolution, opened=asked)
+
+
+def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gathered, NDArray[np.int64]]:
+    """Curves, details, and the family that each detail is judged in."""
+    curves, details = _Gathered(), _Gathered()
+    families: dict[tuple[Any, ...], int] = {}
+    parents: list[int] = []
+    blocks: dict[tuple[Any, ...], int] = {}
+    dense_done: set[tuple[Any, ...]] = set()
+    for place, cube in cubes(cells):
+        block = blocks.setdefault(place[:2], len(blocks))
+        images = cube.images
+        whole = cube.reached & (cube.ratios > 0) if (cube.ratios > 0).any() else cube.reached
+        if question.ratios and place[2] == question.pruner:
+            whole &= np.isin(cube.ratios, question.ratios)
+        for first, second in _pairs(cube.optimizers, question):
+            names = cube.optimizers[first], cube.optimizers[second]
+            a, b = cube.pruned[first], cube.pruned[second]
+            curves.add((*place, np.nan, *names), block, a[:, whole], b[:, whole], images)
+            curves.only.append(cube.ratios[whole][0] if whole.sum() == 1 else np.nan)
+            if question.interpolated:
+                continue
+            for number, ratio in enumerate(cube.ratios.tolist()):
+                if ratio == curves.only[-1]:
+                    continue
+                side = slice(number, number + 1) if cube.reached[number] else slice(0, 0)
+                details.add((*place, ratio, *names), block, a[:, side], b[:, side], images)
+                parents.append(families.setdefault((*place, *names), len(families)))
+            dense = (*place[:2], DENSE, "", 0.0, *names)
+            if dense not in dense_done:
+                dense_done.add(dense)
+                details.add(dense, block, cube.dense[first][:, None], cube.dense[second][:, None], images)
+                parents.append(families.setdefault(dense, len(families)))
+    return curves, details, np.array(parents, dtype=np.int64)
+
+
+def _pairs(optimizers: list[Any], question: Question) -> Iterator[tuple[int, int]]:
+    """Numbers of the optimizers that are compared."""
+    if question.pairs == "all":
+        yield from ((i, j) for j in range(len(optimizers)) for i in range(j + 1, len(optimizers)))
+    elif question.reference in optimizers:
+        reference = optimizers.index(question.reference)
+        yield from ((i, reference) for i in range(len(optimizers)) if i != reference)
+
+
+def _opened_by(curves: _Gathered, details: _Gathered) -> Iterator[list[int]]:
+    """For each detail the numbers of the curves of which one must be decided."""
+    of_curve: dict[tuple[Any, ...], list[int]] = {}
+    for number, place in enumerate(curves.places):
+        names = place[5:]
+        of_curve.setdefault((*place[:4], *names), []).append(number)
+        of_curve.setdefault((*place[:2], DENSE, "", *names), []).append(number)
+    for place in details.places:
+        yield of_curve[(*place[:4], *place[5:])]
+
+
+@dataclass(frozen=True)
+class Cube:
+    """The cells of one pruner on one data set and model.
+
+    Attributes:
+        optimizers: labels, in order of appearance.
+        ratios: increasing.
+        pruned: accuracy as it counts, shape (optimizers, seeds, ratios), NaN where nothing is known.
+        dense: the same of the dense networks, shape (optimizers, seeds).
+        reached: the ratios that every network was pruned to.
+        images: in the test split.
+    """
+
+    optimizers: list[Any]
+    ratios: Floats
+    pruned: Floats
+    dense: Floats
+    reached: NDArray[np.bool_]
+    images: float
+
+
+def cubes(cells: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], Cube]]:
+    """The cells of each `CURVE` as an array, in order of appearance."""
+    if cells.empty:
+        return
+    curve, places = numbered(cells, CURVE)
+    optimizer, optimizers = pd.factorize(cells["optimizer"])
+    seed, _ = pd.factorize(cells["seed"])
+    ratio = cells["ratio"].to_numpy(dtype=float)
+    pruned, dense, images = (
+        cells[name].to_numpy(dtype=float) for name in ("counted_top1", "counted_dense", "test_images")
+    )
+    missed = missed_targets(cells)
+    order = np.argsort(curve, kind="stable")
+    for place, rows in zip(
+        places.itertuples(index=False, name=None), np.split(order, np.cumsum(np.bincount(curve))[:-1]), strict=True
+    ):
         of_optimizer, present = pd.factorize(optimizer[rows])
         of_seed, seeds = pd.factorize(seed[rows])
-        cube = np.full((len(here), len(present), len(seeds)), np.nan)
-        cube[of_context, of_optimizer, of_seed] = values[rows]
-        yield _pairs(cube, metric, contexts.iloc[here], list(optimizers[present]))
+        ratios, of_ratio = np.unique(ratio[rows], return_inverse=True)
+        values = np.full((len(present), len(seeds), len(ratios)), np.nan)
+        values[of_optimizer, of_seed, of_ratio] = pruned[rows]
+        of_dense = np.full((len(present), len(seeds)), np.nan)
+        of_dense[of_optimizer, of_seed] = dense[rows]
+        reached = np.bincount(of_ratio, missed[rows], minlength=len(ratios)) == 0
+        known = images[rows][~np.isnan(images[rows])]
+        count = float(known[0]) if len(known) else np.nan
+        yield place, Cube(list(optimizers[present]), ratios, values, of_dense, reached, count)
 
 
-def _pairs(values: Floats, metric: str, contexts: pd.DataFrame, optimizers: list[Any]) -> Pairs:
-    """Compare values of the shape (contexts, optimizers, seeds)."""
-    first, second = np.triu_indices(len(optimizers), 1)
-    a, b = (values[:, side].reshape(-1, values.shape[2]) for side in (first, second))
-    numbers, n, std, test = _differences(a, b)
-    row = np.zeros((len(optimizers), len(optimizers)), dtype=np.int64)
-    row[first, second] = row[second, first] = np.arange(len(first))
-    counts = np.sum(~np.isnan(values), axis=2)
-    means = np.nansum(values, axis=2) / np.where(counts, counts, np.nan)
-    named = dict(zip(PAIR_NUMBERS, numbers, strict=True))
-    return Pairs(metric, contexts, optimizers, means, row, n, named, std, test)
+def missed_targets(cells: pd.DataFrame) -> NDArray[np.bool_]:
+    """Cells whose pruner left more than was asked for: of parameters, or of multiply-adds."""
+    missed = np.zeros(len(cells), dtype=bool)
+    for of, achieved in (("params", "compression_ratio"), ("macs", "theoretical_speedup")):
+        if achieved in cells:
+            removed = 1 - 1 / cells[achieved].to_numpy(dtype=float)
+            with np.errstate(invalid="ignore"):
+                missed |= (cells["of"] == of).to_numpy() & (removed < cells["ratio"].to_numpy(dtype=float) - MISSED)
+    return missed
 
 
 def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
@@ -116,82 +283,47 @@ def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64]
     return np.asarray(numbers, dtype=np.int64), frame[columns].drop_duplicates(ignore_index=True)
 
 
-def _differences(a: Floats, b: Floats) -> tuple[Floats, NDArray[np.int64], Floats, NDArray[Any]]:
-    """`PAIR_NUMBERS` in rows, numbers of common seeds, standard deviations, and names of tests."""
-    common = ~np.isnan(a) & ~np.isnan(b)
-    n = common.sum(1)
-    numbers = np.full((len(PAIR_NUMBERS), len(a)), np.nan)
-    std = np.full(len(a), np.nan)
-    test = np.full(len(a), "", dtype=object)
-    comparisons = int((n >= 2).sum())
-    for seeds in np.unique(n[n >= 1]):
-        rows = np.flatnonzero(n == seeds)
-        of_a, of_b = (side[rows][common[rows]].reshape(-1, seeds) for side in (a, b))
-        if seeds == 1:
-            numbers[0, rows] = (of_a - of_b)[:, 0]
-            continue
-        d = paired_difference(of_a, of_b, comparisons=comparisons)
-        numbers[:, rows] = d.mean, d.low, d.high, d.p, d.p, d.effect
-        std[rows], test[rows] = d.std, d.test
-    numbers[PAIR_NUMBERS.index("p_adjusted")] = holm(numbers[PAIR_NUMBERS.index("p")])
-    return numbers, n, std, test
-
-
-def verdicts(pairs: Pairs, reference: Any) -> pd.DataFrame:
-    """What can be said of each optimizer at each pruning, against the reference and against the best.
-
-    Returns:
-        A row per context and optimizer: the context, ``optimizer``, `VERDICT_COLUMNS`, ``n_paired`` and
-        ``seeds_needed``. ``difference`` is optimizer - reference. ``outcome`` is ``reference``, ``better``, ``worse``,
-        ``same`` (no difference shown, with enough seeds to find one of two points), ``few`` (not enough seeds for
-        that), ``single`` (one common seed) or ``none`` (no common seed). ``best``: the
-        highest mean, and what is shown to be worse than no other; False everywhere if fewer than two seeds are common.
-    """
-    contexts, optimizers = len(pairs.contexts), len(pairs.optimizers)
-    names = pd.Series(pairs.optimizers)
-    frame: dict[str, Any] = {str(name): pairs.contexts[name].array.repeat(optimizers) for name in pairs.contexts}
-    frame["optimizer"] = names.array.take(np.tile(np.arange(optimizers), contexts))
-    frame["reference"] = reference if reference in pairs.optimizers else ""
-    itself = np.tile((names == reference).to_numpy(), contexts)
-    frame["best"] = _best(pairs).ravel()
-    numbers = ("difference", "difference_low", "difference_high", "p_adjusted")
-    if reference not in pairs.optimizers or optimizers < 2:
-        nothing = dict.fromkeys(numbers, np.nan)
-        told = np.where(itself, "reference", "none")
-        return pd.DataFrame({**frame, "outcome": told, **nothing, "n_paired": 0, "seeds_needed": 0})
-    place = pairs.optimizers.index(reference)
-    rows = _rows_of(pairs, np.full(contexts, place)).ravel()
-    # A pair's difference is first - second. Adding zero makes a negative zero positive.
-    sign = np.tile(np.where(np.arange(optimizers) > place, -1.0, 1.0), contexts)
-    difference, low, high = (sign * pairs.numbers[name][rows] + 0.0 for name in ("difference", "low", "high"))
-    p_adjusted = pairs.numbers["p_adjusted"][rows]
-    values = (difference, np.fmin(low, high), np.fmax(low, high), p_adjusted)
-    frame |= {name: np.where(itself, np.nan, value) for name, value in zip(numbers, values, strict=True)}
-    n = np.where(itself, 0, pairs.n[rows])
-    family = max(1, int((pairs.n >= 2).sum()))
-    needed = seeds_needed(np.nan_to_num(pairs.std[rows], nan=np.inf), RESOLUTION, ALPHA / family)
-    shown = frame["p_adjusted"] <= ALPHA
-    frame["outcome"] = np.select(
-        [itself, n == 0, n == 1, shown & (frame["difference"] > 0), shown, needed <= n],
-        ["reference", "none", "single", "better", "worse", "same"],
-        "few",
+def _rows(gathered: _Gathered, found: Contrasts, judged: Decisions, question: Question) -> pd.DataFrame:
+    """The comparisons as `compare` gives them."""
+    table = pd.DataFrame(gathered.places, columns=[*CONTEXT, "first", "second"])
+    more = seeds_to_decide(found, judged, question.resolution)
+    n_first, n_second = np.array(gathered.counts).T
+    outcome = judged.outcome.copy()
+    # A mean over fewer seeds is not called better: those that are not there may be the bad ones.
+    fewer = ((outcome == "better") & (n_first < n_second)) | ((outcome == "worse") & (n_second < n_first))
+    outcome[fewer] = "fewer"
+    table = table.assign(
+        n_paired=found.n,
+        difference=found.difference + 0.0,
+        difference_low=np.where(fewer, np.minimum(judged.low, 0.0), judged.low),
+        difference_high=np.where(fewer, np.maximum(judged.high, 0.0), judged.high),
+        p=judged.p,
+        level=judged.level,
+        outcome=outcome,
+        more_seeds=more[:, 0],
+        most_seeds=more[:, 1],
     )
-    return pd.DataFrame({**frame, "n_paired": n, "seeds_needed": np.where(itself, 0, needed)})
+    table["verdict"] = [verdict(row, question.resolution) for row in rows_of(table)]
+    return table
 
 
-def verdict(row: Mapping[Any, Any]) -> str:
-    """A row of `verdicts` in words: "better than adam by 14.9 ± 3.1 points (n = 5, p = 0.004)"."""
-    outcome, reference, n = row["outcome"], row["reference"], row["n_paired"]
+def verdict(row: Mapping[Any, Any], resolution: float = RESOLUTION) -> str:
+    """A comparison in words: "better than sgd by 41.2 points (30.1 to 55.0)"."""
+    outcome, other = row["outcome"], row["second"]
     if outcome in ("better", "worse"):
-        difference = f"{abs(100 * row['difference']):.1f} ± {half_width(row):.1f} points"
-        return f"{outcome} than {reference} by {difference} (n = {n}, {p_value(row['p_adjusted'])})"
+        low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
+        return f"{outcome} than {other} by {abs(100 * row['difference']):.1f} points ({low:.1f} to {high:.1f})"
     if outcome == "same":
-        return f"no difference shown ({100 * row['difference']:+.1f} ± {half_width(row):.1f} points, n = {n})"
-    if outcome == "few":
-        needed = row["seeds_needed"]
-        more = f"{needed - n}" if needed <= MOST_SEEDS else f"over {MOST_SEEDS - n}"
-        return f"not enough seeds: {more} more would resolve {100 * RESOLUTION:g} points"
-    return {"reference": "reference", "single": "one seed: no verdict"}.get(outcome, "")
+        return f"the same as {other} within {100 * resolution:g} points ({_points(row)})"
+    if outcome == "undecided":
+        return f"undecided: {_points(row)} points"
+    if outcome == "fewer":
+        return f"undecided: {_points(row)} points, and one side has fewer seeds"
+    return {"few": f"no verdict with fewer than {FEWEST} seeds", "none": "nothing to compare"}[outcome]
+
+
+def _points(row: Mapping[Any, Any]) -> str:
+    return f"{100 * row['difference_low']:+.1f} to {100 * row['difference_high']:+.1f}"
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -200,34 +332,15 @@ def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     return (dict(zip(names, row, strict=True)) for row in zip(*(frame[name].tolist() for name in names), strict=True))
 
 
-def half_width(row: Mapping[Any, Any]) -> float:
-    """Half the interval of a difference, in points."""
-    return 50 * float(row["difference_high"] - row["difference_low"])
+def leading(outcomes: Mapping[Any, str], reference: Any) -> set[Any]:
+    """The optimizers that are not shown to be worse than another, if that leaves somebody out.
 
-
-def p_value(p: float) -> str:
-    """``p = 0.004``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def _rows_of(pairs: Pairs, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows of the table for every optimizer against one optimizer in each context: shape (contexts, optimizers)."""
-    number = len(pairs.optimizers) * (len(pairs.optimizers) - 1) // 2
-    return pairs.row[places] + number * np.arange(len(pairs.contexts))[:, None]
-
-
-def _best(pairs: Pairs) -> NDArray[np.bool_]:
-    """The highest means, and all that are shown to be worse than no other: shape (contexts, optimizers)."""
-    measured = ~np.isnan(pairs.means)
-    contexts, optimizers = pairs.means.shape
-    first, second = np.triu_indices(optimizers, 1)
-    shape = (contexts, len(first))
-    shown = (pairs.numbers["p_adjusted"] <= ALPHA).reshape(shape)
-    higher = (pairs.numbers["difference"] > 0).reshape(shape)
-    worse = np.zeros((contexts, optimizers), dtype=bool)
-    for pair, (a, b) in enumerate(zip(first, second, strict=True)):
-        worse[:, b] |= shown[:, pair] & higher[:, pair]
-        worse[:, a] |= shown[:, pair] & ~higher[:, pair]
-    highest = np.where(measured, pairs.means, -np.inf).max(1, keepdims=True, initial=-np.inf) == pairs.means
-    tested = (pairs.n >= 2).reshape(shape).any(1, keepdims=True)
-    return np.asarray(measured & tested & (highest | ~worse), dtype=bool)
+    Args:
+        outcomes: of each optimizer against the reference.
+        reference: the optimizer that they are compared with.
+    """
+    everybody = {reference, *outcomes}
+    beaten = {name for name, outcome in outcomes.items() if outcome == "worse"}
+    if "better" in outcomes.values():
+        beaten.add(reference)
+    return everybody - beaten if beaten else set()

@@ -1,121 +1,129 @@
-"""Cells to curves over ratios: what a whole curve keeps, and ranks of optimizers by it."""
+"""Cells to curves over ratios: how good a whole curve is, and what of the dense accuracy it keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.comparison import numbered
-from sgabench.evidence.statistics import Floats, area_under_curve, largest_keeping, rank_treatments, summarize
+from sgabench.evidence.comparison import CURVE, Cube, cubes
+from sgabench.evidence.intervals import Floats, summarize, summarize_accuracy
+from sgabench.evidence.leaderboard import NO_VERDICT, with_verdicts
 
-CURVE = ["dataset", "model", "pruner", "of"]
 KEEPS = (0.99, 0.95, 0.9)
+_KEEPS = [f"keeps_{round(100 * level)}" for level in KEEPS]
+NUMBERS = [
+    "n",
+    "ratios",
+    "largest_ratio",
+    "accuracy",
+    "accuracy_std",
+    "accuracy_low",
+    "accuracy_high",
+    "area",
+    "area_low",
+    "area_high",
+    *_KEEPS,
+]
 
 
-def curves(cells: pd.DataFrame) -> pd.DataFrame:
-    """Summaries of whole retention curves, a row per data set, model, pruner and optimizer.
-
-    A curve starts at the dense network (retention 1 at ratio 0, or at an achieved budget of 1x) and is linear between
-    ratios. Only seeds with every ratio count.
-
-    Returns:
-        `CURVE`, ``optimizer``, ``n``, ``largest_ratio`` that was tested, ``area`` (mean over seeds of the mean
-        retention from ratio 0 to the largest), ``area_std``, ``area_low``, ``area_high``, and ``keeps_99``,
-        ``keeps_95``, ``keeps_90``: the largest ratio at which the mean curve keeps that part of the dense accuracy,
-        infinite if that lies beyond the tested range.
-    """
-    keeps = [f"keeps_{round(100 * level)}" for level in KEEPS]
-    numbers = ["n", "largest_ratio", "area", "area_std", "area_low", "area_high", *keeps]
-    if "retention" not in cells or cells.empty:
-        return pd.DataFrame(columns=[*CURVE, "optimizer", *numbers])
-    curve, table = numbered(cells, [*CURVE, "optimizer"])
-    retention = cells["retention"].where(cells["status"] == "done")
-    seed, ratio, kept = (column.to_numpy(dtype=float) for column in (cells["seed"], cells["ratio"], retention))
-    start = np.where(table["of"].isin(list(IS_BUDGET)), 1.0, 0.0)
-    found = np.full((len(numbers), len(table)), np.nan)
-    found[0] = 0
-    for curves, x, y in _alike(curve, seed, ratio, kept, start):
-        found[1, curves] = x[-1]
-        if y.shape[1]:
-            area = summarize(area_under_curve(x, y.reshape(-1, len(x))).reshape(y.shape[:2]))
-            found[0, curves] = y.shape[1]
-            found[2:6, curves] = area.mean, area.std, area.low, area.high
-            found[6:, curves] = [largest_keeping(x, y.mean(1), level) for level in KEEPS]
-    table[numbers] = found.T
-    return table[table["largest_ratio"].notna()].astype({"n": int}).reset_index(drop=True)
-
-
-def _alike(
-    curve: NDArray[np.int64], seed: Floats, ratio: Floats, retention: Floats, start: Floats
-) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
-    """Gather the curves that have the same ratios and the same number of complete seeds.
+def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Summaries of whole curves, a row per data set, model, pruner and optimizer. Only seeds with every ratio count.
 
     Args:
-        curve: number of each cell's curve.
-        seed, ratio, retention: of each cell; retention is NaN where nothing is measured.
-        start: the ratio of the dense network, of each curve.
+        cells: as `sgabench.evidence.comparison.compare` takes them.
+        compared: what that found.
+        reference: the optimizer that the others are compared with.
 
-    Yields:
-        Numbers of curves, their ratios from the dense network's on, and retention, shape (curves, seeds, ratios).
-        Curves of the dense network alone are left out.
+    Returns:
+        `CURVE`, ``optimizer``, ``n`` seeds, ``ratios`` that count, ``largest_ratio``; ``accuracy``, the mean over these
+        ratios and seeds, with standard deviation over seeds and limits; ``area``, the mean retention from the dense
+        network to the largest ratio, linear between ratios, with limits; ``keeps_99``, ``keeps_95``, ``keeps_90``, the
+        largest ratio at which the mean curve keeps that part of the dense accuracy, infinite beyond the tested range;
+        and the comparison with the reference.
     """
-    by_curve = pd.DataFrame({"seed": seed, "ratio": ratio}).groupby(curve)
-    of_seed, of_ratio = by_curve.rank(method="dense").to_numpy(dtype=int).T - 1
-    sizes = by_curve.nunique().to_numpy()
-    for size in np.unique(sizes, axis=0):
-        curves = np.flatnonzero((sizes == size).all(1))
-        place = np.full(len(sizes), -1)
-        place[curves] = np.arange(len(curves))
-        cells = np.flatnonzero(place[curve] >= 0)
-        at = place[curve[cells]]
-        x, y = np.empty((len(curves), size[1])), np.full((len(curves), *size), np.nan)
-        x[at, of_ratio[cells]] = ratio[cells]
-        y[at, of_seed[cells], of_ratio[cells]] = retention[cells]
-        complete = np.asarray(~np.isnan(y).any(2))
-        kinds, kind = np.unique(np.column_stack([complete.sum(1), start[curves], x]), axis=0, return_inverse=True)
-        for number, (_, dense, *grid) in enumerate(kinds):
-            here = np.flatnonzero(kind.ravel() == number)
-            values = y[here][complete[here]].reshape(len(here), -1, size[1])
-            if grid[0] > dense:
-                grid = [dense, *grid]
-                values = np.concatenate([np.ones((*values.shape[:2], 1)), values], axis=2)
-            if len(grid) > 1:
-                yield curves[here], np.array(grid), values
+    columns = [*CURVE, "optimizer", *NUMBERS, *NO_VERDICT, "more_seeds", "most_seeds"]
+    parts = [_summaries(place, cube, numbers) for place, cube in cubes(cells) for numbers in _alike(cube)]
+    if not parts:
+        return pd.DataFrame(columns=columns)
+    table = pd.concat(parts, ignore_index=True)
+    order = {label: place for place, label in enumerate(cells["optimizer"].unique())}
+    place, _ = pd.factorize(pd.MultiIndex.from_frame(table[CURVE]))
+    table = table.iloc[np.lexsort([table["optimizer"].map(order), place])].reset_index(drop=True)
+    return with_verdicts(table, compared[compared["ratio"].isna()], reference)[columns]
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """Mean ranks of optimizers over blocks (data set, model, pruner), by the area under the retention curve.
+def _alike(cube: Cube) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
+    """Numbers of optimizers with equally many complete seeds, and the accuracies of these, pruned and dense."""
+    complete = ~np.isnan(cube.pruned[:, :, cube.reached]).any(2) & ~np.isnan(cube.dense)
+    counts = complete.sum(1)
+    for n in np.unique(counts):
+        which = np.flatnonzero(counts == n)
+        seeds = complete[which]
+        pruned = cube.pruned[which][seeds].reshape(len(which), n, len(cube.ratios))
+        yield which, pruned, cube.dense[which][seeds].reshape(len(which), n)
 
-    Attributes:
-        table: ``optimizer`` and ``rank``, best first.
-        blocks: how many there are.
-        critical_difference: of two mean ranks (Nemenyi), NaN with fewer than two blocks.
-        p: of Friedman's test.
-        left_out: optimizers that lack a block.
+
+def _summaries(place: tuple[Any, ...], cube: Cube, alike: tuple[NDArray[np.intp], Floats, Floats]) -> pd.DataFrame:
+    which, pruned, dense = alike
+    rows, n, _ = pruned.shape
+    tested = cube.reached & (cube.ratios > 0) if (cube.ratios > 0).any() else cube.reached
+    found = {name: np.full(rows, np.nan) for name in NUMBERS}
+    found |= {"n": np.full(rows, n), "ratios": np.full(rows, tested.sum())}
+    if cube.reached.any():
+        found["largest_ratio"] = np.full(rows, cube.ratios[cube.reached][-1])
+    if n and tested.any():
+        mean = summarize_accuracy(pruned[:, :, tested].mean(2), np.full(rows, cube.images))
+        found |= {"accuracy": mean.mean, "accuracy_std": mean.std, "accuracy_low": mean.low, "accuracy_high": mean.high}
+        found |= _kept(place, cube, pruned[:, :, cube.reached], dense)
+    labels = dict(zip(CURVE, place, strict=True))
+    names = pd.Series([cube.optimizers[i] for i in which], dtype=object)
+    return pd.DataFrame({**{name: [label] * rows for name, label in labels.items()}, "optimizer": names, **found})
+
+
+def _kept(place: tuple[Any, ...], cube: Cube, pruned: Floats, dense: Floats) -> dict[str, Floats]:
+    """Area under the retention curve, and the ratios that keep a part of the dense accuracy."""
+    ratios = cube.ratios[cube.reached]
+    start = 1.0 if place[3] in IS_BUDGET else 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        retention = pruned / dense[:, :, None]
+    if ratios[0] > start:
+        ratios = np.r_[start, ratios]
+        retention = np.concatenate([np.ones((*retention.shape[:2], 1)), retention], axis=2)
+    if len(ratios) < 2:
+        return {}
+    area = summarize(area_under_curve(ratios, retention))
+    keeps = {name: largest_keeping(ratios, retention.mean(1), level) for name, level in zip(_KEEPS, KEEPS, strict=True)}
+    return {"area": area.mean, "area_low": area.low, "area_high": area.high, **keeps}
+
+
+def area_under_curve(x: ArrayLike, y: ArrayLike) -> Floats:
+    """Mean height of a piecewise linear curve between its first and its last point; shape (..., points) to (...)."""
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    return np.asarray((b[..., 1:] + b[..., :-1]) / 2 @ np.diff(a) / (a[-1] - a[0]))
+
+
+def largest_keeping(x: ArrayLike, y: ArrayLike, level: float) -> Floats:
+    """The largest x at which a piecewise linear curve is at or above a level.
+
+    Args:
+        x: increasing, shape (points,).
+        y: shape (rows, points).
+        level: the height.
+
+    Returns:
+        Shape (rows,): NaN where the whole curve is below, infinite where its last point is not.
     """
-
-    table: pd.DataFrame
-    blocks: int
-    critical_difference: float
-    p: float
-    left_out: tuple[str, ...] = ()
-
-
-def ranks(summaries: pd.DataFrame) -> Ranks:
-    """Rank the optimizers of `curves`."""
-    known = summaries[summaries["area"].notna()]
-    areas = known.pivot_table(index=CURVE, columns="optimizer", values="area", sort=False)
-    complete = areas.dropna(axis=1)
-    left_out = tuple(str(name) for name in summaries["optimizer"].unique() if name not in complete.columns)
-    if complete.empty:
-        return Ranks(pd.DataFrame(columns=["optimizer", "rank"]), 0, np.nan, np.nan, left_out)
-    ranking = rank_treatments(complete.to_numpy())
-    table = pd.DataFrame({"optimizer": complete.columns.astype(object), "rank": ranking.ranks})
-    table = table.sort_values("rank", kind="stable").reset_index(drop=True)
-    return Ranks(table, len(complete), ranking.critical_difference, ranking.p, left_out)
+    a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    above = b >= level
+    last = b.shape[1] - 1 - np.argmax(above[:, ::-1], axis=1)
+    following = np.minimum(last + 1, b.shape[1] - 1)
+    each = np.arange(len(b))
+    here, there = b[each, last], b[each, following]
+    fraction = np.divide(here - level, here - there, out=np.zeros(len(b)), where=here > there)
+    found = a[last] + fraction * (a[following] - a[last])
+    return np.where(~above.any(1), np.nan, np.where(above[:, -1], np.inf, found))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sgabench.evidence.intervals import Floats
 from sgabench.evidence.leaderboard import Tables
-from sgabench.evidence.statistics import Floats
 from sgabench.store.store import Record, Store
 
 TRIAL = ["dataset", "model", "optimizer"]

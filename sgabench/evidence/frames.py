@@ -26,8 +26,10 @@ class Frames:
     """What is stored, or what a plan asks for.
 
     Attributes:
-        trials: a row per trial; ``group``: the same for all seeds; ``at_chance``: no better than guessing.
-        cells: a row per cell, its trial's dense accuracy beside it.
+        trials: a row per trial; ``group``: the same for all seeds; ``at_chance``: no better than guessing;
+            ``counted_top1``: top-1 as it counts: that of guessing where the training diverged or the network is at
+            chance, and NaN where nothing is known (missing, failed).
+        cells: a row per cell, its trial's dense accuracy beside it; ``counted_top1`` and ``counted_dense`` likewise.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
         environments: the different environments that the records were made in.
     """
@@ -160,12 +162,16 @@ def _trials(records: Columns, rows: _Rows) -> pd.DataFrame:
     if not len(rows.keys):
         return pd.DataFrame()
     results = _taken(records.results.frame(), rows.record)
+    status = _values(records.statuses, rows.record, "missing")
+    at_chance = _at_chance(results)
+    chance, _ = _guessing(results, rows.labels["dataset"])
     return pd.DataFrame(
         {
             **{str(name): rows.labels[name] for name in rows.labels},
-            "status": _values(records.statuses, rows.record, "missing"),
+            "status": status,
             **{str(name): results[name] for name in results},
-            "at_chance": _at_chance(results),
+            "at_chance": at_chance,
+            "counted_top1": _counted(_column(results, "top1"), status, at_chance, chance),
             "key": rows.keys,
             **_shown_of_environments(records, rows.record),
         }
@@ -177,12 +183,23 @@ def _cells(records: Columns, of_trials: Columns, rows: _Rows) -> pd.DataFrame:
         return pd.DataFrame()
     of_trial = _values(of_trials.statuses, rows.trial, "done")
     status = _values(records.statuses, rows.record, "missing")
-    dense = _taken(of_trials.results.frame(["top1", "loss", "images_per_s"]), rows.trial)
+    dense = _taken(
+        of_trials.results.frame(["top1", "loss", "images_per_s", "classes", "test_images", "seconds"]), rows.trial
+    )
     results = _taken(records.results.frame(), rows.record)
+    status = np.where(of_trial == "done", status, of_trial)
+    at_chance = _at_chance(dense)
+    chance, images = _guessing(dense, rows.labels["dataset"])
     return pd.DataFrame(
         {
             **{str(name): rows.labels[name] for name in rows.labels},
-            "status": np.where(of_trial == "done", status, of_trial),
+            "status": status,
+            "counted_top1": _counted(_column(results, "top1"), status, at_chance, chance),
+            "counted_dense": _counted(_column(dense, "top1"), of_trial, at_chance, chance),
+            "trained": (of_trial == "done") & ~at_chance,
+            "chance": chance,
+            "test_images": images,
+            "trial_seconds": _column(dense, "seconds"),
             "dense_top1": _column(dense, "top1"),
             "dense_loss": _column(dense, "loss"),
             "pruned_top1": _column(results, "top1"),
@@ -213,6 +230,22 @@ def _at_chance(results: pd.DataFrame) -> NDArray[np.bool_]:
         chance = 1 / classes
         most = chance + 3 * np.sqrt(chance * (1 - chance) / images)
     return np.asarray(np.isfinite(most) & (top1 <= most))
+
+
+def _guessing(results: pd.DataFrame, dataset: pd.Series[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The accuracy of guessing, and the number of test images; those of the data set where a trial has no numbers."""
+    known = [
+        _column(results, name).astype(float).groupby(dataset.to_numpy(), sort=False).transform("first").to_numpy()
+        for name in ("classes", "test_images")
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 1 / known[0], known[1]
+
+
+def _counted(top1: pd.Series[Any], status: NDArray[Any], at_chance: NDArray[Any], chance: NDArray[Any]) -> NDArray[Any]:
+    measured = top1.to_numpy(dtype=float, na_value=np.nan)
+    counted = np.where(status == "done", np.where(at_chance, chance, measured), np.nan)
+    return np.asarray(np.where(status == "diverged", chance, counted))
 
 
 def _places(records: Columns, keys: Sequence[str]) -> Places:

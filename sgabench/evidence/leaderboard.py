@@ -17,27 +17,24 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from sgabench.evidence.comparison import Pairs
-    from sgabench.evidence.curves import Ranks
-    from sgabench.evidence.statistics import Floats
+    from sgabench.evidence.comparison import Pairs, Question
+    from sgabench.evidence.intervals import Floats, Summary
+    from sgabench.evidence.ranks import Ranks
 
 GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
-WITH_SPREAD = ("dense_top1", "pruned_top1", "retention")
+WITH_SPREAD = ("dense_top1", "pruned_top1", "retention", "retention_above_chance")
 MEANS = (
     "sparsity",
     "compression_ratio",
     "theoretical_speedup",
-    "measured_speedup",
-    "latency_speedup",
     "params",
     "nonzero_params",
     "macs",
     "nonzero_macs",
     "bytes",
     "gzip_bytes",
-    "images_per_s",
-    "latency_s",
 )
+SPEEDS = ("measured_speedup", "latency_speedup", "images_per_s", "latency_s")  # medians: one slow run is no speed
 SPREAD = ("mean", "std", "low", "high")
 NO_VERDICT: dict[str, Any] = {
     "reference": "",
@@ -45,10 +42,10 @@ NO_VERDICT: dict[str, Any] = {
     "difference_low": math.nan,
     "difference_high": math.nan,
     "n_paired": 0,
-    "p_adjusted": math.nan,
+    "p": math.nan,
+    "level": math.nan,
     "outcome": "none",
-    "seeds_needed": 0,
-    "best": False,
+    "leading": False,
     "verdict": "",
 }
 
@@ -58,71 +55,66 @@ class Tables:
     """What is known of a suite, or of a whole store.
 
     Attributes:
-        leaderboard: a row per (data set, model, pruner, ratio, optimizer): number of seeds, means,
-            standard deviations (of a sample: n - 1) and 95 % intervals, the comparison with the reference
-            optimizer (`sgabench.evidence.comparison.verdicts`), best pruned top-1 first.
+        leaderboard: a row per (data set, model, pruner, ratio, optimizer): seeds that count, how many of them trained,
+            means, standard deviations (of a sample: n - 1) and 95 % intervals, the comparison with the reference
+            optimizer (`sgabench.evidence.comparison.compare`), best pruned top-1 first.
+        curves: a row per (data set, model, pruner, optimizer): the mean over the ratios, what of the dense accuracy is
+            kept, and the comparison with the reference.
+        comparisons: every comparison that was made, of curves, single prunings and dense networks.
         cells: a row per cell, its trial's dense accuracy beside it.
         trials: a row per trial; ``at_chance``: no better than guessing.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
         environments: the different environments that the records were made in.
-        reference: the optimizer that the others are compared with.
+        question: what was asked.
     """
 
     leaderboard: pd.DataFrame
+    curves: pd.DataFrame
+    comparisons: pd.DataFrame
     cells: pd.DataFrame
     trials: pd.DataFrame
     failures: pd.DataFrame
     environments: tuple[Mapping[str, Any], ...]
-    reference: str = ""
+    question: Question
 
-    @cached_property
-    def pairs(self) -> pd.DataFrame:
-        """Every pair of optimizers, by pruned top-1 and by retention at every pruning, and by dense top-1."""
-        import pandas as pd
-
-        from sgabench.evidence.comparison import PAIR_COLUMNS, compare
-
-        families = [pairs.table for metric in ("pruned_top1", "retention") for pairs in _compare(self.cells, metric)]
-        if "top1" in self.trials:
-            dense = self.trials[self.trials["status"] == "done"].rename(columns={"top1": "dense_top1"})
-            context = ["dataset", "model"]
-            families += [
-                pairs.table.assign(pruner="", of="", ratio=0.0) for pairs in compare(dense, "dense_top1", context)
-            ]
-        if not families:
-            return pd.DataFrame(columns=PAIR_COLUMNS)
-        return pd.concat(families, ignore_index=True)[PAIR_COLUMNS]
-
-    @cached_property
-    def curves(self) -> pd.DataFrame:
-        """Summaries of the retention curves: `sgabench.evidence.comparison.curves`."""
-        from sgabench.evidence.curves import curves
-
-        return curves(self.cells)
+    @property
+    def reference(self) -> str:
+        """The optimizer that the others are compared with."""
+        return self.question.reference
 
     @cached_property
     def ranks(self) -> Ranks:
-        """Mean ranks of the optimizers over data sets, models and pruners."""
-        from sgabench.evidence.curves import ranks
+        """Mean ranks of the optimizers over data sets and models."""
+        from sgabench.evidence.ranks import ranks
 
         return ranks(self.curves)
 
 
-def make_tables(store: Store, plan: Plan | None = None, *, reference: str | None = None, by: str = "ratio") -> Tables:
+def make_tables(
+    store: Store,
+    plan: Plan | None = None,
+    *,
+    reference: str | None = None,
+    by: str = "ratio",
+    pairs: Pairs = "reference",
+) -> Tables:
     """Read the tables from a store.
 
     Args:
         store: the records.
         plan: only its trials and cells, in its order and with its labels, and with a row for what is
             not stored yet; None: all that is stored.
-        reference: label of the optimizer that the others are compared with; default: the first of the
-            plan, or ``adam``, or the first there is.
+        reference: label of the optimizer that the others are compared with; default: that of the suite's question, or
+            the first of the plan, or ``adam``, or the first there is.
         by: ``ratio``: a row per ratio asked for; ``compression`` or ``macs``: per achieved budget,
-            interpolated (`sgabench.evidence.comparison.at_budget`).
+            interpolated (`sgabench.evidence.budgets.at_budget`).
+        pairs: compare each optimizer with the reference, or all pairs.
 
     Raises:
         InputError: the reference is not among the optimizers.
     """
+    from sgabench.evidence.comparison import Question, compare
+    from sgabench.evidence.curves import curves
     from sgabench.evidence.frames import of_everything, of_plan
 
     frames = of_everything(store) if plan is None else of_plan(store, plan)
@@ -131,14 +123,22 @@ def make_tables(store: Store, plan: Plan | None = None, *, reference: str | None
         from sgabench.evidence.budgets import at_budget
 
         frame = at_budget(frame, by)
-    chosen = _reference(frame, plan, reference)
+    asked = plan.suite.question if plan else None
+    chosen = _reference(frame, plan, reference or (asked.reference if asked else None))
+    question = Question(chosen, pairs=pairs, interpolated=by != "ratio")
+    if asked:
+        ratios = () if asked.ratio is None or by != "ratio" else (asked.ratio,)
+        question = replace(question, pruner=asked.pruner, ratios=ratios, resolution=asked.resolution / 100)
+    compared = compare(frame, question)
     return Tables(
-        _leaderboard(frame, chosen),
+        _leaderboard(frame, compared, chosen),
+        curves(frame, compared, chosen),
+        compared,
         frame.drop(columns=["group", "pruner_key"], errors="ignore"),
         frames.trials.drop(columns="group", errors="ignore"),
         frames.failures,
         frames.environments,
-        chosen,
+        question,
     )
 
 
@@ -154,14 +154,6 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
     return max(labels, key=lambda label: (label.split(" [")[0] == "adam", counts[label]), default="")
 
 
-def _compare(cells: pd.DataFrame, metric: str) -> list[Pairs]:
-    from sgabench.evidence.comparison import compare
-
-    if metric not in cells:
-        return []
-    return list(compare(cells[(cells["status"] == "done") & cells[metric].notna()], metric))
-
-
 def each_cell(tables: Tables) -> Tables:
     """The same tables with a row per cell where the leaderboard had one per group of seeds."""
     cells = tables.cells
@@ -174,78 +166,151 @@ def each_cell(tables: Tables) -> Tables:
         incomplete=cells["status"].where(~done, ""),
         **{f"{name}_mean": cells.get(name) for name in WITH_SPREAD},
         **{f"{name}_{number}": float("nan") for name in WITH_SPREAD for number in SPREAD[1:]},
-        **{name: cells.get(name, float("nan")) for name in MEANS},
+        **{name: cells.get(name, float("nan")) for name in (*MEANS, *SPEEDS)},
+        trained=cells["trained"].astype(int),
+        trained_low=float("nan"),
+        trained_high=float("nan"),
+        missed_target=False,
         **NO_VERDICT,
     )
     return replace(tables, leaderboard=board)
 
 
-def _leaderboard(cells: pd.DataFrame, reference: str) -> pd.DataFrame:
+def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
     spread = [f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD]
-    columns = [*GROUP, "n", "incomplete", *spread, *MEANS, *NO_VERDICT]
+    shares = ["trained", "trained_low", "trained_high"]
+    columns = [*GROUP, "n", *shares, "incomplete", "missed_target", *spread, *MEANS, *SPEEDS, *NO_VERDICT]
     if cells.empty:
         return pd.DataFrame(columns=columns)
-    nothing = pd.Series(float("nan"), index=cells.index)
-    numbers = {name: pd.to_numeric(cells.get(name, nothing)) for name in (*WITH_SPREAD, *MEANS)}
     # To group by texts takes ten times as long as to group by their numbers, in order of appearance.
     labels = {name: pd.factorize(cells[name]) for name in GROUP if name != "ratio"}
-    cells = cells[["ratio", "seed", "status"]].assign(**{name: codes for name, (codes, _) in labels.items()}, **numbers)
-    board = cells[GROUP].drop_duplicates(ignore_index=True)
-    row = cells.groupby(GROUP, sort=False).ngroup().to_numpy()
-    is_done = (cells["status"] == "done").to_numpy()
-    done, of_done = cells[is_done], row[is_done]
-    board["n"] = np.bincount(of_done, minlength=len(board))
-    board["incomplete"] = _incomplete(row[~is_done], cells[~is_done], len(board))
+    numbers = _numbers(cells).assign(ratio=cells["ratio"], **{name: codes for name, (codes, _) in labels.items()})
+    board = numbers[GROUP].drop_duplicates(ignore_index=True)
+    row = numbers.groupby(GROUP, sort=False).ngroup().to_numpy()
+    counts = numbers["pruned_top1"].notna().to_numpy()
+    board["n"] = np.bincount(row[counts], minlength=len(board))
+    board["trained"] = np.bincount(row[counts & cells["trained"].to_numpy()], minlength=len(board))
+    board[shares[1:]] = _exact_shares(board["trained"].to_numpy(), board["n"].to_numpy())
+    lacking = (cells["status"] != "done").to_numpy()
+    board["incomplete"] = _incomplete(row[lacking], cells[lacking], len(board))
+    board["missed_target"] = np.bincount(row, numbers["missed"], minlength=len(board)) > 0
+    images = cells["test_images"].to_numpy(dtype=float)
     for name in WITH_SPREAD:
-        values = _spread(done[name].to_numpy(dtype=float), of_done, len(board))
-        board[[f"{name}_{number}" for number in SPREAD]] = values.T
-    board[list(MEANS)] = done[list(MEANS)].groupby(of_done).mean().reindex(board.index)
-    board = board.merge(_verdicts(done, labels["optimizer"][1], reference), on=GROUP, how="left")
-    board = board.fillna({name: empty for name, empty in NO_VERDICT.items() if empty == empty})
-    order = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
-    board = board.sort_values(
-        order, ascending=[True] * 4 + [False], kind="stable", na_position="last", ignore_index=True
-    )
+        of_images = images if name.endswith("top1") else None
+        board[[f"{name}_{number}" for number in SPREAD]] = _spread(numbers[name], row, len(board), of_images).T
+    grouped = numbers[cells["status"] == "done"].groupby(row[~lacking])
+    board[list(MEANS)] = grouped[list(MEANS)].mean().reindex(board.index)
+    board[list(SPEEDS)] = grouped[list(SPEEDS)].median().reindex(board.index)
     board = board.assign(**{name: texts.take(board[name].to_numpy()) for name, (_, texts) in labels.items()})
-    return board[columns].astype({"best": bool, "n_paired": int, "seeds_needed": int})
+    board = with_verdicts(board, compared[compared["ratio"].notna()], reference)
+    order = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
+    places = [pd.factorize(board[name])[0] if name in order[:3] else board[name] for name in order[:4]]
+    by = pd.DataFrame(dict(zip(order, [*places, -board["pruned_top1_mean"]], strict=True)))
+    board = board.loc[by.sort_values(order, kind="stable", na_position="last").index].reset_index(drop=True)
+    return board[columns]
 
 
-def _spread(values: Floats, row: NDArray[Any], rows: int) -> Floats:
+def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
+    """What is averaged: accuracies as they count, and speeds only where something can be faster."""
+    import numpy as np
+    import pandas as pd
+
+    from sgabench.evidence.comparison import missed_targets
+
+    nothing = pd.Series(float("nan"), index=cells.index)
+    found = {name: pd.to_numeric(cells.get(name, nothing)) for name in (*MEANS, *SPEEDS)}
+    # Masked weights are multiplied like others: the network executes as many multiply-adds as the dense one.
+    masked = found["macs"] >= found["theoretical_speedup"] * found["nonzero_macs"] * (1 - 1e-9)
+    found |= {name: found[name].mask(masked) for name in ("measured_speedup", "latency_speedup")}
+    pruned, dense, chance = (pd.to_numeric(cells[name]) for name in ("counted_top1", "counted_dense", "chance"))
+    found |= {"pruned_top1": pruned, "dense_top1": dense, "missed": pd.Series(missed_targets(cells), cells.index)}
+    # A network that learned nothing keeps nothing.
+    untrained = pruned.notna() & ~cells["trained"].astype(bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found["retention"] = (pruned / dense).mask(untrained, 0.0)
+        found["retention_above_chance"] = ((pruned - chance) / (dense - chance)).mask(untrained, 0.0)
+    return pd.DataFrame(found)
+
+
+def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The rows with what there is of `NO_VERDICT`, from comparisons with the reference, in both directions."""
+    import pandas as pd
+
+    from sgabench.evidence.comparison import verdict
+
+    identity = [name for name in GROUP if name in board and name != "optimizer"]
+    forward = compared[compared["second"] == reference].rename(columns={"first": "optimizer"})
+    other = compared[compared["first"] == reference]
+    back = other.rename(columns={"second": "optimizer"}).assign(
+        second=reference,
+        difference=-other["difference"],
+        difference_low=-other["difference_high"],
+        difference_high=-other["difference_low"],
+        outcome=other["outcome"].replace({"better": "worse", "worse": "better"}),
+    )
+    if len(back):
+        back["verdict"] = [verdict(row) for row in back.to_dict("records")]
+    found = pd.concat([forward, back]) if len(back) else forward
+    names = [name for name in NO_VERDICT if name in found]
+    extra = [name for name in ("more_seeds", "most_seeds") if len(identity) < len(GROUP) - 1]
+    board = board.merge(found[[*identity, "optimizer", *names, *extra]], on=[*identity, "optimizer"], how="left")
+    itself = board["optimizer"] == reference
+    board["outcome"] = board["outcome"].astype(object).fillna("none").mask(itself, "reference")
+    board["verdict"] = board["verdict"].astype(object).fillna("").mask(itself, "reference")
+    board["n_paired"] = board["n_paired"].fillna(0).astype(int)
+    board["reference"] = reference if len(compared) else ""
+    board["leading"] = _leading(board, identity, reference)
+    return board
+
+
+def _leading(board: pd.DataFrame, identity: list[str], reference: str) -> NDArray[Any]:
+    import numpy as np
+
+    from sgabench.evidence.comparison import leading
+
+    marks = np.zeros(len(board), dtype=bool)
+    for rows in board.groupby(identity, sort=False).indices.values():
+        part = board.iloc[rows]
+        outcomes = dict(zip(part["optimizer"], part["outcome"], strict=True))
+        known = {name: outcome for name, outcome in outcomes.items() if outcome not in ("none", "reference")}
+        marks[rows] = part["optimizer"].isin(leading(known, reference)) if known else False
+    return marks
+
+
+def _exact_shares(successes: NDArray[Any], n: NDArray[Any]) -> Floats:
+    import numpy as np
+
+    from sgabench.evidence.intervals import exact_share
+
+    different = {(k, m): exact_share(k, m) if m else (math.nan, math.nan) for k, m in {*zip(successes, n, strict=True)}}
+    return np.array([different[pair] for pair in zip(successes, n, strict=True)]).reshape(-1, 2)
+
+
+def _spread(values: pd.Series[float], row: NDArray[Any], rows: int, images: Floats | None) -> Floats:
     """Mean, standard deviation and interval of the known values of each row: shape (4, rows)."""
     import numpy as np
 
-    from sgabench.evidence.statistics import summarize
+    from sgabench.evidence.intervals import summarize, summarize_accuracy
 
-    known = ~np.isnan(values)
-    values, row = values[known], row[known]
-    values = values[np.argsort(row, kind="stable")]
+    known = values.notna().to_numpy()
+    found, row = values.to_numpy(dtype=float)[known], row[known]
+    order = np.argsort(row, kind="stable")
+    found = found[order]
+    counted = None if images is None else images[known][order]
     sizes = np.bincount(row, minlength=rows)
     starts = np.cumsum(sizes) - sizes
     numbers = np.full((len(SPREAD), rows), np.nan)
     for n in np.unique(sizes[sizes > 0]):
         places = np.flatnonzero(sizes == n)
-        summary = summarize(values[starts[places][:, None] + np.arange(n)])
+        each = starts[places][:, None] + np.arange(n)
+        summary: Summary = (
+            summarize(found[each]) if counted is None else summarize_accuracy(found[each], counted[starts[places]])
+        )
         numbers[:, places] = summary.mean, summary.std, summary.low, summary.high
     return numbers
-
-
-def _verdicts(done: pd.DataFrame, optimizers: Any, reference: str) -> pd.DataFrame:
-    """What there is of `NO_VERDICT` for each row; optimizers are numbers."""
-    import pandas as pd
-
-    from sgabench.evidence.comparison import rows_of, verdict, verdicts
-
-    number = {label: number for number, label in enumerate(optimizers)}.get(reference, -1)
-    parts = [verdicts(pairs, number) for pairs in _compare(done, "pruned_top1")]
-    if not parts:
-        return pd.DataFrame(columns=[*GROUP, *NO_VERDICT])
-    board = pd.concat(parts, ignore_index=True)
-    board["reference"] = [reference if name == number else "" for name in board["reference"]]
-    board["verdict"] = [verdict(row) for row in rows_of(board)]
-    return board
 
 
 def _incomplete(row: NDArray[Any], lacking: pd.DataFrame, rows: int) -> list[str]:

@@ -12,7 +12,7 @@ import plotly.io as pio
 
 from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.curves import Ranks
-from sgabench.evidence.statistics import Floats
+from sgabench.evidence.intervals import Floats
 from sgabench.report.series import (
     MEASURES,
     SYMBOLS,

@@ -26,6 +26,7 @@ from sgabench.suite.limits import (
     check_variants,
     count_variants,
 )
+from sgabench.suite.question import QuestionTable
 from sgabench.suite.rules import METRICS, GateTable
 
 Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
@@ -212,6 +213,7 @@ class SuiteFile(_Table):
     training: Recipe = Recipe()
     measurement: Measurement = Measurement()
     gate: GateTable = Field(default=GateTable(), description="What sgabench check calls a regression.")
+    question: QuestionTable = Field(default=QuestionTable(), description="What the verdicts are about.")
     datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
     optimizers: Annotated[tuple[OptimizerEntry, ...], Field(min_length=1)]
@@ -268,6 +270,7 @@ class Suite:
     pruners: tuple[Choice, ...]
     probes: tuple[Choice, ...]
     gate: GateTable = field(default_factory=GateTable)
+    question: QuestionTable = field(default_factory=QuestionTable)
 
 
 def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -348,7 +351,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
             "and '-', and not a name that the store uses"
         )
     recipe = written.training
-    return Suite(
+    suite = Suite(
         name=name,
         description=written.description,
         source=source,
@@ -360,7 +363,11 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         pruners=_choices("pruners", written.pruners, lambda entry: _pruner_settings(entry, written.ratios)),
         probes=_choices("probes", written.probes, lambda entry: {}),
         gate=written.gate,
+        question=written.question,
     )
+    ratios = {choice.label: list(choice.settings["ratios"]) for choice in suite.pruners}
+    suite.question.check([choice.label for choice in suite.optimizers], ratios)
+    return suite
 
 
 def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:

@@ -1,0 +1,131 @@
+"""From contrasts to verdicts: what is better, worse, the same within a resolution, or undecided.
+
+A verdict is what its interval says: one that excludes zero is a difference, one inside the resolution is none that
+matters. The intervals of a report are as wide as it takes for all its verdicts to be right at once, with 95 %:
+
+- Whole curves share 4 % by Holm's procedure (1979): a difference is shown at 4 % / (curves without one), again until no
+  more are. That two curves are the same is shown at 4 % / (curves): what is not different frees nothing, because the
+  one that is left would be the most different of all.
+- Single ratios of a curve share 1 % / (curves), in the same way, and only if the curve is decided (serial gatekeeping;
+  Dmitrienko, Offen and Westfall, "Gatekeeping strategies for clinical trials", 2003). A fifth of it is for dense
+  networks. If all curves differ, the 4 % are left to the details, too.
+
+The 4 % and 1 % were chosen by simulation, so that the whole report keeps 5 % where spreads differ (docs/metrics.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from sgabench.evidence.contrasts import Contrasts
+from sgabench.evidence.intervals import Floats
+
+CURVES = 0.04
+DETAILS = 0.01
+FEWEST = 3  # seeds: with two, no procedure keeps its error rate where networks collapse now and then
+RESOLUTION = 0.02  # of accuracy: two points
+MOST_SEEDS = 1000
+
+Outcomes = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The verdicts of comparisons, an array element each.
+
+    Attributes:
+        outcome: ``better``, ``worse``, ``same``, ``undecided``, ``few`` (fewer than `FEWEST` seeds) or ``none`` (no
+            seed that both have).
+        level: 1 - confidence of the interval.
+        low, high: limits of the difference of accuracy; NaN without a verdict.
+        p: two-sided, of no difference, not corrected: what ``level`` is compared with.
+    """
+
+    outcome: Outcomes
+    level: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+
+    @property
+    def decided(self) -> NDArray[np.bool_]:
+        """Where the question is answered."""
+        return np.asarray(np.isin(self.outcome, ("better", "worse", "same")))
+
+
+def decide(
+    found: Contrasts,
+    family: NDArray[np.int64],
+    budget: Floats,
+    resolution: float = RESOLUTION,
+    opened: NDArray[np.bool_] | None = None,
+) -> Decisions:
+    """Judge comparisons, each family with an error rate of its own.
+
+    Args:
+        found: the comparisons.
+        family: the family of each, counted from 0.
+        budget: the chance of any wrong verdict in each family.
+        resolution: a difference of accuracy that does not matter.
+        opened: which may be decided; the others' intervals always include zero. Default: all.
+    """
+    number = len(found.estimate)
+    opened = np.ones(number, dtype=bool) if opened is None else opened
+    known = (found.n >= FEWEST) & np.isfinite(found.variance)
+    outcome = np.where(known, "undecided", np.where(found.n >= 1, "few", "none")).astype(object)
+    p = np.where(known, found.p(), np.nan)
+    # Where points and log-odds disagree on the direction, skewness decides it, and nothing is claimed.
+    may_differ = opened & (np.sign(found.estimate) == np.sign(found.difference))
+    counts = np.bincount(family[known], minlength=len(budget))
+    level = np.where(known, (budget / np.maximum(counts, 1))[family], np.nan)
+    low, high = found.interval(level)
+    inside = (low >= -resolution) & (high <= resolution)
+    outcome[known & opened & inside & ~(p <= level)] = "same"
+    equal = outcome == "same"
+    while True:
+        left = known & ~np.isin(outcome, ("better", "worse"))
+        shares = budget / np.maximum(np.bincount(family[left], minlength=len(budget)), 1)
+        level = np.where(left & ~equal, shares[family], level)
+        shown = left & ~equal & may_differ & (p <= level)
+        if not shown.any():
+            break
+        outcome[shown & (found.difference > 0)] = "better"
+        outcome[shown & (found.difference < 0)] = "worse"
+    # Holm's last level is for differences only: an interval that it narrows into the resolution is not shown.
+    narrow = found.interval(level)
+    undecided = outcome == "undecided"
+    usable = ~undecided | (narrow[0] < -resolution) | (narrow[1] > resolution)
+    level = np.where(usable, level, (budget / np.maximum(counts, 1))[family])
+    low, high = np.where(usable, narrow[0], low), np.where(usable, narrow[1], high)
+    low, high = np.where(undecided, np.minimum(low, 0.0), low), np.where(undecided, np.maximum(high, 0.0), high)
+    return Decisions(outcome, level, low, high, p)
+
+
+def seeds_to_decide(found: Contrasts, decisions: Decisions, resolution: float = RESOLUTION) -> NDArray[np.int64]:
+    """More seeds that would decide what is undecided, if difference and spread stay what they are.
+
+    Returns:
+        Shape (comparisons, 2): with an even chance, and with one of nine in ten; 0 where there is no question,
+        `MOST_SEEDS` where it takes as many or more.
+    """
+    needed = np.zeros((len(found.n), 2), dtype=np.int64)
+    at = np.flatnonzero(decisions.outcome == "undecided")
+    if not len(at):
+        return needed
+    n, level = found.n[at][:, None], decisions.level[at][:, None]
+    grid = n + np.arange(1, MOST_SEEDS + 1)
+    freedom = found.freedom[at][:, None] / (n - 1) * (grid - 1)
+    spread = np.sqrt(found.variance[at][:, None] * n / grid)
+    quantile = special.stdtrit(freedom, 1 - level / 2)
+    slope = found.slope()[at][:, None]
+    for column, power in enumerate((0.5, 0.9)):
+        reserve = (quantile + special.stdtrit(freedom, power)) * spread
+        differs = np.abs(found.estimate[at])[:, None] >= reserve
+        equal = np.abs(found.difference[at])[:, None] + reserve * slope <= resolution
+        decided = differs | equal
+        needed[at, column] = np.where(decided.any(1), decided.argmax(1) + 1, MOST_SEEDS)
+    return needed

@@ -1,0 +1,53 @@
+"""What a suite wants decided: the `[question]` table."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from sgabench.errors import InputError, suggestion
+
+
+class QuestionTable(BaseModel):
+    """What the verdicts are about; enters no key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    reference: str | None = Field(
+        default=None, description="Label of the optimizer that the others are compared with; default: the first."
+    )
+    pruner: str | None = Field(
+        default=None,
+        description="Label of the pruner that is asked about; the others are judged only when it is decided.",
+    )
+    ratio: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = Field(
+        default=None, description="The ratio of that pruner that is asked about; default: all of its ratios together."
+    )
+    resolution: float = Field(
+        strict=True, default=2.0, ge=0, le=100, description="A difference that does not matter, in percentage points."
+    )
+
+    def check(self, optimizers: list[str], ratios: dict[str, list[float]]) -> None:
+        """Refuse what the suite does not have.
+
+        Args:
+            optimizers: labels.
+            ratios: of each pruner, by its label.
+
+        Raises:
+            InputError: without the file's name, which the caller knows.
+        """
+        if self.reference is not None and self.reference not in optimizers:
+            raise InputError(
+                f"question.reference: no optimizer {self.reference!r}{suggestion(self.reference, optimizers)}"
+            )
+        if self.pruner is not None and self.pruner not in ratios:
+            raise InputError(f"question.pruner: no pruner {self.pruner!r}{suggestion(self.pruner, ratios)}")
+        if self.ratio is not None and self.pruner is None:
+            raise InputError("question.ratio: of which pruner? Set question.pruner, too")
+        if self.ratio is not None and self.pruner is not None and self.ratio not in ratios[self.pruner]:
+            raise InputError(
+                f"question.ratio: pruner {self.pruner!r} has no ratio {self.ratio:g}; it has "
+                f"{', '.join(f'{ratio:g}' for ratio in ratios[self.pruner])}"
+            )

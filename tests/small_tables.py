@@ -16,20 +16,28 @@ def cells(values: dict[str, list[float]], **same: Any) -> pd.DataFrame:
         for optimizer, by_seed in values.items()
         for seed, top1 in enumerate(by_seed)
     ]
-    return pd.DataFrame(rows).assign(
-        **{
-            "dataset": "digits",
-            "model": "resnet8",
-            "pruner": "magnitude",
-            "of": "weights",
-            "ratio": 0.5,
-            "status": "done",
-            "dense_top1": 0.8,
-            "dense_loss": 1.0,
-            "group": "g",
-            "device": "cpu",
-            **same,
-        }
+    return (
+        pd.DataFrame(rows)
+        .assign(
+            **{
+                "dataset": "digits",
+                "model": "resnet8",
+                "pruner": "magnitude",
+                "of": "weights",
+                "ratio": 0.5,
+                "status": "done",
+                "dense_top1": 0.8,
+                "dense_loss": 1.0,
+                "group": "g",
+                "device": "cpu",
+                "test_images": 1000.0,
+                "chance": 0.1,
+                "trained": True,
+                "trial_seconds": 60.0,
+                **same,
+            }
+        )
+        .assign(counted_top1=lambda frame: frame["pruned_top1"], counted_dense=lambda frame: frame["dense_top1"])
     )
 
 

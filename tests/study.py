@@ -66,7 +66,7 @@ def put_study(store: Store, plan: Plan) -> None:
         name, seed = trial.optimizer.name, trial.seed
         history = [{"epoch": e, "loss": 3.0 / e + seed, "top1": 0.1 * e, "lr": 0.1, "seconds": 1.0} for e in (1, 2)]
         result = {"top1": dense(name, seed), "nonzero_params": 1000, "train_seconds": 10.0 + seed}
-        result |= {"train_images_per_s": 500.0}
+        result |= {"train_images_per_s": 500.0, "classes": 10, "test_images": 1000}
         put(store, "trial", trial.key, None, trial.labels(), result, {"history": history})
         for probe in trial.probes:
             everything = {"count": sum(HISTOGRAM[name]), "zeros": 0, "histogram": HISTOGRAM[name]}

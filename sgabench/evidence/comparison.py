@@ -332,15 +332,18 @@ def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     return (dict(zip(names, row, strict=True)) for row in zip(*(frame[name].tolist() for name in names), strict=True))
 
 
-def leading(outcomes: Mapping[Any, str], reference: Any) -> set[Any]:
+def leading(judged: Mapping[Any, tuple[str, float]], reference: Any, resolution: float = RESOLUTION) -> set[Any]:
     """The optimizers that are not shown to be worse than another, if that leaves somebody out.
 
     Args:
-        outcomes: of each optimizer against the reference.
+        judged: of each optimizer the outcome against the reference, and the lower limit of the difference.
         reference: the optimizer that they are compared with.
+        resolution: what is the same as the reference within it is worse than what is better by more.
     """
-    everybody = {reference, *outcomes}
-    beaten = {name for name, outcome in outcomes.items() if outcome == "worse"}
-    if "better" in outcomes.values():
+    beaten = {name for name, (outcome, _) in judged.items() if outcome == "worse"}
+    ahead = max((low for outcome, low in judged.values() if outcome == "better"), default=-1.0)
+    if ahead > 0:
         beaten.add(reference)
-    return everybody - beaten if beaten else set()
+    if ahead > resolution:
+        beaten |= {name for name, (outcome, _) in judged.items() if outcome == "same"}
+    return {reference, *judged} - beaten if beaten else set()

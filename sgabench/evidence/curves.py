@@ -53,7 +53,7 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.Da
     table = pd.concat(parts, ignore_index=True)
     order = {label: place for place, label in enumerate(cells["optimizer"].unique())}
     place, _ = pd.factorize(pd.MultiIndex.from_frame(table[CURVE]))
-    table = table.iloc[np.lexsort([table["optimizer"].map(order), place])].reset_index(drop=True)
+    table = table.iloc[np.lexsort([table["optimizer"].map(order).to_numpy(), place])].reset_index(drop=True)
     return with_verdicts(table, compared[compared["ratio"].isna()], reference)[columns]
 
 

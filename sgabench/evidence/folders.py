@@ -7,17 +7,17 @@ from pathlib import Path
 import pandas as pd
 
 from sgabench.errors import InputError
-from sgabench.evidence.comparison import compare, verdict, verdicts
+from sgabench.evidence.comparison import DENSE, Question, compare
 from sgabench.evidence.leaderboard import Tables, make_tables
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan
 
 PLACE = ["dataset", "model", "optimizer", "pruner", "of", "ratio"]
-DENSE = "(dense)"
+SEPARATOR = "\x1f"  # in no label
 
 
 def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.DataFrame:
-    """Compare the top-1 accuracy of two sets of tables, seed by seed, by the labels of trials and cells.
+    """Compare the accuracy of two sets of tables, seed by seed, by the labels of trials and cells.
 
     Args:
         first: the reference, an older commit or another machine.
@@ -25,44 +25,62 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
         names: what verdicts call the two.
 
     Returns:
-        A row per data set, model, optimizer and pruning, the dense network (`DENSE`) among them: ``first_n``,
-        ``first_mean``, ``second_n``, ``second_mean``, and ``difference`` (second - first), ``difference_low``,
-        ``difference_high``, ``p_adjusted``, ``outcome``, ``verdict`` as in `comparison.verdicts`; Holm's
-        family is all rows of a data set and model. ``verdict`` says where one side has nothing, and where a trial
-        or a cell of the same label was made with other settings, and where every seed gave the same.
+        A row per data set, model, optimizer and pruning; whole curves have the ratio NaN, dense networks the pruner
+        `DENSE`. ``n_paired`` seeds that both have, ``first_mean`` and ``second_mean`` over these, ``first_n`` and
+        ``second_n`` of each side, and the comparison second - first as in `sgabench.evidence.comparison.compare`.
+        ``verdict`` says where one side has nothing, and where a trial or a cell of the same label was made with other
+        settings, and where every seed gave the same.
     """
-    a, b = (_measured(tables) for tables in (first, second))
-    both = pd.concat([a.assign(side=names[0]), b.assign(side=names[1])], ignore_index=True)
+    sides = [_measured(tables) for tables in (first, second)]
+    both = pd.concat([side.assign(side=name) for side, name in zip(sides, names, strict=True)], ignore_index=True)
     if both.empty:
-        return pd.DataFrame(columns=[*PLACE, "verdict"])
-    rows = both[PLACE].drop_duplicates().set_index(PLACE)
-    for side, name in (("first", names[0]), ("second", names[1])):
-        of_side = both[both["side"] == name].groupby(PLACE, sort=False)["top1"]
-        rows[f"{side}_n"] = of_side.size()
-        rows[f"{side}_mean"] = of_side.mean()
-    rows = rows.fillna({"first_n": 0, "second_n": 0}).astype({"first_n": int, "second_n": int})
+        return pd.DataFrame(columns=[*PLACE, "outcome", "verdict"])
     # The same comparison as of optimizers, with the folders in their place.
-    shifted = both.rename(columns={"optimizer": "trained_by", "side": "optimizer"})
-    context = ["trained_by" if name == "optimizer" else name for name in PLACE]
-    told = pd.concat([verdicts(pairs, names[0]) for pairs in compare(shifted, "top1", context)])
-    told = told[told["optimizer"] == names[1]].drop(columns=["optimizer", "best"])
-    told["verdict"] = [verdict(row) for row in told.to_dict("records")]
-    rows = rows.join(told.rename(columns={"trained_by": "optimizer"}).set_index(PLACE)).reset_index()
-    return _explained(rows, a, b, names)
+    shifted = both[both["pruner"] != DENSE].assign(model=both["model"] + SEPARATOR + both["optimizer"])
+    shifted = shifted.drop(columns="optimizer").rename(columns={"side": "optimizer"})
+    compared = compare(shifted, Question(names[0]))
+    compared[["model", "optimizer"]] = compared["model"].str.split(SEPARATOR, expand=True).reindex(columns=[0, 1])
+    rows = both[PLACE].drop_duplicates().merge(compared.drop(columns=["first", "second"]), on=PLACE, how="outer")
+    for side, part in zip(("first", "second"), sides, strict=True):
+        counts = part.groupby(PLACE, sort=False)["counted_top1"].count().rename(f"{side}_n")
+        rows = rows.merge(counts.reset_index(), on=PLACE, how="left")
+    common = _common(*sides)
+    rows = rows.merge(common, on=PLACE, how="left")
+    numbers = ["first_n", "second_n", "n_paired", "more_seeds", "most_seeds"]
+    rows[numbers] = rows[numbers].fillna(0).astype(int)
+    rows["outcome"] = rows["outcome"].astype(object).fillna("none")
+    order = {place: number for number, place in enumerate(both[PLACE[:5]].drop_duplicates().itertuples(index=False))}
+    places = [order.get(place, len(order)) for place in rows[PLACE[:5]].itertuples(index=False)]
+    rows = rows.assign(place=places).sort_values(["place", "ratio"], kind="stable", na_position="first")
+    return _explained(rows.drop(columns="place").reset_index(drop=True), sides[0], sides[1], names)
 
 
 def _measured(tables: Tables) -> pd.DataFrame:
-    """Top-1 of every dense and pruned network, with the key that it was stored by."""
-    columns = [*PLACE, "seed", "top1", "key"]
+    """Accuracy of every dense and pruned network as it counts, with the key that it was stored by."""
+    columns = [*PLACE, "seed", "counted_top1", "counted_dense", "test_images", "compression_ratio", "key"]
     parts = [pd.DataFrame(columns=columns)]
     trials, cells = tables.trials, tables.cells
-    if len(trials) and "top1" in trials:
-        done = trials[trials["status"] == "done"]
-        parts.append(done.assign(pruner=DENSE, of="", ratio=0.0)[columns])
+    if len(trials):
+        dense = trials.assign(pruner=DENSE, of="", ratio=0.0, counted_dense=trials["counted_top1"])
+        parts.append(dense.reindex(columns=[*columns, "theoretical_speedup"]))
     if len(cells):
-        done = cells[cells["status"] == "done"].rename(columns={"pruned_top1": "top1"})
-        parts.append(done[columns])
-    return pd.concat([part for part in parts if len(part)] or parts)
+        parts.append(cells.reindex(columns=[*columns, "theoretical_speedup"]))
+    found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    return found[found["counted_top1"].notna()]
+
+
+def _common(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Means of both sides over the seeds that both have."""
+    sides = [side.set_index([*PLACE, "seed"])["counted_top1"] for side in (a, b)]
+    common = pd.concat(sides, axis=1, join="inner", keys=["first_mean", "second_mean"])
+    common["alike"] = common["first_mean"] == common["second_mean"]
+    cells = common.groupby(level=PLACE, sort=False).agg({"first_mean": "mean", "second_mean": "mean", "alike": "all"})
+    found = cells.reset_index()
+    pruned = found[found["pruner"] != DENSE]
+    curves = pruned.groupby(PLACE[:5], sort=False, as_index=False).agg(
+        {"first_mean": "mean", "second_mean": "mean", "alike": "all"}
+    )
+    return pd.concat([found, curves.assign(ratio=float("nan"))], ignore_index=True)
 
 
 def _explained(rows: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
@@ -71,14 +89,17 @@ def _explained(rows: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame, names: tupl
     common = pd.concat(keys, axis=1, join="inner", keys=["first", "second"])
     other = common[common["first"] != common["second"]].reset_index()[PLACE]
     changed = pd.MultiIndex.from_frame(rows[PLACE]).isin(pd.MultiIndex.from_frame(other))
-    same = (rows["difference_low"] == 0) & (rows["difference_high"] == 0)
-    rows["verdict"] = rows["verdict"].fillna("").mask(same, "identical")
+    rows["verdict"] = rows["verdict"].astype(object).fillna("")
+    alike = rows.pop("alike").fillna(False).astype(bool)
+    rows.loc[alike, ["verdict", "outcome"]] = ["identical", "same"]
     rows.loc[changed, "verdict"] += "; other settings"
+    single = rows["ratio"].notna()
     for side, name in (("first_n", names[1]), ("second_n", names[0])):
-        rows.loc[rows[side] == 0, "verdict"] = f"only in {name}"
-    apart = (rows["first_n"] > 0) & (rows["second_n"] > 0) & (rows["outcome"] == "none")
+        rows.loc[single & (rows[side] == 0), "verdict"] = f"only in {name}"
+    apart = (rows["first_n"] > 0) & (rows["second_n"] > 0) & (rows["n_paired"] == 0)
     rows.loc[apart, "verdict"] = "no common seed"
-    return rows
+    ratios = rows.groupby(PLACE[:5], sort=False)["ratio"].transform("count")
+    return rows[single | ((rows["n_paired"] > 0) & (ratios > 1))].reset_index(drop=True)
 
 
 def read(folder: Path, plan: Plan | None) -> Tables:

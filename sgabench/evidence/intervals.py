@@ -54,7 +54,7 @@ def summarize_accuracy(values: ArrayLike, images: ArrayLike, alpha: float = ALPH
         return Summary(mean, nothing, nothing, nothing)
     std = x.std(1, ddof=1)
     count = np.asarray(images, dtype=float)
-    middle = (mean * count + 0.5) / (count + 1)
+    middle = np.clip(mean, 0.5 / count, 1 - 0.5 / count)
     error = np.sqrt(np.maximum(std**2, middle * (1 - middle) / count) / n)
     half = special.stdtrit(n - 1, 1 - alpha / 2) * error / (middle * (1 - middle))
     center = special.logit(middle)

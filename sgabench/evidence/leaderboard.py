@@ -224,7 +224,7 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     found = {name: pd.to_numeric(cells.get(name, nothing)) for name in (*MEANS, *SPEEDS)}
     # Masked weights are multiplied like others: the network executes as many multiply-adds as the dense one.
     masked = found["macs"] >= found["theoretical_speedup"] * found["nonzero_macs"] * (1 - 1e-9)
-    found |= {name: found[name].mask(masked) for name in ("measured_speedup", "latency_speedup")}
+    found |= {name: found[name].mask(masked) for name in SPEEDS}
     pruned, dense, chance = (pd.to_numeric(cells[name]) for name in ("counted_top1", "counted_dense", "chance"))
     found |= {"pruned_top1": pruned, "dense_top1": dense, "missed": pd.Series(missed_targets(cells), cells.index)}
     # A network that learned nothing keeps nothing.
@@ -260,7 +260,8 @@ def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str) -
     itself = board["optimizer"] == reference
     board["outcome"] = board["outcome"].astype(object).fillna("none").mask(itself, "reference")
     board["verdict"] = board["verdict"].astype(object).fillna("").mask(itself, "reference")
-    board["n_paired"] = board["n_paired"].fillna(0).astype(int)
+    for name in ("n_paired", *extra):
+        board[name] = board[name].fillna(0).astype(int)
     board["reference"] = reference if len(compared) else ""
     board["leading"] = _leading(board, identity, reference)
     return board
@@ -274,8 +275,8 @@ def _leading(board: pd.DataFrame, identity: list[str], reference: str) -> NDArra
     marks = np.zeros(len(board), dtype=bool)
     for rows in board.groupby(identity, sort=False).indices.values():
         part = board.iloc[rows]
-        outcomes = dict(zip(part["optimizer"], part["outcome"], strict=True))
-        known = {name: outcome for name, outcome in outcomes.items() if outcome not in ("none", "reference")}
+        rows_of_part = zip(part["optimizer"], part["outcome"], part["difference_low"], strict=True)
+        known = {name: (outcome, low) for name, outcome, low in rows_of_part if outcome not in ("none", "reference")}
         marks[rows] = part["optimizer"].isin(leading(known, reference)) if known else False
     return marks
 

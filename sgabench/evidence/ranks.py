@@ -50,7 +50,7 @@ def ranks(summaries: pd.DataFrame) -> Ranks:
     known = summaries.pivot_table(
         index=[*BLOCK, "pruner", "of"], columns="optimizer", values="accuracy", sort=False, dropna=False
     )
-    scores = known.groupby(level=BLOCK, sort=False).agg(lambda column: column.mean(skipna=False))
+    scores = known.groupby(level=BLOCK, sort=False).agg(_mean_of_complete)
     complete = scores.dropna(axis=1)
     left_out = tuple(str(name) for name in summaries["optimizer"].unique() if name not in complete.columns)
     if complete.empty:

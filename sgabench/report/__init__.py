@@ -99,11 +99,11 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def as_json(tables: Tables, suite: Suite | None = None) -> str:
-    """Leaderboard, pairs, curves, ranks, cells, trials, failures and environments as one JSON object."""
+    """Leaderboard, comparisons, curves, ranks, cells, trials, failures and environments as one JSON object."""
     content: dict[str, Any] = {
         "suite": suite.name if suite else None,
         "leaderboard": records(tables.leaderboard),
-        "pairs": records(tables.pairs),
+        "comparisons": records(tables.comparisons),
         "curves": records(tables.curves),
         "ranks": _ranks(tables),
         "cells": records(tables.cells),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgabench.evidence.folders import DENSE
+from sgabench.evidence.comparison import DENSE
 from sgabench.evidence.leaderboard import Tables
 from sgabench.report import csv, records
 from sgabench.report.display import LEFT, environment_lines, percent, ratio
@@ -20,8 +20,9 @@ from sgabench.report.markdown import escape, pipe_table
 from sgabench.report.terminal import NARROW, WIDE
 
 NOTE = (
-    "Top-1 on the test split, means over n seeds; dense and pruned. The difference is paired by seed, with its 95 % "
-    "interval; p corrected by Holm for all rows of the data set and model."
+    "Top-1 on the test split, means over the n seeds that both have; dense and pruned. Verdicts have an interval as "
+    "wide as it takes for all of them to be right at once with 95 %; whole curves first, single ratios inside those "
+    "that are decided."
 )
 
 
@@ -37,11 +38,12 @@ def render_comparison(
         form: the format.
         changed: only rows with a difference that is shown, or that one side lacks.
     """
+    told = summary(rows, names)
     if changed:
         rows = rows[rows["outcome"].isin(["better", "worse"]) | rows["verdict"].str.startswith("only in")]
     forms: dict[str, Callable[[], str]] = {
-        "table": lambda: _table(rows, names, tables),
-        "markdown": lambda: _markdown(rows, names, tables),
+        "table": lambda: _table(rows, told, names, tables),
+        "markdown": lambda: _markdown(rows, told, names, tables),
         "csv": lambda: csv(rows),
         "json": lambda: _json(rows, names, tables),
     }
@@ -54,9 +56,10 @@ def summary(rows: pd.DataFrame, names: tuple[str, str]) -> str:
     words = {
         "better": "better",
         "worse": "worse",
-        "same": "not shown to differ",
-        "few": "undecided for want of seeds",
-        "single": "with one seed, so undecided",
+        "same": "the same",
+        "undecided": "undecided",
+        "fewer": "undecided, with fewer seeds on one side",
+        "few": "with too few seeds for a verdict",
         "none": "not comparable",
     }
     parts = [f"{counts[outcome]} {text}" for outcome, text in words.items() if counts.get(outcome, 0)]
@@ -71,10 +74,8 @@ def _shown(rows: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
                 "model": str(row["model"]),
                 "optimizer": str(row["optimizer"]),
                 "pruner": str(row["pruner"]),
-                "ratio": "" if row["pruner"] == DENSE else ratio(row),
-                "n": f"{row['first_n']}"
-                if row["first_n"] == row["second_n"]
-                else f"{row['first_n']}, {row['second_n']}",
+                "ratio": _place(row),
+                "n": str(row["n_paired"]) if row["pruner"] != DENSE else str(min(row["first_n"], row["second_n"])),
                 f"{names[0]} %": percent(row["first_mean"]),
                 f"{names[1]} %": percent(row["second_mean"]),
                 "difference": "" if pd.isna(row["difference"]) else f"{100 * row['difference']:+.1f}",
@@ -85,7 +86,13 @@ def _shown(rows: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
     )
 
 
-def _table(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+def _place(row: Mapping[Any, Any]) -> str:
+    if row["pruner"] == DENSE:
+        return ""
+    return "whole curve" if row["ratio"] != row["ratio"] else ratio(row)
+
+
+def _table(rows: pd.DataFrame, told: str, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
     width = max(80, shutil.get_terminal_size((WIDE, 24)).columns)
     console = Console(file=io.StringIO(), width=width)
     view = Table(box=None, padding=(0, 2, 0, 0))
@@ -102,15 +109,15 @@ def _table(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tab
         view.add_row(*(Text(value) for value in values))
     if len(shown):
         console.print(view)
-    console.print(Text(summary(rows, names), style="bold"), Text(NOTE, style="dim"), sep="\n")
+    console.print(Text(told, style="bold"), Text(NOTE, style="dim"), sep="\n")
     console.print(*(Text(line) for line in _environments(names, tables)), sep="\n")
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
-def _markdown(rows: pd.DataFrame, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+def _markdown(rows: pd.DataFrame, told: str, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
     shown = _shown(rows, names)
-    lines = [f"# {escape(names[1])} compared with {escape(names[0])}", "", escape(summary(rows, names)), ""]
+    lines = [f"# {escape(names[1])} compared with {escape(names[0])}", "", escape(told), ""]
     lines += [*pipe_table(shown), "", NOTE, ""] if len(shown) else []
     lines += [f"- {escape(line)}" for line in _environments(names, tables)]
     return "\n".join(lines) + "\n"

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.comparison import half_width, rows_of
+from sgabench.evidence.comparison import rows_of
 from sgabench.evidence.curves import KEEPS
+from sgabench.evidence.decisions import FEWEST, MOST_SEEDS
 from sgabench.evidence.leaderboard import Tables
 
 HEADINGS = {
@@ -17,11 +18,12 @@ HEADINGS = {
     "ratio": "ratio",
     "optimizer": "optimizer",
     "n": "n",
+    "trained": "trained",
     "dense": "dense %",
     "pruned": "pruned %",
     "retention": "retention %",
     "interval": "95 % interval",
-    "best": "best",
+    "leading": "leads",
     "verdict": "verdict",
     "sparsity": "sparsity %",
     "compression": "compression",
@@ -29,26 +31,29 @@ HEADINGS = {
     "measured": "measured",
     "incomplete": "seeds lacking",
 }
-LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "best", "verdict", "seeds lacking"}
-OUTCOMES = ("better", "worse", "same", "few")  # of which something can be told
-OPTIONAL = ("measured", "interval", "best", "verdict", "incomplete")
+LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "trained", "leads", "verdict", "seeds lacking"}
+OPTIONAL = ("trained", "measured", "interval", "leading", "verdict", "incomplete")
 _EXPLAINED = {
-    ("dense", "pruned"): "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds.",
+    ("dense", "pruned"): "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds; a training "
+    "that diverged or stayed at chance counts as guessing.",
+    ("trained",): "Trained: seeds that are better than guessing, with the exact 95 % interval of their share.",
     ("retention",): "Retention: pruned / dense top-1 of the same trial.",
     ("interval",): "Interval: 95 % for the mean of pruned top-1.",
-    ("best",): "Best: the highest pruned top-1, and all that is not shown to be worse than another.",
+    ("leading",): "Leads: what is not shown to be worse than another, where that leaves somebody out.",
     (
         "verdict",
-    ): "Verdict: difference in pruned top-1, paired by seed, ± half its 95 % interval; p corrected by Holm for "
-    "all pairs of optimizers and all prunings of the data set and model.",
+    ): "Verdict: difference in pruned top-1, paired by seed, with an interval as wide as it takes for all verdicts of "
+    "this report to be right at once with 95 %; whole curves first, single ratios inside those that are decided.",
     ("sparsity",): "Sparsity: zeros among the prunable weights.",
     ("compression",): "Compression: parameters / non-zero parameters.",
     ("theoretical",): "Theory: speedup by multiply-adds, all / those on non-zero weights.",
-    ("measured",): "Measured: speedup of inference, time of the dense network / of the pruned one.",
+    ("measured",): "Measured: speedup of inference, median over seeds of the time of the dense network / of the pruned "
+    "one; empty where weights are only masked, which makes nothing faster.",
 }
 CURVE_NOTE = (
-    "Area: mean retention from the dense network to the largest ratio, with its 95 % interval. Keeps: the largest "
-    "ratio at which the mean retention is at least so much, linear between the ratios that were measured."
+    "Accuracy: top-1 after pruning, mean over the ratios, with its 95 % interval. Area: mean retention from the dense "
+    "network to the largest ratio. Keeps: the largest ratio at which the mean retention is at least so much, linear "
+    "between the ratios that were measured."
 )
 
 
@@ -63,34 +68,78 @@ def note(shown: Collection[str] | None = None) -> str:
 
 
 def sections(tables: Tables) -> dict[str, pd.DataFrame]:
-    """The leaderboard as text, a table per data set and model.
+    """The leaderboard as text, a table per data set and model: each pruner's whole curve, then its ratios.
 
     Returns:
         Title to table; a table's columns are headings, and those that say nothing are left out.
     """
     board = tables.leaderboard
     texts = pd.DataFrame(_texts(board), dtype=object)
+    curves = _curve_rows(tables)
     parts = {}
     of_model: dict[Any, Any] = dict(board.groupby(["dataset", "model"], sort=False).indices)
     for (dataset, model), rows in of_model.items():
-        shown = texts.iloc[rows].reset_index(drop=True)
+        shown = _with_curves(texts.iloc[rows], curves.get((dataset, model), {}))
         empty = [name for name in OPTIONAL if not (shown[name] != "").any()]
         parts[f"{dataset}, {model}"] = shown.drop(columns=empty).rename(columns=HEADINGS)
     return parts
+
+
+def _with_curves(shown: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    blocks = []
+    for pruner, block in shown.groupby("pruner", sort=False):
+        blocks += [curves[str(pruner)]] if str(pruner) in curves else []
+        blocks.append(block)
+    return pd.concat(blocks, ignore_index=True)[list(HEADINGS)]
+
+
+def _curve_rows(tables: Tables) -> dict[tuple[Any, Any], dict[str, pd.DataFrame]]:
+    """The rows of whole curves, best first, by data set and model, then pruner; none of a curve of one ratio."""
+    curves = tables.curves
+    found: dict[tuple[Any, Any], dict[str, list[dict[str, str]]]] = {}
+    if curves.empty or (len(tables.leaderboard) and tables.leaderboard["n"].max() == 0):
+        return {}
+    for row in rows_of(curves.sort_values("accuracy", ascending=False, kind="stable", na_position="last")):
+        if row["ratios"] < 2 or not row["n"] or not tables.reference:
+            continue
+        texts = dict.fromkeys(HEADINGS, "") | {
+            "pruner": str(row["pruner"]),
+            "ratio": f"mean of {row['ratios']} {'budgets' if row['of'] in IS_BUDGET else 'ratios'}",
+            "optimizer": str(row["optimizer"]),
+            "n": str(row["n"]),
+            "pruned": spread(row["accuracy"], row["accuracy_std"]),
+            "interval": interval(row["accuracy_low"], row["accuracy_high"]),
+            "leading": "*" if row["leading"] else "",
+            "verdict": str(row["verdict"]),
+        }
+        found.setdefault((row["dataset"], row["model"]), {}).setdefault(str(row["pruner"]), []).append(texts)
+    return {
+        place: {pruner: pd.DataFrame(rows, dtype=object) for pruner, rows in of_place.items()}
+        for place, of_place in found.items()
+    }
 
 
 def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
     column = {str(name): board[name].tolist() for name in board}
     return {
         "pruner": list(map(str, column["pruner"])),
-        "ratio": [ratio(row) for row in rows_of(board[["ratio", "of"]])],
+        "ratio": [
+            ratio(row) + (", not reached" if row["missed_target"] else "")
+            for row in rows_of(board[["ratio", "of", "missed_target"]])
+        ],
         "optimizer": list(map(str, column["optimizer"])),
         "n": list(map(str, column["n"])),
+        "trained": [
+            "" if not n or k == n else f"{k} of {n} ({percent(low)} to {percent(high)} %)"
+            for k, n, low, high in zip(
+                column["trained"], column["n"], column["trained_low"], column["trained_high"], strict=True
+            )
+        ],
         "dense": list(map(spread, column["dense_top1_mean"], column["dense_top1_std"])),
         "pruned": list(map(spread, column["pruned_top1_mean"], column["pruned_top1_std"])),
         "retention": list(map(spread, column["retention_mean"], column["retention_std"])),
         "interval": list(map(interval, column["pruned_top1_low"], column["pruned_top1_high"])),
-        "best": ["*" if best else "" for best in column["best"]],
+        "leading": ["*" if leads else "" for leads in column["leading"]],
         "verdict": list(map(str, column["verdict"])),
         "sparsity": list(map(percent, column["sparsity"])),
         "compression": list(map(times, column["compression_ratio"])),
@@ -101,46 +150,88 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def ratio(row: Mapping[Any, Any]) -> str:
-    """What was asked for, ``0.5 of weights``, or an achieved budget, ``2x compression``."""
-    return f"{row['ratio']:g}x {row['of']}" if row["of"] in IS_BUDGET else f"{row['ratio']:g} of {row['of']}"
+    """What was asked for, ``0.5 of weights``, or an achieved budget, ``2x compression (interpolated)``."""
+    return (
+        f"{row['ratio']:g}x {row['of']} (interpolated)"
+        if row["of"] in IS_BUDGET
+        else f"{row['ratio']:g} of {row['of']}"
+    )
 
 
 def answers(tables: Tables) -> list[str]:
-    """The verdicts of each data set and model in a sentence."""
-    board = tables.leaderboard
-    names: dict[tuple[str, str], set[str]] = {}
-    told: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
-    columns = ["dataset", "model", "optimizer", "pruner", "of", "ratio", "outcome", "n_paired"]
-    for row in rows_of(board[[*columns, "difference", "difference_low", "difference_high"]]):
-        place = row["dataset"], row["model"]
-        names.setdefault(place, set()).add(row["optimizer"])
-        if row["outcome"] in OUTCOMES:
-            told.setdefault(place, {}).setdefault(row["optimizer"], []).append(row)
+    """A sentence for each data set, model and pruner: who is better and by how much, or what it would cost to know."""
+    if tables.curves.empty:
+        return []
+    seconds = pd.to_numeric(tables.trials.get("seconds", pd.Series(dtype=float))).mean()
     lines = []
-    for (dataset, model), optimizers in names.items():
-        sentences = [_answer(name, rows) for name, rows in told.get((dataset, model), {}).items()]
-        if sentences:
-            lines.append(f"{dataset}, {model}: compared with {tables.reference}, {'; '.join(sentences)}.")
-        elif tables.reference and len(optimizers) > 1:
-            lines.append(f"{dataset}, {model}: no verdict; it takes at least two seeds of each optimizer.")
+    for (dataset, model, pruner), rows in tables.curves.groupby(["dataset", "model", "pruner"], sort=False):
+        judged = [row for row in rows_of(rows) if row["outcome"] != "reference"]
+        if judged and tables.reference:
+            lines.append(f"{dataset}, {model}, {pruner}: {_answer(judged, tables, seconds)}.")
     return lines
 
 
-def _answer(optimizer: str, rows: list[dict[str, Any]]) -> str:
-    seeds = [row["n_paired"] for row in rows]
-    n = f"n = {min(seeds)}" if min(seeds) == max(seeds) else f"n = {min(seeds)} to {max(seeds)}"
-    by_outcome = {outcome: [row for row in rows if row["outcome"] == outcome] for outcome in OUTCOMES}
+def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
+    reference, resolution = tables.reference, 100 * tables.question.resolution
+    of: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: -abs(row["difference"])):
+        of.setdefault(row["outcome"], []).append(row)
+    better, worse = of.get("better", []), of.get("worse", [])
     parts = []
-    for outcome in ("better", "worse"):
-        if of_these := by_outcome[outcome]:
-            most = max(of_these, key=lambda row: abs(row["difference"]))
-            by = f"by up to {abs(100 * most['difference']):.1f} ± {half_width(most):.1f} points"
-            parts.append(f"{outcome} at {len(of_these)} ({by}: {most['pruner']}, {ratio(most)})")
-    if same := by_outcome["same"]:
-        parts.append(f"not shown to differ at {len(same)}")
-    if few := by_outcome["few"]:
-        parts.append(f"undecided for want of seeds at {len(few)}")
-    return f"{optimizer} ({len(rows)} prunings, {n}) is {', '.join(parts)}"
+    if better:
+        first, *others = better
+        parts.append(f"{first['optimizer']} is better than {reference} by {_size(first)}{_over(first)}")
+        parts += [f"also better: {', '.join(map(_named, others))}"] if others else []
+    elif worse:
+        parts.append(f"nothing is shown to be better than {reference}{_over(worse[0])}")
+    parts += [f"worse: {', '.join(map(_named, worse))}"] if worse else []
+    if same := of.get("same", []):
+        parts.append(f"the same as {reference} within {resolution:g} points: {_names(same)}")
+    if left := of.get("undecided", []) + of.get("fewer", []):
+        seeds = min(row["n_paired"] for row in left)
+        told = f"undecided: {_names(left)}"
+        if not parts:
+            told = f"nothing is decided with {seeds} seeds ({_names(left)} against {reference})"
+        parts.append(told + _cost(left, reference, seconds))
+    if few := of.get("few", []) + of.get("none", []):
+        told = f"too few seeds: {_names(few)}"
+        parts.append(told if parts else f"no verdict; it takes at least {FEWEST} seeds of each optimizer")
+    return "; ".join(parts)
+
+
+def _names(rows: list[dict[str, Any]]) -> str:
+    return ", ".join(str(row["optimizer"]) for row in rows)
+
+
+def _over(row: Mapping[Any, Any]) -> str:
+    n = f"n = {row['n_paired']}"
+    return f", mean of {row['ratios']} ratios, {n}" if row["ratios"] > 1 else f", {n}"
+
+
+def _size(row: Mapping[Any, Any]) -> str:
+    low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
+    return f"{abs(100 * row['difference']):.1f} points ({low:.1f} to {high:.1f})"
+
+
+def _named(row: Mapping[Any, Any]) -> str:
+    return f"{row['optimizer']} by {_size(row)}"
+
+
+def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
+    """What it would take to decide the easiest of what is open."""
+    easiest = min(rows, key=lambda row: (row["more_seeds"], row["most_seeds"]))
+    few, many = easiest["more_seeds"], easiest["most_seeds"]
+    if not few:
+        return ""
+    if few >= MOST_SEEDS:
+        return f"; more than {MOST_SEEDS} more seeds would be needed"
+    seeds = f"{few} to {many}" if many < MOST_SEEDS else f"{few} or more"
+    minutes = 2 * few * seconds / 60
+    time = "" if minutes != minutes else f", {2 * few} trainings, about {max(1, round(minutes))} minutes or more"
+    return (
+        f"; {seeds} more seeds of {easiest['optimizer']} and {reference}{time}, would decide a difference like the one "
+        "that shows"
+    )
 
 
 def curve_table(tables: Tables) -> pd.DataFrame:
@@ -157,9 +248,11 @@ def curve_table(tables: Tables) -> pd.DataFrame:
                 "pruner": f"{row['pruner']}, of {of}" if of not in IS_BUDGET else f"{row['pruner']}, {of}",
                 "optimizer": str(row["optimizer"]),
                 "n": str(row["n"]),
+                "accuracy %": percent(row["accuracy"]),
+                "95 % interval": interval(row["accuracy_low"], row["accuracy_high"]),
                 "area %": percent(row["area"]),
-                "interval": interval(row["area_low"], row["area_high"]),
                 **kept,
+                "verdict": str(row["verdict"]),
             }
         )
     return pd.DataFrame(rows)
@@ -208,7 +301,7 @@ def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
     guessing = trials[trials["at_chance"]].to_dict("records") if "at_chance" in trials else []
     return lines + [
         f"at chance: trial {row['dataset']}/{row['model']}/{row['optimizer']}/{row['seed']}: dense top-1 "
-        f"{percent(row['top1'])} %, no better than guessing among {row['classes']:g} classes; it counts in the means"
+        f"{percent(row['top1'])} %, no better than guessing among {row['classes']:g} classes; it counts as guessing"
         for row in guessing[:limit]
     ]
 

@@ -43,8 +43,8 @@ MOST_POINTS = 5000  # cells that are drawn as points
 PAGE_LENGTH = 25
 ANSWERS = 6  # that are not folded away
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
-TEXT = LEFT | {"metric", "first", "second", "outcome", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
-FILTERS = ("data set", "model", "pruner", "ratio", "optimizer", "metric", "first", "second", "best", "outcome")
+TEXT = LEFT | {"first", "second", "outcome", "of", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
+FILTERS = ("data set", "model", "pruner", "ratio", "optimizer", "first", "second", "leads", "outcome")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Table:
     def look(self, row: list[tuple[str, float | None]], place: int) -> Markup:
         """The class attribute of a cell: what is best is marked where it is best."""
         name = self.columns[place]
-        best = "best" in self.columns and row[self.columns.index("best")][0] and name in ("best", "pruned %")
+        best = "leads" in self.columns and row[self.columns.index("leads")][0] and name in ("leads", "pruned %")
         words = name in ("verdict", "seeds lacking")
         classes = [word for word, on in (("text", name in TEXT), ("words", words), ("best", best)) if on]
         return Markup(' class="{}"').format(" ".join(classes)) if classes else Markup("")
@@ -150,14 +150,14 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
         caption = "Leaderboard: a row per cell" if cells else "Leaderboard: a row per pruning and optimizer"
     else:
         board, caption = curve_table(tables), "Leaderboard: a row per curve over ratios and optimizer"
-    pairs = tables.pairs
-    compared = summaries.pair_table(pairs) if len(pairs) <= MOST_ROWS else summaries.pair_counts(pairs)
+    pairs = tables.comparisons
+    compared = summaries.comparison_table(pairs) if len(pairs) <= MOST_ROWS else summaries.comparison_counts(pairs)
     curves = curve_table(tables) if len(shown.leaderboard) <= MOST_ROWS else pd.DataFrame()
     return {
         "leaderboard": _table("leaderboard-table", caption, board),
         "curves": _table("curves-table", "Curves over ratios", curves),
         "training": _table("training-table", "Training, a row per optimizer", summaries.training_table(tables)),
-        "pairs": _table("pairs-table", "Pairs of optimizers", compared),
+        "pairs": _table("pairs-table", "Comparisons of optimizers", compared),
     }
 
 
@@ -173,10 +173,10 @@ def _table(identity: str, caption: str, frame: pd.DataFrame) -> Table:
         [(text, sort_key(text) if number else None) for text, number in zip(map(str, row), numeric, strict=True)]
         for row in frame.head(MOST_ROWS).to_numpy().tolist()
     ]
-    if "best" in columns:
-        place = columns.index("best")
+    if "leads" in columns:
+        place = columns.index("leads")
         for cells in rows:
-            cells[place] = ("best" if cells[place][0] else "", None)
+            cells[place] = ("leads" if cells[place][0] else "", None)
     return Table(identity, caption, columns, rows, max(0, len(frame) - MOST_ROWS))
 
 
@@ -242,7 +242,7 @@ def _blocks(tables: Tables) -> int:
 def _notes(tables: Tables, details: Details) -> dict[str, str]:
     """What was left out or put together, because there is too much of it."""
     notes = dict.fromkeys(("leaderboard", "curves", "pairs", "layers", "models"), "")
-    rows, pairs, blocks = len(tables.leaderboard), len(tables.pairs), _blocks(tables)
+    rows, pairs, blocks = len(tables.leaderboard), len(tables.comparisons), _blocks(tables)
     every = "sgabench report --format csv has every row"
     if rows > MOST_ROWS:
         notes["leaderboard"] = (

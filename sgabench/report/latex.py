@@ -24,11 +24,11 @@ SPECIAL = str.maketrans(
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     }
 )
-HEADER = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: best, or not shown to be worse."
+HEADER = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than another."
 
 
 def latex(tables: Tables, suite: Suite | None = None) -> str:
-    """A table per data set and model; the best, and what is not shown to be worse than another, is bold."""
+    """A table per data set and model; what is not shown to be worse than another is bold."""
     lines = [HEADER, f"% Leaderboard of {' '.join(suite.name.split())}" if suite else "% Leaderboard"]
     for title, frame in sections(tables).items():
         lines += ["", *_table(title, frame)]
@@ -36,8 +36,8 @@ def latex(tables: Tables, suite: Suite | None = None) -> str:
 
 
 def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
-    best = list(frame["best"]) if "best" in frame else [""] * len(frame)
-    shown = frame.drop(columns="best", errors="ignore")
+    best = list(frame["leads"]) if "leads" in frame else [""] * len(frame)
+    shown = frame.drop(columns=["leads", "verdict"], errors="ignore")  # sentences do not fit into a column
     yield r"\begin{table}"
     yield rf"\caption{{{escape(title)}}}"
     yield r"\centering"

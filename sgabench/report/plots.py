@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import plotly.io as pio
 
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.curves import Ranks
 from sgabench.evidence.intervals import Floats
+from sgabench.evidence.ranks import Ranks
 from sgabench.report.series import (
     MEASURES,
     SYMBOLS,

@@ -12,9 +12,9 @@ import numpy as np
 
 from sgabench.errors import InputError
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.curves import Ranks
 from sgabench.evidence.details import Details
 from sgabench.evidence.leaderboard import Tables
+from sgabench.evidence.ranks import Ranks
 from sgabench.report.series import (
     MEASURES,
     Panel,

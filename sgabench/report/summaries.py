@@ -9,14 +9,11 @@ import numpy as np
 import pandas as pd
 
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.comparison import p_value
-from sgabench.evidence.curves import Ranks
+from sgabench.evidence.comparison import DENSE, rows_of
 from sgabench.evidence.leaderboard import Tables
-from sgabench.evidence.statistics import ALPHA
+from sgabench.evidence.ranks import Ranks
 from sgabench.report.display import interval, ratio, spread
 from sgabench.report.series import HeatMap, Panel, pareto_front
-
-METRICS = {"pruned_top1": "pruned top-1", "retention": "retention", "dense_top1": "dense top-1"}
 
 
 def training_table(tables: Tables) -> pd.DataFrame:
@@ -58,58 +55,47 @@ def _plain(values: pd.Series[float]) -> str:
     return f"{mean:.0f}" if pd.isna(std) else f"{mean:.0f} ± {std:.0f}"
 
 
-def pair_table(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Every pair of optimizers at every pruning, as text."""
-    return pd.DataFrame([_pair(row) for row in pairs.astype(object).to_dict("records")])
+def comparison_table(compared: pd.DataFrame) -> pd.DataFrame:
+    """Every comparison of optimizers, as text."""
+    return pd.DataFrame([_comparison(row) for row in rows_of(compared)])
 
 
-def _pair(row: Mapping[Any, Any]) -> dict[str, str]:
-    known = row["n"] >= 2
+def _comparison(row: Mapping[Any, Any]) -> dict[str, str]:
+    whole = row["ratio"] != row["ratio"]
     return {
         "data set": str(row["dataset"]),
         "model": str(row["model"]),
-        "pruner": str(row["pruner"]) or "none",
-        "ratio": ratio(row) if row["pruner"] else "dense",
-        "metric": METRICS[row["metric"]],
+        "pruner": str(row["pruner"]),
+        "ratio": "whole curve" if whole else "" if row["pruner"] == DENSE else ratio(row),
         "first": str(row["first"]),
         "second": str(row["second"]),
-        "n": str(row["n"]),
+        "n": str(row["n_paired"]),
         "first - second, points": "" if pd.isna(row["difference"]) else f"{100 * row['difference']:+.1f}",
-        "95 % interval": interval(row["low"], row["high"]),
-        "p, corrected": p_value(row["p_adjusted"]).removeprefix("p ").removeprefix("= ") if known else "",
-        "effect size": f"{row['effect_size']:+.1f}" if known else "",
-        "outcome": _outcome(row) if known else "not enough seeds",
+        "interval": interval(row["difference_low"], row["difference_high"]),
+        "its confidence": "" if pd.isna(row["level"]) else f"{100 * (1 - row['level']):.3g} %",
+        "p": "" if pd.isna(row["p"]) else f"{row['p']:.2g}",
+        "outcome": str(row["outcome"]),
     }
 
 
-def _outcome(row: Mapping[Any, Any]) -> str:
-    if row["p_adjusted"] > ALPHA:
-        return "no difference shown"
-    return f"{row['first' if row['difference'] > 0 else 'second']} better"
-
-
-def pair_counts(pairs: pd.DataFrame) -> pd.DataFrame:
+def comparison_counts(compared: pd.DataFrame) -> pd.DataFrame:
     """How often each optimizer of a pair is better, over all prunings: what stands for too many rows."""
-    shown = pairs["p_adjusted"] <= ALPHA
-    frame = pairs.assign(
-        wins=shown & (pairs["difference"] > 0), losses=shown & (pairs["difference"] < 0), tested=pairs["n"] >= 2
-    )
-    grouped = frame.groupby(["metric", "first", "second"], sort=False)
-    counts = grouped.agg(compared=("tested", "sum"), wins=("wins", "sum"), losses=("losses", "sum"))
-    counts["mean"] = grouped["difference"].mean()
-    return pd.DataFrame(
-        {
-            "metric": METRICS[metric],
-            "first": str(first),
-            "second": str(second),
-            "comparisons": str(row["compared"]),
-            "first better": str(row["wins"]),
-            "second better": str(row["losses"]),
-            "no difference shown": str(row["compared"] - row["wins"] - row["losses"]),
-            "mean difference, points": "" if pd.isna(row["mean"]) else f"{100 * row['mean']:+.1f}",
-        }
-        for (metric, first, second), row in zip(counts.index, counts.to_dict("records"), strict=True)
-    )
+    frame = compared.assign(whole=np.where(compared["ratio"].isna(), "whole curves", "single prunings"))
+    grouped = frame.groupby(["whole", "first", "second"], sort=False)
+    rows = []
+    for (whole, first, second), part in grouped:
+        counts = part["outcome"].value_counts()
+        rows.append(
+            {
+                "of": str(whole),
+                "first": str(first),
+                "second": str(second),
+                "comparisons": str(len(part)),
+                **{name: str(counts.get(name, 0)) for name in ("better", "worse", "same", "undecided")},
+                "mean difference, points": f"{100 * part['difference'].mean():+.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def curves_in_words(panel: Panel) -> str:
@@ -172,9 +158,9 @@ def layers_in_words(chart: HeatMap) -> str:
 def ranks_in_words(ranks: Ranks) -> str:
     """Mean ranks and what they show; also why there is no diagram."""
     if not len(ranks.table):
-        return "There are no ranks: no optimizer has a whole curve for every data set, model and pruner."
+        return "There are no ranks: no optimizer has whole curves for every data set and model."
     listed = ", ".join(f"{row['optimizer']} {row['rank']:.2f}" for row in ranks.table.to_dict("records"))
-    blocks = f"{ranks.blocks} block{'s' if ranks.blocks != 1 else ''} (data set, model, pruner)"
+    blocks = f"{ranks.blocks} block{'s' if ranks.blocks != 1 else ''} (data set, model)"
     left_out = f" Left out, for want of a block: {', '.join(ranks.left_out)}." if ranks.left_out else ""
     if np.isnan(ranks.critical_difference):
         why = "two blocks" if ranks.blocks < 2 else "two optimizers"
@@ -182,7 +168,7 @@ def ranks_in_words(ranks: Ranks) -> str:
     few = " So few blocks can hardly show a difference." if ranks.blocks < 5 else ""
     return (
         f"Mean ranks over {blocks}: {listed}. Ranks that differ by less than {ranks.critical_difference:.2f} are not "
-        f"told apart (Friedman {p_value(ranks.p)}).{few}{left_out}"
+        f"told apart (Friedman p = {ranks.p:.2g}).{few}{left_out}"
     )
 
 

@@ -127,9 +127,7 @@ def test_a_plugin_that_cannot_be_used_is_refused_when_it_is_loaded(tmp_path: Pat
 
 
 def test_the_code_of_a_plugin_file_is_part_of_what_it_is(tmp_path: Path) -> None:
-    source = (
-        "from sgabench.plugins import optimizers\n@optimizers.register('versioned')\ndef f(parameters): {}\n"
-    )
+    source = "from sgabench.plugins import optimizers\n@optimizers.register('versioned')\ndef f(parameters): {}\n"
     path = tmp_path / "versioned.py"
     sys.dont_write_bytecode, before = False, sys.dont_write_bytecode
     codes = []

@@ -514,9 +514,7 @@ def test_changed_data_are_read_again(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_plugin_that_changed_during_the_run_is_refused(tiny: Path, tmp_path: Path) -> None:
-    source = (
-        "from sgabench.plugins import pruners\n@pruners.register('mine')\ndef mine(network): return network\n"
-    )
+    source = "from sgabench.plugins import pruners\n@pruners.register('mine')\ndef mine(network): return network\n"
     path = tmp_path / "mine.py"
     path.write_text(source)
     load_plugin_file(path)

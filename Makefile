@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test torture gate lint docs bench gpu-bench clean
+.PHONY: quickstart test torture gate controls lint docs bench gpu-bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sgabench run suites/quickstart.toml
@@ -18,10 +18,15 @@ torture: $(VENV)/.installed-test
 # Trains anew every time: keys do not know sgabench's own code. GATE_ONLY='*' needs CIFAR-10, too.
 GATE_ONLY ?= digits/*
 GATE_RESULTS ?= build/gate
-gate: $(VENV)/.installed
+gate: controls
 	rm -rf $(GATE_RESULTS)
 	$(BIN)/sgabench check suites/ci.toml --baseline results/baselines/ci.json --only '$(GATE_ONLY)' \
 	  --results $(GATE_RESULTS) --run --jobs 2 $(GATE_OPTIONS)
+
+# Known effects must be found, and nothing where there is nothing.
+controls: $(VENV)/.installed
+	rm -rf build/controls
+	$(BIN)/python benchmarks/controls.py --results build/controls --jobs 2
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -124,7 +124,7 @@ def make_tables(
 
         frame = at_budget(frame, by)
     asked = plan.suite.question if plan else None
-    chosen = _reference(frame, plan, reference or (asked.reference if asked else None))
+    chosen = _reference(frame, plan, reference)
     question = Question(chosen, pairs=pairs, interpolated=by != "ratio")
     if asked:
         ratios = () if asked.ratio is None or by != "ratio" else (asked.ratio,)
@@ -147,7 +147,9 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
     if asked is not None and asked not in labels:
         raise InputError(f"--reference {asked}: no optimizer of that label{suggestion(asked, labels)}")
     if asked is not None or plan is not None:
-        preferred = [asked] if asked else [choice.label for choice in plan.suite.optimizers] if plan else []
+        preferred = [asked] if asked else []
+        if not preferred and plan:  # of a part of a plan, the reference may be left out
+            preferred = [plan.suite.question.reference or "", *(choice.label for choice in plan.suite.optimizers)]
         return next((label for label in [*preferred, *labels] if label in labels), "")
     counts: Counter[str] = Counter(cells["optimizer"][cells["status"] == "done"] if labels else ())
     # Of several that are called Adam, the one with the most results says the most.

@@ -47,6 +47,12 @@ def run(
     ] = None,
     retry: Annotated[Retry | None, typer.Option(help="Take up only what is recorded as failed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided", help="Seeds in rounds, only where they can still decide; looks are planned and paid for."
+        ),
+    ] = False,
     yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
 ) -> None:
@@ -57,6 +63,7 @@ def run(
     """
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
+    from sgabench.running.rounds import note_look, run_rounds
     from sgabench.running.runner import Options, check, run_plan, to_run
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
@@ -77,7 +84,11 @@ def run(
         return
     confirm_run(to_run(plan, options) if failed_only else select(plan, only), results, yes)
     with stoppable(), listener(quiet) as display:
-        tables = run_plan(plan, options, display)
+        if until_decided or plan.suite.rounds:
+            tables = run_rounds(plan, options, display)
+        else:
+            tables = run_plan(plan, options, display)
+            note_look(plan, options)
     if not quiet:
         print_tables(tables, results / plan.suite.name)
     if len(tables.failures):
@@ -174,7 +185,14 @@ def plan(
     plugin: Plugins = None,
 ) -> None:
     """Show every trial and cell of a suite: which are stored, which would run, which failed and would run again."""
-    _print_plan(plan_of(suite, results, data_dir, only, set_, plugin), results)
+    from sgabench.evidence.looks import looks_of
+
+    made = plan_of(suite, results, data_dir, only, set_, plugin)
+    looks = looks_of(results, made.suite)
+    if looks and looks.planned:
+        made = looks.restrict(made, coming=True)
+        typer.echo(f"looks at {', '.join(map(str, looks.planned))} seeds; {len(looks.taken)} taken; the next:")
+    _print_plan(made, results)
 
 
 def _print_plan(plan: Plan, results: Path) -> None:

@@ -82,13 +82,21 @@ class _Gathered:
     only: list[float] = field(default_factory=list)
     _by_shape: dict[tuple[int, int], list[tuple[int, int, Floats, Floats, float]]] = field(default_factory=dict)
 
-    def add(self, place: tuple[Any, ...], block: int, first: Floats, second: Floats, images: float) -> None:
-        """Compare two optimizers: shape (seeds, ratios) each, NaN where nothing counts."""
+    def add(
+        self,
+        place: tuple[Any, ...],
+        block: int,
+        first: Floats,
+        second: Floats,
+        images: float,
+        planned: NDArray[np.bool_],
+    ) -> None:
+        """Compare two optimizers: shape (seeds, ratios) each, NaN where nothing counts; seeds planned for both."""
         number = len(self.places)
         of_first, of_second = (~np.isnan(side).any(1) for side in (first, second))
         common = of_first & of_second
         self.places.append(place)
-        self.counts.append((int(of_first.sum()), int(of_second.sum())))
+        self.counts.append((int((of_first & planned).sum()), int((of_second & planned).sum())))
         n = int(common.sum())
         if n and first.shape[1]:
             shape = n, first.shape[1]
@@ -178,7 +186,8 @@ def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gather
         for first, second in _pairs(cube.optimizers, question):
             names = cube.optimizers[first], cube.optimizers[second]
             a, b = cube.pruned[first], cube.pruned[second]
-            curves.add((*place, np.nan, *names), block, a[:, whole], b[:, whole], images)
+            planned = cube.planned[first] & cube.planned[second]
+            curves.add((*place, np.nan, *names), block, a[:, whole], b[:, whole], images, planned)
             curves.only.append(cube.ratios[whole][0] if whole.sum() == 1 else np.nan)
             if question.interpolated:
                 continue
@@ -186,12 +195,13 @@ def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gather
                 if ratio == curves.only[-1]:
                     continue
                 side = slice(number, number + 1) if cube.reached[number] else slice(0, 0)
-                details.add((*place, ratio, *names), block, a[:, side], b[:, side], images)
+                details.add((*place, ratio, *names), block, a[:, side], b[:, side], images, planned)
                 parents.append(families.setdefault((*place, *names), len(families)))
             dense = (*place[:2], DENSE, "", 0.0, *names)
             if dense not in dense_done:
                 dense_done.add(dense)
-                details.add(dense, block, cube.dense[first][:, None], cube.dense[second][:, None], images)
+                of_first, of_second = (cube.dense[i][:, None] for i in (first, second))
+                details.add(dense, block, of_first, of_second, images, planned)
                 parents.append(families.setdefault(dense, len(families)))
     return curves, details, np.array(parents, dtype=np.int64)
 
@@ -225,6 +235,7 @@ class Cube:
         ratios: increasing.
         pruned: accuracy as it counts, shape (optimizers, seeds, ratios), NaN where nothing is known.
         dense: the same of the dense networks, shape (optimizers, seeds).
+        planned: whether a seed was asked for, shape (optimizers, seeds).
         reached: the ratios that every network was pruned to.
         images: in the test split.
     """
@@ -233,6 +244,7 @@ class Cube:
     ratios: Floats
     pruned: Floats
     dense: Floats
+    planned: NDArray[np.bool_]
     reached: NDArray[np.bool_]
     images: float
 
@@ -260,10 +272,12 @@ def cubes(cells: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], Cube]]:
         values[of_optimizer, of_seed, of_ratio] = pruned[rows]
         of_dense = np.full((len(present), len(seeds)), np.nan)
         of_dense[of_optimizer, of_seed] = dense[rows]
+        planned = np.zeros(of_dense.shape, dtype=bool)
+        planned[of_optimizer, of_seed] = True
         reached = np.bincount(of_ratio, missed[rows], minlength=len(ratios)) == 0
         known = images[rows][~np.isnan(images[rows])]
         count = float(known[0]) if len(known) else np.nan
-        yield place, Cube(list(optimizers[present]), ratios, values, of_dense, reached, count)
+        yield place, Cube(list(optimizers[present]), ratios, values, of_dense, planned, reached, count)
 
 
 def missed_targets(cells: pd.DataFrame) -> NDArray[np.bool_]:

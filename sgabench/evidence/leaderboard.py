@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sgabench.evidence.comparison import Pairs, Question
     from sgabench.evidence.intervals import Floats, Summary
+    from sgabench.evidence.looks import Looks
     from sgabench.evidence.ranks import Ranks
 
 GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
@@ -66,6 +67,7 @@ class Tables:
         failures: a row per trial, cell or probe that failed or diverged, with the error.
         environments: the different environments that the records were made in.
         question: what was asked.
+        notes: what a reader of the verdicts must know beside them.
     """
 
     leaderboard: pd.DataFrame
@@ -76,6 +78,7 @@ class Tables:
     failures: pd.DataFrame
     environments: tuple[Mapping[str, Any], ...]
     question: Question
+    notes: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -97,6 +100,7 @@ def make_tables(
     reference: str | None = None,
     by: str = "ratio",
     pairs: Pairs = "reference",
+    looks: Looks | None = None,
 ) -> Tables:
     """Read the tables from a store.
 
@@ -109,6 +113,8 @@ def make_tables(
         by: ``ratio``: a row per ratio asked for; ``compression`` or ``macs``: per achieved budget,
             interpolated (`sgabench.evidence.budgets.at_budget`).
         pairs: compare each optimizer with the reference, or all pairs.
+        looks: at a plan that is restricted to the coming one already; default: what is kept beside the leaderboard,
+            and the plan as of the last of them.
 
     Raises:
         InputError: the reference is not among the optimizers.
@@ -116,7 +122,11 @@ def make_tables(
     from sgabench.evidence.comparison import Question, compare
     from sgabench.evidence.curves import curves
     from sgabench.evidence.frames import of_everything, of_plan
+    from sgabench.evidence.looks import looks_of, notes, with_decided
 
+    if plan and looks is None:
+        looks = looks_of(store.folder, plan.suite)
+        plan = looks.restrict(plan, coming=not looks.taken) if looks else plan
     frames = of_everything(store) if plan is None else of_plan(store, plan)
     frame = frames.cells
     if by != "ratio":
@@ -129,7 +139,11 @@ def make_tables(
     if asked:
         ratios = () if asked.ratio is None or by != "ratio" else (asked.ratio,)
         question = replace(question, pruner=asked.pruner, ratios=ratios, resolution=asked.resolution / 100)
+    if looks:
+        question = replace(question, share=looks.share)
     compared = compare(frame, question)
+    if looks and by == "ratio" and reference is None:
+        compared = with_decided(compared, looks)
     return Tables(
         _leaderboard(frame, compared, chosen),
         curves(frame, compared, chosen),
@@ -139,6 +153,7 @@ def make_tables(
         frames.failures,
         frames.environments,
         question,
+        notes(looks),
     )
 
 

@@ -168,7 +168,7 @@ def answers(tables: Tables) -> list[str]:
         judged = [row for row in rows_of(rows) if row["outcome"] != "reference"]
         if judged and tables.reference:
             lines.append(f"{dataset}, {model}, {pruner}: {_answer(judged, tables, seconds)}.")
-    return lines
+    return [*lines, *(f"Note: {note}." for note in tables.notes)]
 
 
 def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:

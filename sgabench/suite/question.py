@@ -1,12 +1,44 @@
-"""What a suite wants decided: the `[question]` table."""
+"""What a suite wants decided: the `[question]` table, and how many seeds it may take."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sgabench.errors import InputError, suggestion
+from sgabench.errors import InputError, first_problem, suggestion
+from sgabench.suite.limits import MAX_SEEDS
+
+
+class SeedRange(BaseModel):
+    """Seeds 0, 1, 2, ..., as many as it takes: rounds are added until every question is decided, or is hopeless."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    first: int = Field(
+        alias="from", strict=True, default=3, ge=3, le=MAX_SEEDS, description="Seeds of the first round."
+    )
+    last: int = Field(alias="to", strict=True, ge=3, le=MAX_SEEDS, description="Seeds at the most.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> SeedRange:
+        if self.first > self.last:
+            raise ValueError(f"from ({self.first}) must be at most to ({self.last})")
+        return self
+
+
+def read_range(data: Mapping[str, Any]) -> SeedRange:
+    """Check ``seeds = {from = 3, to = 30}``.
+
+    Raises:
+        InputError: without the file's name, which the caller knows.
+    """
+    try:
+        return SeedRange.model_validate(data)
+    except ValidationError as error:
+        path, problem = first_problem(error)
+        raise InputError(f"{'.'.join(['seeds', *map(str, path)])}: {problem}") from None
 
 
 class QuestionTable(BaseModel):

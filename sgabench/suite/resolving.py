@@ -26,7 +26,7 @@ from sgabench.suite.limits import (
     check_variants,
     count_variants,
 )
-from sgabench.suite.question import QuestionTable
+from sgabench.suite.question import QuestionTable, SeedRange, read_range
 from sgabench.suite.rules import METRICS, GateTable
 
 Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
@@ -205,7 +205,10 @@ class SuiteFile(_Table):
     )
     description: str = Field(default="", description="A line for reports.")
     seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...] = Field(
-        default=(0, 1, 2), max_length=MAX_SEEDS, description="One training for each."
+        default=(0, 1, 2),
+        max_length=MAX_SEEDS,
+        description="One training for each; or {from = 3, to = 30}: rounds until every question is decided.",
+        json_schema_extra=lambda schema: schema.update(anyOf=[dict(schema), SeedRange.model_json_schema()]),
     )
     ratios: tuple[Ratio, ...] = Field(
         default=(0.5,), max_length=MAX_LIST, description="Ratios of every pruner without its own."
@@ -271,6 +274,7 @@ class Suite:
     probes: tuple[Choice, ...]
     gate: GateTable = field(default_factory=GateTable)
     question: QuestionTable = field(default_factory=QuestionTable)
+    rounds: SeedRange | None = None
 
 
 def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -340,6 +344,10 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         InputError: without the file's name, which the caller knows.
     """
     check_values(data)
+    rounds = None
+    if isinstance(data.get("seeds"), Mapping):
+        rounds = read_range(data["seeds"])
+        data = {**data, "seeds": list(range(rounds.last))}
     try:
         written = SuiteFile.model_validate(data)
     except ValidationError as error:
@@ -364,6 +372,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         probes=_choices("probes", written.probes, lambda entry: {}),
         gate=written.gate,
         question=written.question,
+        rounds=rounds,
     )
     ratios = {choice.label: list(choice.settings["ratios"]) for choice in suite.pruners}
     suite.question.check([choice.label for choice in suite.optimizers], ratios)

@@ -24,7 +24,10 @@ from sgabench.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from sgabench.evidence.looks import Looks
     from sgabench.suite.plan import Plan
+
+MOST_LOOKED_AT = 500  # trials, whose stored spread plan looks at: more would take seconds
 
 
 @app.command()
@@ -189,10 +192,27 @@ def plan(
 
     made = plan_of(suite, results, data_dir, only, set_, plugin)
     looks = looks_of(results, made.suite)
+    part = looks.restrict(made, coming=True) if looks and looks.planned else made
+    _print_plan(part, results)
     if looks and looks.planned:
-        made = looks.restrict(made, coming=True)
-        typer.echo(f"looks at {', '.join(map(str, looks.planned))} seeds; {len(looks.taken)} taken; the next:")
-    _print_plan(made, results)
+        typer.echo(f"looks at {', '.join(map(str, looks.planned))} seeds; {len(looks.taken)} were taken")
+    typer.echo(_foresight(made, results, looks))
+
+
+def _foresight(plan: Plan, results: Path, looks: Looks | None) -> str:
+    """What the suite can find, from what is stored of it if there is enough."""
+    from sgabench.evidence.foresight import foresight
+    from sgabench.evidence.leaderboard import make_tables
+    from sgabench.store.store import Store
+
+    with Store(results) as store:
+        stored = store.statuses()
+        known = len(plan.trials) <= MOST_LOOKED_AT and any(trial.key in stored for trial in plan.trials)
+        tables = make_tables(store, plan) if known else None
+    if looks is None or not looks.planned:
+        return foresight(plan, tables)
+    coming = looks.planned[min(len(looks.taken), len(looks.planned) - 1)]
+    return foresight(plan, tables, coming, looks.share)
 
 
 def _print_plan(plan: Plan, results: Path) -> None:

@@ -36,6 +36,7 @@ VERDICT = [
     "p",
     "level",
     "outcome",
+    "spread",
     "more_seeds",
     "most_seeds",
     "verdict",
@@ -128,7 +129,8 @@ def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
     Returns:
         A row per comparison: `CURVE`, ``ratio`` (NaN: the whole curve, a mean over its ratios), ``first``, ``second``,
         and `VERDICT`; ``difference`` is first - second, ``level`` is 1 - confidence of its limits, ``more_seeds`` and
-        ``most_seeds`` would decide a difference like the one that shows with an even chance and with nine in ten.
+        ``most_seeds`` would decide a difference like the one that shows with an even chance and with nine in ten,
+        ``spread`` is the standard deviation of one seed's difference in log-odds.
         Dense networks have the pruner `DENSE`.
     """
     columns = [*CONTEXT, "first", "second", *VERDICT]
@@ -314,6 +316,7 @@ def _rows(gathered: _Gathered, found: Contrasts, judged: Decisions, question: Qu
         p=judged.p,
         level=judged.level,
         outcome=outcome,
+        spread=np.sqrt(found.variance * found.n),
         more_seeds=more[:, 0],
         most_seeds=more[:, 1],
     )

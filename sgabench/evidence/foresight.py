@@ -1,0 +1,66 @@
+"""What a suite can find with the seeds that it has, before anything is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import special
+
+from sgabench.evidence.decisions import CURVES, FEWEST
+from sgabench.suite.plan import Plan
+
+if TYPE_CHECKING:
+    from sgabench.evidence.leaderboard import Tables
+
+TYPICAL = 0.4  # spread of one seed's difference in log-odds over a curve: 0.1 to 0.45 in benchmarks/evidence
+POWER = 0.8
+PLACES = (0.5, 0.9)  # accuracies that the difference is told at
+
+
+def smallest_difference(n: int, comparisons: int, spread: float, share: float = 1.0) -> float:
+    """The difference of log-odds that is found in four of five cases.
+
+    Args:
+        n: seeds, at least 3.
+        comparisons: curves that are judged together.
+        spread: standard deviation of one seed's difference.
+        share: of the error rate, that a look may spend.
+    """
+    freedom = 2 * (n - 1)  # what borrowing gives at least, see `sgabench.evidence.contrasts`
+    level = share * CURVES / comparisons
+    quantiles = special.stdtrit(freedom, 1 - level / 2) + special.stdtrit(freedom, POWER)
+    return float(quantiles * spread / np.sqrt(n))
+
+
+def foresight(plan: Plan, tables: Tables | None = None, seeds: int | None = None, share: float = 1.0) -> str:
+    """A sentence: what differences a suite can find, from the spread that is stored, or a typical one.
+
+    Args:
+        plan: of the suite.
+        tables: what is stored of it.
+        seeds: of the coming look; default: all.
+        share: of the error rate, that a look may spend.
+    """
+    n, suite = seeds or len(plan.suite.seeds), plan.suite
+    blocks = len(suite.datasets) * len(suite.models)
+    pruners = 1 if suite.question.pruner else len(suite.pruners)
+    comparisons = blocks * pruners * (len(suite.optimizers) - 1)
+    if not comparisons:
+        return "one optimizer: nothing to compare"
+    if n < FEWEST:
+        return f"with {n} seed{'s' * (n > 1)} there is no verdict; it takes {FEWEST}"
+    spread, of = TYPICAL, "a typical spread"
+    if tables is not None and len(tables.comparisons):
+        curves = tables.comparisons[tables.comparisons["ratio"].isna() & (tables.comparisons["n_paired"] >= FEWEST)]
+        if len(curves):
+            spread, of = float(curves["spread"].median()), "the spread that is stored"
+    smallest = smallest_difference(n, comparisons, spread, share)
+    told = " and ".join(
+        f"{100 * (place - special.expit(special.logit(place) - smallest)):.0f} where accuracy is {100 * place:.0f} %"
+        for place in PLACES
+    )
+    return (
+        f"with {n} seeds and {comparisons} comparison{'s' * (comparisons > 1)} of whole curves, differences of about "
+        f"{told} are found in four of five cases (points; {of})"
+    )

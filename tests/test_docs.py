@@ -21,6 +21,7 @@ from sgabench.cli import app
 from sgabench.plugins.registry import REGISTRIES, load_plugin_file, optimizers
 from sgabench.store.store import Record, Store
 from sgabench.suite import resolving as suites
+from sgabench.suite.question import QuestionTable
 from sgabench.suite.resolving import load_suite, resolve
 from sgabench.suite.rules import METRICS, GateTable, MetricRule
 
@@ -269,6 +270,7 @@ TABLES: dict[str, tuple[type[Any], type[Any] | None]] = {
     "`[training]`": (suites.Recipe, None),
     "`[measurement]`": (suites.Measurement, None),
     "`[gate]`": (GateTable, None),
+    "`[question]`": (QuestionTable, None),
     "Rules": (MetricRule, None),
     "Every entry": (suites.ModelEntry, None),
     "`[[datasets]]`": (suites.DatasetEntry, suites.ModelEntry),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -189,8 +190,9 @@ def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gather
             names = cube.optimizers[first], cube.optimizers[second]
             a, b = cube.pruned[first], cube.pruned[second]
             planned = cube.planned[first] & cube.planned[second]
-            curves.add((*place, np.nan, *names), block, a[:, whole], b[:, whole], images, planned)
-            curves.only.append(cube.ratios[whole][0] if whole.sum() == 1 else np.nan)
+            both = whole & cube.known[first] & cube.known[second]  # of suites with other ratios, what they share
+            curves.add((*place, np.nan, *names), block, a[:, both], b[:, both], images, planned)
+            curves.only.append(cube.ratios[both][0] if both.sum() == 1 else np.nan)
             if question.interpolated:
                 continue
             for number, ratio in enumerate(cube.ratios.tolist()):
@@ -249,6 +251,11 @@ class Cube:
     planned: NDArray[np.bool_]
     reached: NDArray[np.bool_]
     images: float
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """The ratios that each optimizer has anything at, shape (optimizers, ratios)."""
+        return np.asarray(~np.isnan(self.pruned).all(1))
 
 
 def cubes(cells: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], Cube]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.Da
         and the comparison with the reference.
     """
     columns = [*CURVE, "optimizer", *NUMBERS, *NO_VERDICT, "more_seeds", "most_seeds"]
-    parts = [_summaries(place, cube, numbers) for place, cube in cubes(cells) for numbers in _alike(cube)]
+    parts = [_summaries(place, cube, alike) for place, cube in cubes(cells) for alike in _alike(cube)]
     if not parts:
         return pd.DataFrame(columns=columns)
     table = pd.concat(parts, ignore_index=True)
@@ -57,40 +58,58 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.Da
     return with_verdicts(table, compared[compared["ratio"].isna()], reference)[columns]
 
 
-def _alike(cube: Cube) -> Iterator[tuple[NDArray[np.intp], Floats, Floats]]:
-    """Numbers of optimizers with equally many complete seeds, and the accuracies of these, pruned and dense."""
-    complete = ~np.isnan(cube.pruned[:, :, cube.reached]).any(2) & ~np.isnan(cube.dense)
-    counts = complete.sum(1)
-    for n in np.unique(counts):
-        which = np.flatnonzero(counts == n)
-        seeds = complete[which]
-        pruned = cube.pruned[which][seeds].reshape(len(which), n, len(cube.ratios))
-        yield which, pruned, cube.dense[which][seeds].reshape(len(which), n)
+@dataclass(frozen=True)
+class _Alike:
+    """Optimizers of a cube with the same ratios and equally many complete seeds.
+
+    Attributes:
+        which: their numbers.
+        ratios: increasing.
+        pruned: shape (optimizers, seeds, ratios).
+        dense: shape (optimizers, seeds).
+    """
+
+    which: NDArray[np.intp]
+    ratios: Floats
+    pruned: Floats
+    dense: Floats
 
 
-def _summaries(place: tuple[Any, ...], cube: Cube, alike: tuple[NDArray[np.intp], Floats, Floats]) -> pd.DataFrame:
-    which, pruned, dense = alike
-    rows, n, _ = pruned.shape
-    tested = cube.reached & (cube.ratios > 0) if (cube.ratios > 0).any() else cube.reached
+def _alike(cube: Cube) -> Iterator[_Alike]:
+    """Gather the optimizers of a cube; what a pruner did not reach, or an optimizer has not at all, is left out."""
+    has = cube.known & cube.reached
+    complete = ~(np.isnan(cube.pruned) & has[:, None, :]).any(2) & ~np.isnan(cube.dense) & has.any(1)[:, None]
+    kinds, kind = np.unique(np.column_stack([complete.sum(1), has]), axis=0, return_inverse=True)
+    for number, (n, *_) in enumerate(kinds):
+        which = np.flatnonzero(kind.ravel() == number)
+        seeds, ratios = complete[which], has[which[0]]
+        pruned = cube.pruned[which][seeds].reshape(len(which), n, len(ratios))[:, :, ratios]
+        yield _Alike(which, cube.ratios[ratios], pruned, cube.dense[which][seeds].reshape(len(which), n))
+
+
+def _summaries(place: tuple[Any, ...], cube: Cube, alike: _Alike) -> pd.DataFrame:
+    rows, n, _ = alike.pruned.shape
+    positive = np.asarray(alike.ratios > 0)
+    tested = positive if positive.any() else ~positive
     found = {name: np.full(rows, np.nan) for name in NUMBERS}
     found |= {"n": np.full(rows, n), "ratios": np.full(rows, tested.sum())}
-    if cube.reached.any():
-        found["largest_ratio"] = np.full(rows, cube.ratios[cube.reached][-1])
+    if len(alike.ratios):
+        found["largest_ratio"] = np.full(rows, alike.ratios[-1])
     if n and tested.any():
-        mean = summarize_accuracy(pruned[:, :, tested].mean(2), np.full(rows, cube.images))
+        mean = summarize_accuracy(alike.pruned[:, :, tested].mean(2), np.full(rows, cube.images))
         found |= {"accuracy": mean.mean, "accuracy_std": mean.std, "accuracy_low": mean.low, "accuracy_high": mean.high}
-        found |= _kept(place, cube, pruned[:, :, cube.reached], dense)
+        found |= _kept(place, alike)
     labels = dict(zip(CURVE, place, strict=True))
-    names = pd.Series([cube.optimizers[i] for i in which], dtype=object)
+    names = pd.Series([cube.optimizers[i] for i in alike.which], dtype=object)
     return pd.DataFrame({**{name: [label] * rows for name, label in labels.items()}, "optimizer": names, **found})
 
 
-def _kept(place: tuple[Any, ...], cube: Cube, pruned: Floats, dense: Floats) -> dict[str, Floats]:
+def _kept(place: tuple[Any, ...], alike: _Alike) -> dict[str, Floats]:
     """Area under the retention curve, and the ratios that keep a part of the dense accuracy."""
-    ratios = cube.ratios[cube.reached]
+    ratios = alike.ratios
     start = 1.0 if place[3] in IS_BUDGET else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
-        retention = pruned / dense[:, :, None]
+        retention = alike.pruned / alike.dense[:, :, None]
     if ratios[0] > start:
         ratios = np.r_[start, ratios]
         retention = np.concatenate([np.ones((*retention.shape[:2], 1)), retention], axis=2)

@@ -8,7 +8,9 @@ import pytest
 from support import fill
 
 from sgabench.errors import InputError
-from sgabench.evidence.folders import DENSE, folder_names, read, side_by_side
+from sgabench.evidence.comparison import DENSE
+from sgabench.evidence.folders import folder_names, read, side_by_side
+from sgabench.report.compare import render_comparison
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, make_plan
 from sgabench.suite.resolving import load_suite
@@ -57,14 +59,46 @@ def test_the_same_records_are_identical(folders: tuple[Path, Path]) -> None:
     )
 
 
-def test_what_became_worse_is_told(folders: tuple[Path, Path]) -> None:
+def more_seeds(folder: Path, plan: Plan, seeds: int) -> None:
+    """The records of the first seed again, for others."""
+    with Store(folder, create=True) as store:
+        trials = {record.key: record for record in store.records("trial")}
+        for record in [*trials.values(), *store.records("cell")]:
+            trial = trials.get(record.parent or record.key)
+            if trial is None or trial.labels["seed"]:
+                continue
+            for seed in range(2, seeds):
+                other = f"{seed:02d}{record.key[2:]}"
+                parent = record.parent and f"{seed:02d}{record.parent[2:]}"
+                store.put(replace(record, key=other, parent=parent, labels={**record.labels, "seed": seed}))
+
+
+def test_what_became_worse_is_told(folders: tuple[Path, Path], plan: Plan) -> None:
+    for folder in folders:
+        more_seeds(folder, plan, 5)
     worsen(folders[1], 0.2)
     found = rows(folders)
     worse = found.loc[("adam", "magnitude")]
-    assert worse["difference"] == pytest.approx(-0.2005)
+    assert worse["difference"] == pytest.approx(-0.202)
     assert worse["outcome"] == "worse"
-    assert worse["verdict"].startswith("worse than old by 20.1 ± ")
+    assert worse["verdict"].startswith("worse than old by 20.2 points (")
+    assert worse["second_mean"] - worse["first_mean"] == pytest.approx(worse["difference"])
     assert found.loc[("stochgradadam", "magnitude"), "verdict"] == "identical"
+
+
+def test_means_are_over_the_seeds_that_both_have(folders: tuple[Path, Path], plan: Plan) -> None:
+    more_seeds(folders[1], plan, 5)
+    found = rows(folders)
+    assert found.loc[("adam", "magnitude"), ["first_n", "second_n", "n_paired"]].tolist() == [2, 5, 2]
+    assert (found["first_mean"] == found["second_mean"]).all()
+    assert set(found["verdict"]) == {"identical"}
+
+
+def test_equal_folders_have_no_changes_and_the_summary_says_so(folders: tuple[Path, Path]) -> None:
+    tables = read(folders[0], None), read(folders[1], None)
+    compared = side_by_side(*tables, ("old", "new"))
+    text = render_comparison(compared, ("old", "new"), tables, "markdown", changed=True)
+    assert "new compared with old: 4 the same." in text
 
 
 def test_what_one_side_lacks_is_told(folders: tuple[Path, Path], plan: Plan) -> None:

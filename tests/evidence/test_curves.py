@@ -8,11 +8,18 @@ import pandas as pd
 import pytest
 from small_tables import FEW, cells, curve
 
-from sgabench.evidence.curves import curves, ranks
+from sgabench.evidence.comparison import Question, compare
+from sgabench.evidence.curves import curves
+from sgabench.evidence.ranks import ranks
+
+
+def summaries(frame: pd.DataFrame, reference: str = "adam") -> pd.DataFrame:
+    """Of cells, with what the comparison with a reference gives."""
+    return curves(frame, compare(frame, Question(reference)), reference)
 
 
 def test_curves_by_hand() -> None:
-    frame = curves(curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]}))
+    frame = summaries(curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]}))
     row = frame.iloc[0]
     assert (row["n"], row["largest_ratio"]) == (2, 0.8)
     # Retention 1 until 0.4, then down to 0.5 and to 0.75.
@@ -36,24 +43,37 @@ def test_curves_are_what_each_is_alone() -> None:
         curve({1.0: [0.8, 0.8], 2.0: [0.5, 0.6]}, "budget", of="compression"),
         whole.assign(optimizer="other seeds", seed=whole["seed"] + 17),
     ]
-    together = curves(pd.concat(frames, ignore_index=True))
-    alone = pd.concat([curves(frame.reset_index(drop=True)) for frame in frames], ignore_index=True)
+    together = summaries(pd.concat(frames, ignore_index=True))
+    alone = pd.concat([summaries(frame.reset_index(drop=True)) for frame in frames], ignore_index=True)
+    about = ["dataset", "model", "pruner", "of", "optimizer"]
+    numbers = [*about, "n", "ratios", "accuracy", "accuracy_low", "area", "keeps_95", "largest_ratio"]
+    together, alone = (frame.sort_values(about, ignore_index=True)[numbers] for frame in (together, alone))
     pd.testing.assert_frame_equal(together, alone, rtol=1e-12)
-    assert together["n"].tolist() == [2, 2, 2, 3, 1, 0, 2, 2, 2]
+    counts = dict(zip(together["optimizer"], together["n"], strict=True))
+    assert counts == {
+        "adam": 2,
+        "sgd": 2,
+        "lion": 3,
+        "half": 1,
+        "none": 1,  # a curve of the ratio that it has
+        "from zero": 2,
+        "budget": 2,
+        "other seeds": 2,
+    }
 
 
 def test_a_curve_that_stays_above_is_beyond_the_tested_range() -> None:
-    row = curves(curve({0.4: [0.8, 0.8], 0.8: [0.78, 0.77]})).iloc[0]
+    row = summaries(curve({0.4: [0.8, 0.8], 0.8: [0.78, 0.77]})).iloc[0]
     assert row["keeps_95"] == math.inf
     assert 0.4 < row["keeps_99"] < 0.8
 
 
 def test_a_seed_that_lacks_a_ratio_is_not_in_the_curve() -> None:
     frame = curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]})
-    frame.loc[(frame["ratio"] == 0.8) & (frame["seed"] == 1), ["status", "retention"]] = ["failed", math.nan]
-    row = curves(frame).iloc[0]
+    frame.loc[(frame["ratio"] == 0.8) & (frame["seed"] == 1), ["status", "counted_top1"]] = ["failed", math.nan]
+    row = summaries(frame).iloc[0]
     assert (row["n"], row["area"]) == (1, pytest.approx(0.875))
-    none = curves(frame.assign(status="missing", retention=math.nan)).iloc[0]
+    none = summaries(frame.assign(status="missing", counted_top1=math.nan)).iloc[0]
     assert none["n"] == 0
     assert math.isnan(none["area"])
 
@@ -66,18 +86,18 @@ def test_optimizers_are_ranked_over_models_and_pruners() -> None:
             for optimizer, values in FEW.items()
         ]
     )
-    found = ranks(curves(frame))
+    found = ranks(summaries(frame))
     assert found.table["optimizer"].tolist()[0] == "sgd"
     assert (found.blocks, found.left_out) == (2, ())
     partial = pd.concat([frame, curve({0.5: [0.7, 0.7]}, "late")])
-    assert ranks(curves(partial)).left_out == ("late",)
+    assert ranks(summaries(partial)).left_out == ("late",)
 
 
 def test_nothing_measured_ranks_nothing() -> None:
-    found = ranks(curves(cells(FEW).assign(status="missing", retention=math.nan)))
+    found = ranks(summaries(cells(FEW).assign(status="missing", counted_top1=math.nan)))
     assert (len(found.table), found.blocks) == (0, 0)
 
 
 def test_a_pruner_whose_ratio_is_of_multiply_adds_is_no_budget() -> None:
-    row = curves(curve({0.3: [0.4]}, of="macs")).iloc[0]
+    row = summaries(curve({0.3: [0.4]}, of="macs")).iloc[0]
     assert row["area"] == pytest.approx(0.75)  # from ratio 0 on, not from 1x

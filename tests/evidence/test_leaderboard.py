@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support import fill, variant
+from support import ENVIRONMENT, fill, variant
 
 from sgabench.errors import InputError
 from sgabench.evidence.leaderboard import make_tables
-from sgabench.store.store import Store
-from sgabench.suite.plan import Plan, make_plan
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan, make_plan, select
 from sgabench.suite.resolving import load_suite
 
 
@@ -66,8 +66,9 @@ def test_a_seed_without_a_result_is_counted_and_named(
     fill(store, plan, adam_1=change)
     tables = make_tables(store, plan)
     adam = tables.leaderboard.set_index("optimizer").loc["adam"]
-    assert (adam["n"], adam["incomplete"]) == (1, told)
-    assert adam["pruned_top1_mean"] == pytest.approx(0.4)
+    diverged = told.startswith("diverged")  # counts as guessing among ten classes
+    assert (adam["n"], adam["trained"], adam["incomplete"]) == (1 + diverged, 1, told)
+    assert adam["pruned_top1_mean"] == pytest.approx((0.4 + 0.1) / 2 if diverged else 0.4)
     assert len(tables.failures) == (0 if "missing" in told else 1)
     assert len(tables.cells) == 4
 
@@ -76,7 +77,11 @@ def test_an_optimizer_that_always_diverges_is_still_there(store: Store, plan: Pl
     fill(store, plan, adam_0={"trial": "diverged"}, adam_1={"trial": "diverged"})
     board = make_tables(store, plan).leaderboard
     assert list(board["optimizer"]) == ["stochgradadam", "adam"]
-    assert board["n"].tolist() == [2, 0]
+    assert board["n"].tolist() == [2, 2]
+    assert board["trained"].tolist() == [2, 0]
+    assert board["pruned_top1_mean"].tolist()[1] == pytest.approx(0.1)
+    assert board["retention_mean"].tolist()[1] == 0  # what learned nothing keeps nothing
+    assert board["trained_high"].tolist()[1] == pytest.approx(1 - 0.025**0.5)  # Clopper and Pearson
     assert board["incomplete"].tolist() == ["", "diverged 0, 1"]
 
 
@@ -101,7 +106,11 @@ def test_without_a_plan_everything_stored_is_shown(store: Store, plan: Plan) -> 
     tables = make_tables(store)
     assert len(tables.trials) == 4
     assert tables.cells["status"].tolist().count("done") == 3
-    assert tables.leaderboard.set_index("optimizer").loc["adam", ["n", "incomplete"]].tolist() == [1, "diverged 1"]
+    assert tables.leaderboard.set_index("optimizer").loc["adam", ["n", "trained", "incomplete"]].tolist() == [
+        2,
+        1,
+        "diverged 1",
+    ]
     assert len(tables.environments) == 1
     assert len(tables.failures) == 1
 
@@ -183,3 +192,84 @@ def test_trainings_of_one_label_and_different_settings_are_never_mixed(store: St
     assert tables.cells.groupby("optimizer")["ratio"].nunique().tolist() == [1, 1, 1, 1]
     assert not tables.cells.duplicated(["optimizer", "pruner", "ratio", "seed"]).any()
     assert tables.reference.startswith("adam [")
+
+
+STUDY = """
+seeds = [0, 1, 2, 3, 4]
+ratios = [0.5]
+datasets = [{name = "digits"}]
+models = [{name = "resnet8"}]
+optimizers = [{name = "adam"}, {name = "adam", label = "other", lr = 0.02}]
+pruners = [{name = "magnitude"}]
+"""
+
+
+def put_top1(store: Store, plan: Plan, top1: dict[str, list[float | None]], **of_cells: float) -> None:
+    """A record for every trial and cell; None: it is not there."""
+    for trial in plan.trials:
+        pruned = top1[trial.optimizer.label][trial.seed]
+        dense = {"top1": 0.95, "loss": 1.0, "classes": 10, "test_images": 360, "seconds": 30.0}
+        store.put(Record(trial.key, "trial", None, "done", trial.labels(), trial.description(), ENVIRONMENT, dense))
+        for cell in trial.cells:
+            if pruned is not None:
+                result = {"top1": pruned, "loss": 1.0, **of_cells}
+                labels, about = trial.labels(cell), cell.description()
+                store.put(Record(cell.key, "cell", trial.key, "done", labels, about, ENVIRONMENT, result))
+
+
+def five_seeds(tmp_path: Path, change: tuple[str, str] = ("", "")) -> Plan:
+    path = tmp_path / "five.toml"
+    path.write_text(STUDY.replace(*change))
+    return make_plan(load_suite(path), Path("data"))
+
+
+def test_better_is_never_said_of_fewer_seeds(store: Store, tmp_path: Path) -> None:
+    plan = five_seeds(tmp_path)
+    top1: dict[str, list[float | None]] = {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, 0.92]}
+    put_top1(store, plan, top1)
+    row = make_tables(store, plan).leaderboard.set_index("optimizer").loc["other"]
+    assert row["outcome"] == "better"
+    assert 0 < row["difference_low"] < 0.4 < row["difference_high"]
+
+
+def test_a_seed_that_failed_takes_the_verdict_with_it(store: Store, tmp_path: Path) -> None:
+    plan = five_seeds(tmp_path)
+    put_top1(store, plan, {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, None]})
+    row = make_tables(store, plan).leaderboard.set_index("optimizer").loc["other"]
+    assert row["outcome"] == "fewer"
+    assert row["difference_low"] <= 0 <= row["difference_high"]
+    assert "fewer seeds" in row["verdict"]
+
+
+def test_masked_networks_have_no_speed(store: Store, tmp_path: Path) -> None:
+    top1 = {"adam": [0.5] * 5, "other": [0.5] * 5}
+    masked = {"macs": 100.0, "nonzero_macs": 50.0, "theoretical_speedup": 2.0}
+    put_top1(store, five_seeds(tmp_path), top1, measured_speedup=5.9, **masked)
+    board = make_tables(store, five_seeds(tmp_path)).leaderboard
+    assert board["measured_speedup"].isna().all()
+
+
+def test_the_speed_is_a_median(store: Store, tmp_path: Path) -> None:
+    plan = five_seeds(tmp_path)
+    smaller = {"macs": 50.0, "nonzero_macs": 50.0, "theoretical_speedup": 2.0}
+    put_top1(store, plan, {"adam": [0.5] * 5, "other": [0.5] * 5}, measured_speedup=1.5, **smaller)
+    for record in list(store.records("cell"))[:2]:
+        store.put(replace(record, result={**record.result, "measured_speedup": 90.0}))
+    assert set(make_tables(store, plan).leaderboard["measured_speedup"]) == {1.5}
+
+
+def test_a_target_that_was_not_reached_is_marked_and_not_compared(store: Store, tmp_path: Path) -> None:
+    plan = five_seeds(tmp_path, ('pruners = [{name = "magnitude"}]', 'pruners = [{name = "structured", of = "macs"}]'))
+    top1: dict[str, list[float | None]] = {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, 0.92]}
+    put_top1(store, plan, top1, theoretical_speedup=1 / (1 - 0.4), macs=60.0, nonzero_macs=60.0)
+    board = make_tables(store, plan).leaderboard
+    assert board["missed_target"].all()
+    assert set(board["outcome"]) == {"reference", "none"}
+
+
+def test_only_a_part_of_a_plan_may_lack_the_reference(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "five.toml"
+    path.write_text(STUDY + '\n[question]\nreference = "adam"\n')
+    plan = make_plan(load_suite(path), Path("data"))
+    put_top1(store, plan, {"adam": [0.5] * 5, "other": [0.6] * 5})
+    assert make_tables(store, select(plan, "*/other/*")).reference == "other"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from study import Study
@@ -33,19 +34,20 @@ def test_the_table_is_whole(study: Study) -> None:
     lines = render(study.tables, "latex", study.suite).splitlines()
     assert [line for line in lines if line.startswith(r"\begin")] == [
         r"\begin{table}",
-        r"\begin{tabular}{lllrrrrrlrrrr}",
+        r"\begin{tabular}{lllrrrrrrrrr}",
     ]
     rows = [line for line in lines if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {12}
-    assert len(rows) == 1 + 12
-    assert lines.count(r"\addlinespace") == 5  # between the prunings
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {11}
+    assert len(rows) == 1 + 12 + 4  # and a row for each whole curve
+    assert lines.count(r"\addlinespace") == 7  # between the prunings
     assert lines[0].startswith("%")
     assert not any(re.search(r"(?<!\\)[#_]|<|>", line) for line in lines[1:])
 
 
-def test_what_is_best_is_bold_and_nothing_else(study: Study) -> None:
+def test_what_leads_is_bold_and_nothing_else(make_study: Callable[..., Study]) -> None:
+    study = make_study(("seeds = [0, 1, 2]", f"seeds = {list(range(8))}"))
     board = study.tables.leaderboard
     rows = [line for line in render(study.tables, "latex", study.suite).splitlines() if line.endswith(r"\\")][1:]
-    assert [r"\textbf{" in row for row in rows] == list(board["best"])
-    assert 0 < board["best"].sum() < len(board)
+    assert sum(r"\textbf{" in row for row in rows) == board["leading"].sum() + study.tables.curves["leading"].sum()
+    assert 0 < board["leading"].sum() < len(board)
     assert all(row.count(r"\textbf{") <= 1 for row in rows)

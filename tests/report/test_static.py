@@ -20,7 +20,6 @@ from sgabench.store.store import Store
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 NAMES = [
-    "critical-difference",
     "curves-digits-resnet8-img-src-x-onerror-alert-1-x-x-amp-of-weights",
     "curves-digits-resnet8-magnitude-of-weights",
     "pareto-size-digits-resnet8",
@@ -31,7 +30,12 @@ NAMES = [
 ]
 
 
-def test_every_figure_is_written_twice_and_the_same_each_time(study: Study, tmp_path: Path) -> None:
+def test_every_figure_is_written_twice_and_the_same_each_time(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    label = ', {name = "resnet8", label = "wide", width = 32}]'
+    both = make_study(('models = [{name = "resnet8"}]', 'models = [{name = "resnet8"}' + label))
+    names = {path.stem for path in write_figures(both.tables, both.details, tmp_path / "both")}
+    assert names >= {"critical-difference", *(name.replace("resnet8", "wide") for name in NAMES)}
+    study = make_study()
     written = write_figures(study.tables, study.details, tmp_path / "a")
     assert sorted(path.name for path in written) == sorted(f"{n}.{e}" for n in NAMES for e in ("png", "svg"))
     again = write_figures(study.tables, study.details, tmp_path / "b")

@@ -97,8 +97,8 @@ class Contrasts:
         """
         half = special.stdtrit(self.freedom, 1 - np.asarray(level) / 2) * np.sqrt(self.variance)
         with np.errstate(invalid="ignore", divide="ignore"):
-            stretch = np.clip(np.nan_to_num(self.difference / self._points(self.estimate), nan=1.0), *STRETCH)
-        low, high = (stretch * self._points(self.estimate + side) for side in (-half, half))
+            stretch = np.clip(np.nan_to_num(self.difference / self.points(self.estimate), nan=1.0), *STRETCH)
+        low, high = (stretch * self.points(self.estimate + side) for side in (-half, half))
         low, high = np.fmax(np.fmin(low, self.difference), -1), np.fmin(np.fmax(high, self.difference), 1)
         unknown = np.isnan(half)
         return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
@@ -106,11 +106,12 @@ class Contrasts:
     def slope(self) -> Floats:
         """Difference of accuracy for a small difference of log-odds, around what was measured."""
         step = 0.05
-        return (self._points(np.full_like(self.estimate, step)) - self._points(np.full_like(self.estimate, -step))) / (
+        return (self.points(np.full_like(self.estimate, step)) - self.points(np.full_like(self.estimate, -step))) / (
             2 * step
         )
 
-    def _points(self, shift: Floats) -> Floats:
+    def points(self, shift: Floats) -> Floats:
+        """What shifts of the log-odds, from one side to the other, are in accuracy."""
         points = np.full(len(self.estimate), np.nan)
         for part in self.parts:
             a, b = part.odds()

@@ -11,7 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from sgabench.evidence.leaderboard import Tables
-    from sgabench.gate.check import Item, Outcome
+    from sgabench.gate.items import Item, Outcome
 
 RESULTS = Path("results")
 
@@ -75,8 +75,9 @@ class Gate(pytest.Collector):
         with _input_errors():
             outcome = _check(self.config)
         for check in outcome.items:
-            name = check.rule if check.rule.startswith("floor") else check.metric
-            yield GateItem.from_parent(self, name=f"{name}[{check.name}]", check=check)
+            name = check.rule if check.rule.startswith("floor") else check.label
+            accepted = check.status == "undecided" and outcome.accepts_undecided
+            yield GateItem.from_parent(self, name=f"{name}[{check.name}]", check=check, accepted=accepted)
         for number, gap in enumerate(outcome.gaps, start=1):
             yield GateItem.from_parent(self, name=f"not compared[{number}]", gap=gap)
 
@@ -84,9 +85,9 @@ class Gate(pytest.Collector):
 class GateItem(pytest.Item):
     """A check that was made, or the line of one that could not be."""
 
-    def __init__(self, *, check: Item | None = None, gap: str = "", **arguments: Any) -> None:
+    def __init__(self, *, check: Item | None = None, gap: str = "", accepted: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.check, self.gap = check, gap
+        self.check, self.gap, self.accepted = check, gap, accepted
         self.add_marker("sgabench")
 
     def runtest(self) -> None:
@@ -95,15 +96,19 @@ class GateItem(pytest.Item):
 
         if self.check is None:
             raise Red(self.gap)
-        if self.check.status == "skipped":
+        if self.check.status == "skipped" or self.accepted:
             pytest.skip(describe(self.check))
-        if self.check.status == "regressed":
+        if self.check.status in ("regressed", "undecided"):
             raise Red(describe(self.check))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The numbers, not a traceback of sgabench."""
         if isinstance(excinfo.value, Red):
-            head = "not compared" if self.check is None else f"{self.check.metric} of {self.check.name} regressed"
+            head = (
+                "not compared"
+                if self.check is None
+                else f"{self.check.metric} of {self.check.name} {_ENDS[self.check.status]}"
+            )
             return f"{head}\n  {excinfo.value}"
         return super().repr_failure(excinfo, style)
 
@@ -112,8 +117,11 @@ class GateItem(pytest.Item):
         return self.config.getoption("sgabench_suite"), None, self.name
 
 
+_ENDS = {"regressed": "regressed", "undecided": "is undecided"}
+
+
 class Red(Exception):
-    """A check that regressed or could not be made."""
+    """A check that regressed, is undecided, or could not be made."""
 
 
 def _check(config: pytest.Config) -> Outcome:

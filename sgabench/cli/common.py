@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -100,6 +101,29 @@ def write(text: str, output: Path | None, sources: Sequence[Path | None], folder
             output.write_text(text, encoding="utf-8")
         else:
             write_atomically(output.resolve(), text.encode())
+    except OSError as error:
+        raise InputError(f"--output {output}: {error.strerror or error}") from None
+
+
+def prepare_output(output: Path | None, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
+    """Refuse an output that cannot be written, before anything is computed for it; its folder is made.
+
+    Raises:
+        InputError: it is a folder, is protected, or would replace what it is made from.
+    """
+    if output is None:
+        return
+    refuse_to_replace(output, sources, folders)
+    try:
+        for folder in output.parents:
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"--output {output}: {folder} is no folder; name another file")
+        output.resolve().parent.mkdir(parents=True, exist_ok=True)
+        if output.is_dir():
+            raise InputError(f"--output {output}: is a folder; name a file")
+        place = output if output.exists() else output.resolve().parent
+        if not os.access(place, os.W_OK):
+            raise InputError(f"--output {output}: {place} is not writable; name another file")
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror or error}") from None
 

@@ -16,9 +16,9 @@ from sgabench.evidence.leaderboard import Tables
 from sgabench.store.store import write_atomically
 from sgabench.suite.limits import MAX_SEEDS
 from sgabench.suite.resolving import read_text
-from sgabench.suite.rules import METRICS
+from sgabench.suite.rules import ACCURACIES, METRICS
 
-FORMAT = 1
+FORMAT = 2
 DIGITS = 10  # significant; the ratio of two counts up to 10 000 is told from every other one
 SUMMARY_DIGITS = 6
 KEY_DIGITS = 12
@@ -89,6 +89,7 @@ class Group(_Frozen):
         keys: the first digits of each seed's key.
         lacking: the seeds that are not done, and why.
         metrics: metric to its values.
+        classes, test_images: of a trial: how many classes its data set has, and images that an accuracy counts.
     """
 
     dataset: Text
@@ -101,6 +102,8 @@ class Group(_Frozen):
     keys: Annotated[tuple[Text, ...], Field(max_length=MAX_SEEDS)]
     lacking: dict[Annotated[int, Field(ge=0)], Literal["missing", "failed", "diverged"]] = {}
     metrics: dict[str, Spread]
+    classes: Annotated[int, Field(strict=True, ge=2, le=10**9)] | None = None
+    test_images: Annotated[int, Field(strict=True, ge=1, le=10**12)] | None = None
 
     @property
     def name(self) -> str:
@@ -141,7 +144,7 @@ class Baseline(_Frozen):
         cells: a group per (data set, model, optimizer, pruner, ratio).
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     suite: Text
     environments: Annotated[tuple[dict[str, Any], ...], Field(max_length=1000)]
     trials: Annotated[tuple[Group, ...], Field(max_length=MAX_GROUPS)]
@@ -161,6 +164,16 @@ class Baseline(_Frozen):
             seen.add(group.identity)
         return self
 
+    @model_validator(mode="after")
+    def _counted(self) -> Baseline:
+        counted = {trial.identity[:3] for trial in self.trials if trial.classes and trial.test_images}
+        for group in self.groups:
+            if group.metrics.keys() & ACCURACIES and group.identity[:3] not in counted:
+                raise ValueError(
+                    f"{group.name} has an accuracy and its trial lacks classes or test_images; make the baseline anew"
+                )
+        return self
+
     def only(self, pattern: str | None) -> Baseline:
         """What of it is of trials (dataset/model/optimizer/seed) that match a glob; None: all."""
         if pattern is None:
@@ -172,15 +185,35 @@ class Baseline(_Frozen):
 def freeze(tables: Tables, suite: str) -> Baseline:
     """Freeze the tables of a plan."""
     trials = [{**row, "dense_top1": row.get("top1")} for row in tables.trials.to_dict("records")]
+    counts = _counts(trials)
     metrics = [name for name in METRICS if name != "dense_top1"]
     return Baseline(
         suite=suite,
         environments=tuple(dict(environment) for environment in tables.environments),
-        trials=_groups(trials, ("dataset", "model", "optimizer"), ["dense_top1"]),
+        trials=tuple(
+            group.model_copy(update=counts.get(group.dataset, {}))
+            for group in _groups(trials, ("dataset", "model", "optimizer"), ["dense_top1"])
+        ),
         cells=_groups(
             tables.cells.to_dict("records"), ("dataset", "model", "optimizer", "pruner", "ratio", "of"), metrics
         ),
     )
+
+
+def _counts(trials: list[dict[Any, Any]]) -> dict[Any, dict[str, int]]:
+    """Classes and test images of each data set; a training that diverged does not say."""
+    counts: dict[Any, dict[str, int]] = {}
+    for row in trials:
+        found = {name: row.get(name) for name in ("classes", "test_images")}
+        if all(value is not None and math.isfinite(value) for value in found.values()):
+            counts.setdefault(row["dataset"], {name: int(value) for name, value in found.items()})  # type: ignore[arg-type]
+    for row in trials:
+        if row["status"] == "done" and row["dataset"] not in counts:
+            raise InputError(
+                f"{row['dataset']}/{row['model']}/{row['optimizer']}, seed {row['seed']}: the record does not say how "
+                "many classes and test images there are; run it anew into another results folder"
+            )
+    return counts
 
 
 def _groups(rows: list[dict[Any, Any]], by: tuple[str, ...], metrics: list[str]) -> tuple[Group, ...]:

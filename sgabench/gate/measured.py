@@ -8,7 +8,8 @@ from pathlib import Path
 from sgabench.errors import InputError
 from sgabench.evidence.leaderboard import make_tables
 from sgabench.gate.baseline import Baseline, freeze, read_baseline
-from sgabench.gate.check import Outcome, check
+from sgabench.gate.check import check
+from sgabench.gate.items import Outcome
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, select
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from sgabench.evidence.statistics import ALPHA
+from sgabench.evidence.decisions import MOST_SEEDS
+from sgabench.evidence.intervals import ALPHA
 from sgabench.gate.baseline import Spread
-from sgabench.gate.check import Item, Outcome
+from sgabench.gate.items import Item, Outcome
 from sgabench.report.markdown import escape
 from sgabench.suite.rules import METRICS
 
@@ -43,9 +44,14 @@ def verdict(outcome: Outcome) -> str:
         return f"REGRESSED: {regressed} of {_checks(outcome.compared)}"
     if not outcome.compared:
         return "NOTHING COMPARED"
+    undecided = len(outcome.having("undecided"))
     if outcome.gaps:
-        return f"INCOMPLETE: {_checks(outcome.compared)} held, but not all could be made"
-    return f"PASSED: {_checks(outcome.compared)}, nothing regressed"
+        return f"INCOMPLETE: {_checks(outcome.compared - undecided)} held, but not all could be made"
+    if not undecided:
+        return f"PASSED: {_checks(outcome.compared)}, nothing regressed"
+    if outcome.accepts_undecided:
+        return f"PASSED: {undecided} of {_checks(outcome.compared)} undecided, which the suite accepts"
+    return f"UNDECIDED: {undecided} of {_checks(outcome.compared)}; neither a loss is shown, nor that there is none"
 
 
 def _checks(number: int) -> str:
@@ -54,7 +60,7 @@ def _checks(number: int) -> str:
 
 def summary(outcome: Outcome) -> str:
     """How many checks ended how."""
-    words = {"regressed": "regressed", "improved": "improved", "held": "within their rules"}
+    words = {"regressed": "regressed", "undecided": "undecided", "improved": "improved", "held": "within their rules"}
     words |= {"unchanged": "the same to the last digit", "skipped": "skipped"}
     counts = [
         f"{number} {word}"
@@ -65,9 +71,9 @@ def summary(outcome: Outcome) -> str:
 
 
 def text(outcome: Outcome, baseline: str) -> str:
-    """The verdict, then what changed, then what could not be compared, then notes."""
-    lines = [f"{verdict(outcome)} (suite {outcome.suite}, against {baseline})", ""]
-    changed = outcome.having("regressed") + outcome.having("improved")
+    """The verdict, the largest drops, then what changed, then what could not be compared, then notes."""
+    lines = [f"{verdict(outcome)} (suite {outcome.suite}, against {baseline})", *largest_drops(outcome), ""]
+    changed = _changed(outcome)
     for item in changed[:SHOWN]:
         lines += [f"{item.status:9}  {title(item)}  {item.name}", f"{'':9}  {describe(item)}"]
     lines += _more(changed) + [""] * bool(changed)
@@ -77,6 +83,21 @@ def text(outcome: Outcome, baseline: str) -> str:
     if any(item.p is not None for item in changed):
         lines.append(_statement())
     return "".join(_printable(line).rstrip() + "\n" for line in lines)
+
+
+def _changed(outcome: Outcome) -> list[Item]:
+    return [item for status in ("regressed", "undecided", "improved") for item in outcome.having(status)]
+
+
+def largest_drops(outcome: Outcome) -> list[str]:
+    """A line for each of the networks that lost most, whatever the rules say of it."""
+    lines = []
+    for item in outcome.largest_drops:
+        assert item.was is not None
+        assert item.now is not None
+        moved = f"{100 * item.was.mean:.1f} to {100 * item.now.mean:.1f} %"
+        lines.append(f"largest drop: {item.difference:+.1f} points  {title(item)}  {item.name}  ({moved})")
+    return lines or ["largest drop: no accuracy dropped"]
 
 
 def _more(shown: Any) -> list[str]:
@@ -94,8 +115,9 @@ def _skipped(outcome: Outcome) -> list[str]:
 
 def _statement() -> str:
     return (
-        "p is corrected by Holm for all statistical checks of the gate: where nothing but noise moved, "
-        f"{100 * ALPHA:g} % of gates are red, or fewer. Intervals: 95 %, of one difference."
+        "p and the upper limits are corrected for all tests of the gate: where nothing but noise moved, "
+        f"{100 * ALPHA:g} % of gates are red, or fewer. Each lower limit holds with {100 * (1 - ALPHA):g} %; what is "
+        "green lost less than the allowance."
     )
 
 
@@ -118,12 +140,27 @@ def judged(item: Item) -> str:
     """The rule, and what it said."""
     words = item.rule
     if item.margin is not None:
-        unit = METRICS[item.metric].unit
-        tolerance = f"tolerance {item.margin:g} {unit.removesuffix('s') if item.margin == 1 else unit}"
-        words = tolerance if item.rule == "tolerance" else f"{item.rule}, {tolerance}"
+        amount = _in_units(item, item.margin)
+        words = {"tolerance": f"tolerance {amount}", "cap": f"cap {amount}"}.get(words, f"{words}, tolerance {amount}")
+    if item.allowance is not None:
+        words += f", allowance {_in_units(item, item.allowance)}"
     if item.p is not None:
         words += f", p {'< 0.0001' if item.p < 0.0001 else f'= {item.p:.2g}'}"
+    if item.more_seeds is not None:
+        words += f"; {_seeds(*item.more_seeds)} would decide a difference like this one"
     return f"{words} ({item.note})" if item.note else words
+
+
+def _in_units(item: Item, amount: float) -> str:
+    unit = METRICS[item.metric].unit
+    return f"{round(amount, 1):g} {unit.removesuffix('s') if amount == 1 else unit}"
+
+
+def _seeds(even: int, sure: int) -> str:
+    if even >= MOST_SEEDS:
+        return f"{MOST_SEEDS} more seeds or even more"
+    most = f"{MOST_SEEDS} or more" if sure >= MOST_SEEDS else str(sure)
+    return f"{even} more seed{'s' if even > 1 else ''}" if even == sure else f"{even} to {most} more seeds"
 
 
 def spread(metric: str, values: Spread) -> str:
@@ -152,8 +189,9 @@ def difference(item: Item) -> str:
 def markdown(outcome: Outcome, baseline: str) -> str:
     """A comment of a pull request, and a summary of a job."""
     what = f"Suite `{_code(outcome.suite)}` against `{_code(baseline)}`: {summary(outcome)}."
-    lines = [f"### sgabench gate: {verdict(outcome)}", "", what]
-    changed = outcome.having("regressed") + outcome.having("improved")
+    lines = [f"### sgabench gate: {verdict(outcome)}", "", what, ""]
+    lines += [f"- {escape(_printable(line))}" for line in largest_drops(outcome)]
+    changed = _changed(outcome)
     if changed:
         lines += ["", "| | metric | cell | was | is | difference | rule |", "|---|---|---|---:|---:|---:|---|"]
         lines += [_row(item) for item in changed[:SHOWN]] + [f"\n{line}" for line in _more(changed)]
@@ -170,7 +208,7 @@ def markdown(outcome: Outcome, baseline: str) -> str:
 
 def _row(item: Item) -> str:
     cells = (
-        f"**{item.status}**" if item.status == "regressed" else item.status,
+        f"**{item.status}**" if item.status in ("regressed", "undecided") else item.status,
         escape(title(item)),
         escape(_printable(item.name)),
         spread(item.metric, item.was) if item.was else "",
@@ -192,6 +230,9 @@ def as_json(outcome: Outcome, baseline: str) -> str:
         "exit_code": outcome.exit_code,
         "suite": outcome.suite,
         "baseline": baseline,
+        "largest_drops": [
+            {"metric": item.metric, "name": item.name, "difference": item.difference} for item in outcome.largest_drops
+        ],
         "gaps": outcome.gaps,
         "notes": outcome.notes,
     }
@@ -208,25 +249,27 @@ def _plain(item: Item) -> dict[str, Any]:
 
 def junit(outcome: Outcome, baseline: str) -> str:
     """A test case for each check, and for each thing that could not be compared."""
+    kinds = {"regressed": "failure", "skipped": "skipped"}
+    kinds["undecided"] = "skipped" if outcome.accepts_undecided else "failure"
+    ends = [kinds.get(item.status) for item in outcome.items]
     counts = {
         "tests": len(outcome.items) + len(outcome.gaps),
-        "failures": len(outcome.having("regressed")),
+        "failures": ends.count("failure"),
         "errors": len(outcome.gaps),
-        "skipped": len(outcome.having("skipped")),
+        "skipped": ends.count("skipped"),
     }
     suites = ElementTree.Element("testsuites", {name: str(number) for name, number in counts.items()})
     attributes = {name: str(number) for name, number in counts.items()}
     suite = ElementTree.SubElement(suites, "testsuite", {"name": f"sgabench gate {outcome.suite}", **attributes})
     for item in outcome.items:
-        name = f"{item.metric} {item.rule}" if item.rule.startswith("floor") else item.metric
-        case = _case(suite, item.name, name)
-        if item.status in ("regressed", "skipped"):
-            kind = "failure" if item.status == "regressed" else "skipped"
-            ElementTree.SubElement(case, kind, {"message": _printable(describe(item))})
+        case = _case(suite, item.name, item.label)
+        if kind := kinds.get(item.status):
+            message = ("undecided: " if item.status == "undecided" else "") + describe(item)
+            ElementTree.SubElement(case, kind, {"message": _printable(message)})
     for number, gap in enumerate(outcome.gaps, start=1):
         ElementTree.SubElement(_case(suite, "not compared", str(number)), "error", {"message": _printable(gap)})
-    if outcome.notes:
-        ElementTree.SubElement(suite, "system-out").text = _printable("\n".join(outcome.notes), keep="\n")
+    said = "\n".join([*largest_drops(outcome), *outcome.notes])
+    ElementTree.SubElement(suite, "system-out").text = _printable(said, keep="\n")
     ElementTree.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
 
@@ -242,7 +285,10 @@ def github(outcome: Outcome, baseline: str) -> str:
     lines = [_command("error" if red else "notice", "sgabench gate", head)]
     errors = [(f"{title(item)} {item.name}", describe(item)) for item in outcome.having("regressed")]
     errors += [("not compared", gap) for gap in outcome.gaps]
-    notices = [(f"improved: {title(item)} {item.name}", describe(item)) for item in outcome.having("improved")]
+    open_ = [(f"undecided: {title(item)} {item.name}", describe(item)) for item in outcome.having("undecided")]
+    notices = [("largest drops", "; ".join(line.removeprefix("largest drop: ") for line in largest_drops(outcome)))]
+    (notices if outcome.accepts_undecided else errors).extend(open_)
+    notices += [(f"improved: {title(item)} {item.name}", describe(item)) for item in outcome.having("improved")]
     notices += [("note", note) for note in outcome.notes]
     for kind, found, room in (("error", errors, ANNOTATIONS), ("notice", notices, ANNOTATIONS + red)):
         cut = found if len(found) <= room else found[: room - 1]

@@ -13,7 +13,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from sgabench.errors import shorten, suggestion
 
 Rule = Literal["statistical", "tolerance", "exact", "off"]
-ONE_SEED_TOLERANCE = 5.0  # of a default that falls back to the tolerance rule; a retraining moves more than 0.5 points
+ACCURACIES = ("dense_top1", "pruned_top1")
+FEW_SEEDS_TOLERANCE = 5.0  # where too few seeds leave the tolerance rule alone; a retraining moves more than 0.5 points
+MAX_DROP = 10.0
+LEEWAY = 3.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,6 @@ class Metric:
         lower_is_worse: which direction is a regression.
         rule: what holds if the suite sets none.
         tolerance: the same, in the unit.
-        counted: a property of the pruned network that may well be the same for every seed; where it is, there is
-            no noise to test against, and the tolerance alone decides.
     """
 
     title: str
@@ -35,19 +36,18 @@ class Metric:
     lower_is_worse: bool
     rule: Rule
     tolerance: float
-    counted: bool = False
 
 
 METRICS = {
-    "dense_top1": Metric("dense top-1", "points", True, "statistical", 0.5),
-    "pruned_top1": Metric("pruned top-1", "points", True, "statistical", 0.5),
-    "retention": Metric("retention", "points", True, "statistical", 0.5),
-    "sparsity": Metric("sparsity", "points", True, "tolerance", 0.5, counted=True),
-    "compression_ratio": Metric("compression ratio", "%", True, "off", 1.0, counted=True),
-    "macs": Metric("multiply-adds", "%", False, "off", 1.0, counted=True),
-    "nonzero_macs": Metric("multiply-adds on non-zero weights", "%", False, "statistical", 1.0, counted=True),
-    "bytes": Metric("size", "%", False, "statistical", 1.0, counted=True),
-    "gzip_bytes": Metric("compressed size", "%", False, "off", 1.0, counted=True),
+    "dense_top1": Metric("dense top-1", "points", True, "statistical", 1.0),
+    "pruned_top1": Metric("pruned top-1", "points", True, "statistical", 1.0),
+    "retention": Metric("retention", "points", True, "off", 0.5),
+    "sparsity": Metric("sparsity", "points", True, "tolerance", 0.5),
+    "compression_ratio": Metric("compression ratio", "%", True, "off", 1.0),
+    "macs": Metric("multiply-adds", "%", False, "off", 1.0),
+    "nonzero_macs": Metric("multiply-adds on non-zero weights", "%", False, "tolerance", 1.0),
+    "bytes": Metric("size", "%", False, "tolerance", 1.0),
+    "gzip_bytes": Metric("compressed size", "%", False, "off", 1.0),
     "images_per_s": Metric("throughput", "%", True, "off", 20.0),
 }
 MAX_FLOOR = 1000
@@ -116,8 +116,8 @@ class MetricRule(_Table):
 
     rule: Rule | None = Field(
         default=None,
-        description="statistical: worse by more than the tolerance, beyond the spread over seeds; tolerance: the mean "
-        "is worse by more than the tolerance; exact: not the same number; off.",
+        description="statistical (accuracies only): shown worse by more than the tolerance, shown not worse, or "
+        "neither; tolerance: the mean is worse by more than the tolerance; exact: not the same number; off.",
     )
     tolerance: float | None = Field(
         strict=True,
@@ -141,6 +141,25 @@ class GateTable(_Table):
     floors: tuple[Annotated[str, AfterValidator(_checked_floor)], ...] = Field(
         default=(), max_length=1000, description="Bounds of means, e.g. 'retention >= 0.9 at ratio 0.5 for */adam/*'."
     )
+    undecided: Literal["fail", "pass"] = Field(
+        default="fail", description="What a gate is that shows neither a loss nor that there is none: exit code 3 or 0."
+    )
+    max_drop: float = Field(
+        strict=True,
+        default=MAX_DROP,
+        gt=0,
+        le=100,
+        description="Points that the mean accuracy of a trial or a cell may drop, whatever a test says; more where the "
+        "baseline itself spreads so much.",
+    )
+    leeway: float = Field(
+        strict=True,
+        default=LEEWAY,
+        ge=0,
+        le=100,
+        description="A gate is green where a loss of more than the tolerance and so many standard deviations of the "
+        "baseline over seeds, but never more than max_drop, is ruled out.",
+    )
     dense_top1: MetricRule = Field(default=MetricRule(), description="Top-1 accuracy before pruning.")
     pruned_top1: MetricRule = Field(default=MetricRule(), description="Top-1 accuracy after pruning.")
     retention: MetricRule = Field(default=MetricRule(), description="Pruned / dense accuracy of the same trial.")
@@ -155,6 +174,20 @@ class GateTable(_Table):
     images_per_s: MetricRule = Field(
         default=MetricRule(), description="Throughput of the pruned network; only compared on the same device."
     )
+
+    @model_validator(mode="after")
+    def _tests(self) -> GateTable:
+        for metric in METRICS:
+            if self.of(metric).rule == "statistical" and metric not in ACCURACIES:
+                raise ValueError(
+                    f"{metric}.rule: 'statistical' is for {' and '.join(ACCURACIES)}; write rule = \"tolerance\""
+                )
+        return self
+
+    def setting(self, metric: str) -> tuple[Rule, float]:
+        """Rule and tolerance of a metric, as the suite says or by default."""
+        own, default = self.of(metric), METRICS[metric]
+        return own.rule or default.rule, default.tolerance if own.tolerance is None else own.tolerance
 
     def of(self, metric: str) -> MetricRule:
         """What the suite says of a metric."""

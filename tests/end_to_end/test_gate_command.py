@@ -131,23 +131,29 @@ def test_a_sign_error_in_the_importance_is_red_though_it_costs_a_few_points_only
     signed = broken(project, "signed.py")
     assert here("check", pruner=signed)[0] == 3  # other keys: nothing is measured yet
     text = gate(project, "--run", pruner=signed).stdout
-    assert text.startswith("REGRESSED: 4 of 11 checks (suite own, against baselines/own.json)\n")
-    assert "regressed  retention  digits/resnet8/adam/by-importance/0.5\n" in text
+    assert text.startswith("REGRESSED: 3 of 12 checks (suite own, against baselines/own.json)\n")
+    assert re.search(
+        r"^largest drop: -\d\d\.\d points  pruned top-1  digits/resnet8/adam/by-importance/0.5", text, re.M
+    )
+    assert "regressed  pruned top-1  digits/resnet8/adam/by-importance\n" in text
+    assert "regressed  pruned top-1  digits/resnet8/adam/by-importance/0.5\n" in text
     assert "note: 2 of 3 trials and cells have other keys than in the baseline" in text
-    code, out, _ = here("check", "--format", "json", pruner=signed)
+    code, out, _ = here("check", "--format", "json", "--set", "ratios=[0.005]", pruner=signed)
     assert code == 1
-    checks = {(check["metric"], check["name"].split("/")[-1]): check for check in json.loads(out)["checks"]}
-    small = checks["retention", "0.005"]
-    assert (small["status"], small["rule"]) == ("regressed", "statistical, paired")
+    checks = {
+        (check["metric"], check["name"].split("/")[-1], check["rule"]): check for check in json.loads(out)["checks"]
+    }
+    small = checks["pruned_top1", "0.005", "statistical, paired"]
+    assert small["status"] == "regressed"
     assert -10 < small["difference"] < -1
-    assert small["high"] < -0.5
-    assert checks["retention", "0.5"]["difference"] < -30
-    assert checks["dense_top1", "adam"]["status"] == "unchanged"
-    assert checks["sparsity", "0.5"]["status"] in ("held", "unchanged")
+    assert small["high"] < -1
+    assert checks["pruned_top1", "0.005", "cap"]["status"] == "held"  # no cap would have seen it
+    assert checks["dense_top1", "adam", "cap"]["status"] == "unchanged"
+    assert checks["sparsity", "0.005", "tolerance"]["status"] in ("held", "unchanged")
     done = here("check", "--format", "junit", "--output", "gate.xml", pruner=signed)
-    assert done == (1, "", "REGRESSED: 4 of 11 checks\n")
+    assert done == (1, "", "REGRESSED: 3 of 12 checks\n")
     suites = ElementTree.parse(project / "gate.xml").getroot()
-    assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("11", "4", "0")
+    assert (suites.get("tests"), suites.get("failures"), suites.get("errors")) == ("12", "3", "0")
 
 
 def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
@@ -167,7 +173,12 @@ def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
         (["--only", "*/sgd/*"], "--only */sgd/*: matches no trial"),
         (["--output", "own.toml"], "--output own.toml: would replace what it is made from"),
         (["--output", "baselines/own.json"], "would replace what it is made from"),
-        (["--output", "no/such/file"], "--output no/such/file"),
+        (["--output", "own.toml/report.md"], "--output own.toml/report.md: own.toml is no folder"),
+        (["--output", "baselines"], "--output baselines: is a folder; name a file"),
+        (
+            ["--set", "gate.bytes.rule='statistical'"],
+            "gate: bytes.rule: 'statistical' is for dense_top1 and pruned_top1",
+        ),
         (["--set", "gate.retention.tolerence=1"], "gate.retention.tolerence: unknown key; did you mean 'tolerance'?"),
         (["--set", "gate.floors=['retention >= 0.5 at ratio 0.7']"], "'retention >= 0.5 at ratio 0.7' is about no"),
         (["--set", "name='other'"], "the baseline is of suite 'own', this suite is 'other'"),
@@ -179,6 +190,21 @@ def test_bad_input_is_one_line(here: Here, arguments: list[str], told: str) -> N
     (line,) = err.splitlines()
     assert line.startswith("error: ")
     assert told in line
+
+
+def test_an_output_is_checked_before_anything_is_trained_for_it(here: Here, project: Path) -> None:
+    code, _, err = here("check", "--run", "--results", "fresh", "--output", "baselines")
+    assert (code, err) == (2, "error: --output baselines: is a folder; name a file\n")
+    assert not (project / "fresh").exists()
+    assert here("check", "--output", "made/for/it/gate.txt")[0] == 0
+    assert (project / "made/for/it/gate.txt").read_text().startswith("PASSED")
+
+
+def test_an_older_baseline_is_refused_with_what_to_do(here: Here, project: Path) -> None:
+    old = json.loads((project / "baselines/own.json").read_text())
+    (project / "old.json").write_text(json.dumps({**old, "format": 1}))
+    told = "error: --baseline old.json: of format 1, this sgabench reads 2; make it anew with sgabench baseline\n"
+    assert here("check", "--baseline", "old.json") == (2, "", told)
 
 
 def test_an_incomplete_suite_is_frozen_if_one_asks(here: Here, project: Path) -> None:
@@ -253,8 +279,8 @@ def test_the_action_does_what_it_says(project: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr  # the last step ends the job, after the comment
     assert output.read_text() == "exit-code=1\n"
-    assert summary.read_text().startswith("### sgabench gate: REGRESSED: 4 of 11 checks\n")
-    assert "::error title=sgabench gate::REGRESSED: 4 of 11 checks" in done.stdout
+    assert summary.read_text().startswith("### sgabench gate: REGRESSED: 3 of 12 checks\n")
+    assert "::error title=sgabench gate::REGRESSED: 3 of 12 checks" in done.stdout
     assert (tmp_path / "sgabench-gate.md").read_text() == summary.read_text()
 
 

@@ -16,9 +16,9 @@ from sgabench.suite.rules import GateTable
 NAMES: dict[str, Any] = {"dataset": "digits", "model": "resnet8", "optimizer": "adam"}
 
 
-def group(values: list[float], **names: Any) -> Group:
-    """A cell with these retentions; with none of them, one whose seed 0 is missing."""
-    metrics = {"retention": Spread.of(values)} if values else {}
+def group(values: list[float], metric: str = "retention", **names: Any) -> Group:
+    """A cell with these values; with none of them, one whose seed 0 is missing."""
+    metrics = {metric: Spread.of(values)} if values else {}
     seeds, lacking = tuple(range(len(values))), {} if values else {0: "missing"}
     cell = {**NAMES, "pruner": "magnitude", "ratio": 0.5, "of": "weights", **names}
     return Group(**cell, seeds=seeds, keys=tuple(map(str, seeds)), lacking=lacking, metrics=metrics)
@@ -26,7 +26,10 @@ def group(values: list[float], **names: Any) -> Group:
 
 def baseline(*cells: Group) -> Baseline:
     names = dict.fromkeys(cell.optimizer for cell in cells)
-    trials = tuple(Group(**{**NAMES, "optimizer": name}, seeds=(), keys=(), metrics={}) for name in names)
+    trials = tuple(
+        Group(**{**NAMES, "optimizer": name}, seeds=(), keys=(), metrics={}, classes=10, test_images=360)
+        for name in names
+    )
     return Baseline(suite="s", environments=(), trials=trials, cells=cells)
 
 
@@ -52,9 +55,9 @@ def test_every_name_that_the_suite_does_not_have_is_a_gap_of_its_own() -> None:
 
 
 def test_a_statistical_rule_of_ones_own_is_refused_before_anything_is_measured() -> None:
-    rules = GateTable.model_validate({"retention": {"rule": "statistical"}})
-    with pytest.raises(InputError, match=r"gate\.retention\.rule: 'statistical' needs two seeds"):
-        check(baseline(group([0.25, 0.75])), baseline(group([])), rules)
+    rules = GateTable.model_validate({"pruned_top1": {"rule": "statistical"}})
+    with pytest.raises(InputError, match=r"gate\.pruned_top1\.rule: 'statistical' needs 3 seeds"):
+        check(baseline(group([0.25, 0.75], metric="pruned_top1")), baseline(group([])), rules)
 
 
 def test_a_floor_is_short(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from xml.etree import ElementTree
 import pytest
 
 from sgabench.gate.baseline import Spread
-from sgabench.gate.check import Item, Outcome
-from sgabench.report.gate import ANNOTATIONS, SHOWN, render, verdict
+from sgabench.gate.items import Item, Outcome
+from sgabench.report.gate import ANNOTATIONS, SHOWN, Format, render, verdict
 
 WAS, NOW = Spread.of([0.9, 0.92]), Spread.of([0.8, 0.84])
-RED = Item("retention", "d/m/o/p/0.5", "statistical, paired", "regressed", WAS, NOW, -9.0, -12.04, -5.96, 0.012, 0.5)
+RED = Item("pruned_top1", "d/m/o/p/0.5", "statistical, paired", "regressed", WAS, NOW, -9.0, -12.04, -5.96, 0.012, 0.5)
+RED = replace(RED, allowance=3.25)
+CAPPED = replace(RED, rule="cap", status="held", low=None, high=None, p=None, margin=10.0, allowance=None)
+OPEN = replace(RED, status="undecided", difference=-2.0, low=-7.0, high=1.5, p=0.3, more_seeds=(4, 12))
 HELD = Item("bytes", "d/m/o/p/0.5", "tolerance", "held", Spread.of([4000.0]), Spread.of([4001.0]), 0.025, margin=1.0)
 SKIPPED = replace(HELD, metric="images_per_s", status="skipped", note="on another device")
 
@@ -30,6 +33,18 @@ def outcome(*items: Item, gaps: tuple[str, ...] = (), notes: tuple[str, ...] = (
         (outcome(HELD, RED, gaps=("x",)), 1, "REGRESSED: 1 of 2 checks"),
         (outcome(HELD, gaps=("x",)), 3, "INCOMPLETE: 1 check held, but not all could be made"),
         (outcome(SKIPPED, gaps=("x",)), 3, "NOTHING COMPARED"),
+        (
+            outcome(HELD, OPEN),
+            3,
+            "UNDECIDED: 1 of 2 checks; neither a loss is shown, nor that there is none",
+        ),
+        (outcome(HELD, OPEN, RED), 1, "REGRESSED: 1 of 3 checks"),
+        (outcome(HELD, OPEN, gaps=("x",)), 3, "INCOMPLETE: 1 check held, but not all could be made"),
+        (
+            replace(outcome(HELD, OPEN), accepts_undecided=True),
+            0,
+            "PASSED: 1 of 2 checks undecided, which the suite accepts",
+        ),
     ],
 )
 def test_the_verdict_leads_every_format_and_goes_with_the_exit_code(found: Outcome, code: int, words: str) -> None:
@@ -42,19 +57,39 @@ def test_the_verdict_leads_every_format_and_goes_with_the_exit_code(found: Outco
 
 
 def test_only_what_changed_is_shown() -> None:
-    text = render(outcome(HELD, RED, SKIPPED, notes=("n",)), "text")
-    assert text.splitlines()[2:] == [
-        "regressed  retention  d/m/o/p/0.5",
+    text = render(outcome(HELD, OPEN, CAPPED, RED, SKIPPED, notes=("n",)), "text")
+    assert text.splitlines()[1:] == [
+        "largest drop: -9.0 points  pruned top-1  d/m/o/p/0.5  (91.0 to 82.0 %)",
+        "",
+        "regressed  pruned top-1  d/m/o/p/0.5",
         "           was 91.0 ± 1.4 % (n = 2), is 82.0 ± 2.8 % (n = 2), -9.0 points [-12.0, -6.0]; "
-        "statistical, paired, tolerance 0.5 points, p = 0.012",
+        "statistical, paired, tolerance 0.5 points, allowance 3.2 points, p = 0.012",
+        "undecided  pruned top-1  d/m/o/p/0.5",
+        "           was 91.0 ± 1.4 % (n = 2), is 82.0 ± 2.8 % (n = 2), -2.0 points [-7.0, +1.5]; "
+        "statistical, paired, tolerance 0.5 points, allowance 3.2 points, p = 0.3; 4 to 12 more seeds would decide a "
+        "difference like this one",
         "",
         "skipped: throughput: on another device (1 check)",
         "note: n",
-        "1 regressed, 1 within their rules, 1 skipped",
-        "p is corrected by Holm for all statistical checks of the gate: where nothing but noise moved, 5 % of gates "
-        "are red, or fewer. Intervals: 95 %, of one difference.",
+        "1 regressed, 1 undecided, 2 within their rules, 1 skipped",
+        "p and the upper limits are corrected for all tests of the gate: where nothing but noise moved, 5 % of gates "
+        "are red, or fewer. Each lower limit holds with 95 %; what is green lost less than the allowance.",
     ]
     assert "size" not in render(outcome(HELD, RED), "markdown")
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json", "junit", "github"])
+def test_the_largest_drops_are_told_in_every_format_also_when_all_is_green(form: Format) -> None:
+    drops = [replace(CAPPED, name=f"d/m/o/p/0.{place}", difference=-float(place)) for place in range(1, 7)]
+    told = render(outcome(HELD, *drops), form)
+    assert [f"d/m/o/p/0.{place}" in told.partition('"checks"')[0] for place in (6, 5, 4)] == [True] * 3
+    if form in ("text", "markdown", "github"):
+        assert "-6.0 points" in told
+        assert "d/m/o/p/0.3" not in told
+    if form in ("text", "markdown", "junit", "github"):
+        assert "no accuracy dropped" in render(outcome(HELD), form)
+    else:
+        assert json.loads(render(outcome(HELD), form))["largest_drops"] == []
 
 
 def test_json_has_every_number() -> None:
@@ -64,16 +99,20 @@ def test_json_has_every_number() -> None:
 
 
 def test_junit_counts_what_it_has() -> None:
-    floor = replace(RED, rule="floor retention >= 0.9", was=None)
-    suite = ElementTree.fromstring(render(outcome(RED, floor, HELD, SKIPPED, gaps=("gone",)), "junit"))[0]
+    floor = replace(RED, metric="retention", rule="floor retention >= 0.9", was=None)
+    found = outcome(RED, floor, HELD, SKIPPED, OPEN, gaps=("gone",))
+    suite = ElementTree.fromstring(render(found, "junit"))[0]
     kinds = {"failure": "failures", "error": "errors", "skipped": "skipped"}
     for kind, attribute in kinds.items():
         assert suite.get(attribute) == str(len(list(suite.iter(kind))))
-    assert suite.get("tests") == str(len(list(suite.iter("testcase")))) == "5"
+    assert suite.get("tests") == str(len(list(suite.iter("testcase")))) == "6"
     assert [case.get("name") for case in suite.iter("testcase")][:2] == [
-        "retention",
+        "pruned_top1",
         "retention floor retention >= 0.9",
     ]
+    assert (suite.get("failures"), suite.get("skipped")) == ("3", "1")
+    accepted = ElementTree.fromstring(render(replace(found, accepts_undecided=True), "junit"))[0]
+    assert (accepted.get("failures"), accepted.get("skipped")) == ("2", "2")
 
 
 def test_many_regressions_fit_where_there_is_little_room() -> None:
@@ -89,7 +128,7 @@ def test_many_regressions_fit_where_there_is_little_room() -> None:
 
 def test_names_cannot_do_harm() -> None:
     evil = "a|b<script>\x1b[31m%0A::error::x\n::stop-commands::y"
-    found = outcome(replace(RED, name=evil), gaps=(evil,), notes=(evil,))
+    found = outcome(replace(RED, name=evil), replace(CAPPED, name=evil), gaps=(evil,), notes=(evil,))
     for form in ("text", "markdown", "github", "junit", "json"):
         assert "\x1b" not in render(found, form)  # type: ignore[arg-type]
     for line in render(found, "github").splitlines():
@@ -98,4 +137,4 @@ def test_names_cannot_do_harm() -> None:
     markdown = render(found, "markdown")
     assert "<script>" not in markdown
     assert r"a\|b" in markdown
-    assert len(ElementTree.fromstring(render(found, "junit"))[0].findall("testcase")) == 2
+    assert len(ElementTree.fromstring(render(found, "junit"))[0].findall("testcase")) == 3

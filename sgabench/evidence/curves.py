@@ -77,8 +77,8 @@ class _Alike:
 
 def _alike(cube: Cube) -> Iterator[_Alike]:
     """Gather the optimizers of a cube; what a pruner did not reach, or an optimizer has not at all, is left out."""
-    has = cube.known & cube.reached
-    complete = ~(np.isnan(cube.pruned) & has[:, None, :]).any(2) & ~np.isnan(cube.dense) & has.any(1)[:, None]
+    has: NDArray[np.bool_] = np.logical_and(cube.known, cube.reached)
+    complete = ~(np.isnan(cube.pruned) & has[:, None, :]).any(2) & ~np.isnan(cube.dense) & (has.sum(1) > 0)[:, None]
     kinds, kind = np.unique(np.column_stack([complete.sum(1), has]), axis=0, return_inverse=True)
     for number, (n, *_) in enumerate(kinds):
         which = np.flatnonzero(kind.ravel() == number)
@@ -89,13 +89,12 @@ def _alike(cube: Cube) -> Iterator[_Alike]:
 
 def _summaries(place: tuple[Any, ...], cube: Cube, alike: _Alike) -> pd.DataFrame:
     rows, n, _ = alike.pruned.shape
-    positive = np.asarray(alike.ratios > 0)
-    tested = positive if positive.any() else ~positive
+    tested = np.flatnonzero(alike.ratios > 0) if (alike.ratios > 0).any() else np.arange(len(alike.ratios))
     found = {name: np.full(rows, np.nan) for name in NUMBERS}
-    found |= {"n": np.full(rows, n), "ratios": np.full(rows, tested.sum())}
+    found |= {"n": np.full(rows, n), "ratios": np.full(rows, len(tested))}
     if len(alike.ratios):
         found["largest_ratio"] = np.full(rows, alike.ratios[-1])
-    if n and tested.any():
+    if n and len(tested):
         mean = summarize_accuracy(alike.pruned[:, :, tested].mean(2), np.full(rows, cube.images))
         found |= {"accuracy": mean.mean, "accuracy_std": mean.std, "accuracy_low": mean.low, "accuracy_high": mean.high}
         found |= _kept(place, alike)

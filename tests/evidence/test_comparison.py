@@ -1,4 +1,4 @@
-"""Comparisons of optimizers, against hand calculations on small tables."""
+"""Cells to comparisons: what is compared with what, and what is said of it."""
 
 from __future__ import annotations
 
@@ -7,95 +7,131 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
-from small_tables import FEW, cells
+from small_tables import cells, curve
 
-from sgabench.evidence.comparison import compare, verdict, verdicts
+from sgabench.evidence.comparison import DENSE, Question, compare, leading, verdict
 
-
-def table(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([pairs.table for pairs in compare(frame, "pruned_top1")], ignore_index=True)
+SEEDS = 6
 
 
-def told(frame: pd.DataFrame, reference: str = "adam") -> pd.DataFrame:
-    (pairs,) = compare(frame, "pruned_top1")
-    return verdicts(pairs, reference).set_index("optimizer")
+def made(shifts: dict[str, float], ratios: tuple[float, ...] = (0.5, 0.8), **same: object) -> pd.DataFrame:
+    """Cells whose log-odds are shifted by a number for each optimizer."""
+    random = np.random.default_rng(0)
+    parts = []
+    for ratio in ratios:
+        base = random.normal(0.5, 0.3, SEEDS)
+        for name, shift in shifts.items():
+            odds = base + shift + random.normal(0, 0.1, SEEDS)
+            parts.append(cells({name: list(1 / (1 + np.exp(-odds)))}, ratio=ratio, **same))
+    return pd.concat(parts, ignore_index=True)
 
 
-def test_every_pair_is_compared_seed_by_seed() -> None:
-    found = table(cells(FEW)).set_index(["first", "second"])
-    assert list(found.index) == [("adam", "sgd"), ("adam", "lion"), ("sgd", "lion")]
-    row = found.loc[("adam", "sgd")]
-    assert row["difference"] == pytest.approx((-0.11 - 0.10 - 0.12) / 3)
-    assert row["p"] == pytest.approx(stats.ttest_rel(FEW["adam"], FEW["sgd"]).pvalue)
-    assert (row["n"], row["test"], row["metric"]) == (3, "t", "pruned_top1")
-    assert row["low"] < row["difference"] < row["high"]
+def rows(found: pd.DataFrame, **where: object) -> pd.DataFrame:
+    for name, value in where.items():
+        found = found[found[name].isna() if value is None else found[name] == value]
+    return found
 
 
-def test_the_family_is_all_pairs_at_all_prunings_of_a_data_set_and_model() -> None:
-    two = pd.concat([cells(FEW), cells(FEW, ratio=0.8)])
-    alone, together = table(cells(FEW)), table(two)
-    smallest = alone["p"].min()
-    assert alone["p_adjusted"].min() == pytest.approx(3 * smallest)
-    assert together["p_adjusted"].min() == pytest.approx(6 * smallest)
-    other = pd.concat([cells(FEW), cells(FEW, model="resnet20")])
-    assert table(other)["p_adjusted"].min() == pytest.approx(3 * smallest)
+def test_curves_come_first_then_ratios_then_the_dense_networks() -> None:
+    found = compare(made({"sgd": 0.0, "good": 2.0, "twin": 0.0}), Question("sgd"))
+    assert rows(found, ratio=None)["first"].tolist() == ["good", "twin"]
+    assert set(found["second"]) == {"sgd"}
+    assert len(rows(found, pruner=DENSE)) == 2
+    good = rows(found, first="good", ratio=None).iloc[0]
+    assert good["outcome"] == "better"
+    assert good["n_paired"] == SEEDS
+    means = made({"sgd": 0.0, "good": 2.0, "twin": 0.0}).groupby("optimizer")["counted_top1"].mean()
+    assert good["difference"] == pytest.approx(means["good"] - means["sgd"])
 
 
-def test_only_common_seeds_are_compared() -> None:
-    frame = cells(FEW)
-    frame = frame[~((frame["optimizer"] == "sgd") & (frame["seed"] == 0))]
-    row = table(frame).set_index(["first", "second"]).loc[("adam", "sgd")]
-    assert (row["n"], row["difference"]) == (2, pytest.approx(-0.11))
+def test_single_ratios_are_decided_inside_a_curve_only() -> None:
+    found = compare(made({"sgd": 0.0, "good": 2.0, "twin": 0.0}), Question("sgd"))
+    of_good = rows(found, first="good", pruner="magnitude")
+    assert set(of_good["outcome"]) == {"better"}
+    twin = rows(found, first="twin", pruner="magnitude")
+    assert not set(twin["outcome"]) & {"better", "worse"}
+    assert (rows(twin, ratio=0.5)["level"] < rows(of_good, ratio=None)["level"].iloc[0]).all()
 
 
-def test_other_seeds_are_no_pair() -> None:
-    frame = pd.concat([cells({"adam": [0.5, 0.6]}), cells({"sgd": [0.9, 0.8]}).assign(seed=[7, 8])])
-    row = table(frame).iloc[0]
-    assert row["n"] == 0
-    assert math.isnan(row["p"])
-    assert told(frame).loc["sgd", "outcome"] == "none"
+def test_a_curve_of_one_ratio_is_that_ratio() -> None:
+    found = compare(made({"sgd": 0.0, "good": 2.0}, ratios=(0.5,)), Question("sgd"))
+    whole, single = rows(found, ratio=None).iloc[0], rows(found, ratio=0.5).iloc[0]
+    assert whole.drop("ratio").equals(single.drop("ratio"))
 
 
-def test_a_difference_that_holds_is_a_verdict_in_words() -> None:
-    frame = told(cells(FEW))
-    sgd = frame.loc["sgd"].to_dict()
-    assert sgd["outcome"] == "better"
-    half = stats.t.ppf(0.975, 2) * np.std([0.11, 0.10, 0.12], ddof=1) / math.sqrt(3)
-    p = 3 * stats.ttest_rel(FEW["adam"], FEW["sgd"]).pvalue
-    assert verdict(sgd) == f"better than adam by 11.0 ± {100 * half:.1f} points (n = 3, p = {p:.2g})"
-    assert told(cells(FEW), "sgd").loc["adam", "outcome"] == "worse"
-    assert verdict(told(cells(FEW), "sgd").loc["adam"].to_dict()).startswith("worse than sgd by 11.0 ± ")
+def test_the_pruner_that_is_asked_about_is_judged_alone_first() -> None:
+    both = pd.concat([made({"sgd": 0.0, "good": 2.0}), made({"sgd": 0.0, "good": 1.0}, pruner="random")])
+    alike = compare(both, Question("sgd"))
+    asked = compare(both, Question("sgd", pruner="random"))
+    place = {"first": "good", "ratio": None}
+    assert (
+        rows(asked, pruner="random", **place)["level"].iloc[0] > rows(alike, pruner="random", **place)["level"].iloc[0]
+    )
+    open_one = pd.concat([made({"sgd": 0.0, "twin": 0.0}), made({"sgd": 0.0, "twin": 2.0}, pruner="random")])
+    shut = compare(open_one, Question("sgd", pruner="magnitude"))
+    assert rows(shut, pruner="random", ratio=None)["outcome"].tolist() == ["undecided"]
+    assert rows(compare(open_one, Question("sgd")), pruner="random", ratio=None)["outcome"].tolist() == ["better"]
 
 
-def test_verdicts_follow_the_seeds() -> None:
-    close = {"adam": [0.5, 0.6, 0.7, 0.8], "sgd": [0.501, 0.599, 0.702, 0.799]}
-    assert verdict(told(cells(close)).loc["sgd"].to_dict()).startswith("no difference shown (+0.0 ± 0.")
-    wide = {"adam": [0.5, 0.6, 0.7], "sgd": [0.6, 0.55, 0.75]}
-    row = told(cells(wide)).loc["sgd"]
-    assert verdict(row.to_dict()) == f"not enough seeds: {row['seeds_needed'] - 3} more would resolve 2 points"
-    assert row["seeds_needed"] > 50
-    single = {"adam": [0.5], "sgd": [0.6]}
-    assert verdict(told(cells(single)).loc["sgd"].to_dict()) == "one seed: no verdict"
-    assert verdict(told(cells(close)).loc["adam"].to_dict()) == "reference"
+def test_a_ratio_may_be_what_is_asked_about() -> None:
+    asked = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd", pruner="magnitude", ratios=(0.8,)))
+    whole, single = rows(asked, ratio=None).iloc[0], rows(asked, ratio=0.8).iloc[0]
+    assert whole["difference"] == single["difference"]
 
 
-def test_the_best_and_what_cannot_be_told_from_it_are_marked_alike() -> None:
-    frame = told(cells(FEW))
-    assert frame["best"].to_dict() == {"adam": False, "sgd": True, "lion": False}
-    near = cells({**FEW, "lion": [0.6, 0.64, 0.65]})
-    assert told(near)["best"].to_dict() == {"adam": False, "sgd": True, "lion": True}
+def test_all_pairs_are_compared_on_request() -> None:
+    found = compare(made({"a": 0.0, "b": 0.5, "c": 1.0}), Question("a", pairs="all"))
+    pairs = {(row.first, row.second) for row in rows(found, ratio=None).itertuples()}
+    assert {frozenset(pair) for pair in pairs} == {frozenset(p) for p in (("a", "b"), ("a", "c"), ("b", "c"))}
 
 
-def test_what_is_worse_than_another_is_not_best_even_if_the_highest_is_too_noisy_to_tell() -> None:
-    noisy = {"adam": [0.50, 0.51, 0.52, 0.51], "sgd": [0.41, 0.42, 0.43, 0.421], "lion": [0.2, 0.9, 0.3, 0.99]}
-    assert told(cells(noisy))["best"].to_dict() == {"adam": True, "sgd": False, "lion": True}
+def test_each_look_spends_its_share() -> None:
+    whole = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd"))
+    part = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd", share=0.25))
+    assert rows(part, ratio=None)["level"].iloc[0] == pytest.approx(rows(whole, ratio=None)["level"].iloc[0] / 4)
 
 
-def test_one_seed_marks_nothing() -> None:
-    assert not told(cells({"adam": [0.5], "sgd": [0.9]}))["best"].any()
+def test_interpolated_rows_are_not_judged_one_by_one() -> None:
+    found = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd", interpolated=True))
+    assert found["ratio"].isna().all()
 
 
-def test_a_reference_that_is_not_there_gives_no_verdict() -> None:
-    assert set(told(cells(FEW), "adamw")["outcome"]) == {"none"}
-    assert told(cells({"adam": [0.5, 0.6]}))["outcome"].tolist() == ["reference"]
+def test_a_ratio_that_a_pruner_did_not_reach_is_no_part_of_a_curve() -> None:
+    frame = made({"sgd": 0.0, "good": 2.0}, of="macs")
+    frame["theoretical_speedup"] = np.where(frame["ratio"] == 0.8, 1 / (1 - 0.6), 1 / (1 - 0.5))
+    found = compare(frame, Question("sgd"))
+    curves = rows(found, ratio=None).iloc[0]
+    assert curves["difference"] == rows(found, ratio=0.5).iloc[0]["difference"]
+    assert rows(found, ratio=0.8)["outcome"].tolist() == ["none"]
+
+
+def test_without_the_reference_nothing_is_compared() -> None:
+    assert compare(made({"sgd": 0.0, "good": 2.0}), Question("adam")).empty
+    assert compare(pd.DataFrame(), Question("adam")).empty
+    nothing = curve({0.5: [math.nan] * 3}, "sgd")
+    found = compare(pd.concat([nothing, curve({0.5: [0.5, 0.6, 0.7]}, "good")]), Question("sgd"))
+    assert set(found[found["pruner"] != DENSE]["outcome"]) == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "limits", "words"),
+    [
+        ("better", (0.301, 0.55), "better than sgd by 41.0 points (30.1 to 55.0)"),
+        ("worse", (-0.55, -0.301), "worse than sgd by 41.0 points (30.1 to 55.0)"),
+        ("same", (-0.008, 0.011), "the same as sgd within 2 points (-0.8 to +1.1)"),
+        ("undecided", (-0.01, 0.09), "undecided: -1.0 to +9.0 points"),
+        ("fewer", (0.0, 0.09), "undecided: +0.0 to +9.0 points, and one side has fewer seeds"),
+        ("few", (math.nan, math.nan), "no verdict with fewer than 3 seeds"),
+    ],
+)
+def test_verdicts_say_the_effect(outcome: str, limits: tuple[float, float], words: str) -> None:
+    row = {"outcome": outcome, "second": "sgd", "difference": 0.41 if outcome != "worse" else -0.41}
+    assert verdict({**row, "difference_low": limits[0], "difference_high": limits[1]}) == words
+
+
+def test_a_leading_group_leaves_somebody_out() -> None:
+    assert leading({"a": ("undecided", -0.1), "b": ("same", -0.01)}, "sgd") == set()
+    assert leading({"a": ("worse", -0.2), "b": ("same", -0.01)}, "sgd") == {"sgd", "b"}
+    assert leading({"a": ("better", 0.1), "b": ("undecided", -0.1)}, "sgd") == {"a", "b"}
+    assert leading({"a": ("better", 0.1), "b": ("same", -0.01)}, "sgd") == {"a"}
+    assert leading({"a": ("better", 0.001), "b": ("same", -0.01)}, "sgd") == {"a", "b"}

@@ -1,8 +1,8 @@
 """How often the gate is red, undecided and green: drawn from the results of many seeds, as a table.
 
-    python benchmarks/gate.py RESULTS.csv [--draws 1000] [--seeds 3,5,10]
+    python benchmarks/gate.py [benchmarks/evidence/populations.csv] [--draws 1000] [--seeds 3,5,10]
 
-The file has the columns dataset, optimizer, seed, pruner (``dense`` for what is not pruned), ratio and top1. An
+The file has right answers, a row per network and a column per cell, as benchmarks/evidence/export.py writes it. An
 unchanged program is an optimizer and its twin, which differs by rounding only, with the same seeds (paired), or the
 optimizer with other seeds. What a gate guards is every optimizer that has a twin.
 """
@@ -23,7 +23,7 @@ from sgabench.gate.check import check
 from sgabench.suite.rules import GateTable
 
 CLASSES = 10
-IMAGES = {"digits": 360, "cifar10": 10_000, "fashion-mnist": 10_000}
+IMAGES = {"digits": 360, "cifar10": 1_000, "fashion_mnist": 1_000}
 TWIN = "-twin"
 POINTS = 0.05
 
@@ -34,11 +34,11 @@ Change = Callable[[Networks, np.random.Generator], Networks]
 def population(path: Path, dataset: str) -> dict[str, pd.DataFrame]:
     """For each optimizer a row per seed that has everything, and a column per (pruner, ratio)."""
     rows = pd.read_csv(path)
-    rows = rows[rows["dataset"] == dataset]
-    tables = {
-        name: part.pivot_table(index="seed", columns=["pruner", "ratio"], values="top1").dropna()
-        for name, part in rows.groupby("optimizer")
-    }
+    rows = rows[rows["dataset"] == dataset].set_index(["optimizer", "seed"])
+    cells = {name: (*name.split(), "0")[:2] for name in rows.columns if name not in ("dataset", "test_images")}
+    top1 = rows[list(cells)].div(rows["test_images"], axis=0)
+    top1.columns = pd.MultiIndex.from_tuples([(pruner, float(ratio)) for pruner, ratio in cells.values()])
+    tables = {name: part.droplevel("optimizer").dropna() for name, part in top1.groupby(level="optimizer")}
     return {str(name): table for name, table in tables.items() if len(table) >= 2}
 
 
@@ -146,7 +146,7 @@ CASES: list[tuple[str, Change, bool, bool]] = [
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path)
+    parser.add_argument("results", type=Path, nargs="?", default=Path(__file__).parent / "evidence" / "populations.csv")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seeds", default="3,5,10")
     parser.add_argument("--datasets", default="digits,cifar10")

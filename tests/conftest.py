@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support import TINY
+from support import TINY, called_here, end_group
 
 from sgabench.plugins.registry import REGISTRIES
 from sgabench.store.store import Store
@@ -26,6 +27,8 @@ settings.load_profile("any machine")
 # Who starts tests in the background of a shell has Ctrl-C ignored, and so would the commands that are tested.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+# Who ends the tests lets them end what they have started.
+signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
 
 
 @pytest.fixture(autouse=True)
@@ -66,19 +69,48 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
+Start = Callable[..., "subprocess.Popen[str]"]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
 @pytest.fixture
-def sgabench(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the real command line in a folder of its own."""
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a command in a process group of its own; after the test the group is gone, whatever happens."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*command: str | Path, **options: Any) -> subprocess.Popen[str]:
+        arguments = {"cwd": tmp_path, "text": True, **options}
+        started.append(subprocess.Popen([*map(str, command)], start_new_session=True, **arguments))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        end_group(process)
+
+
+@pytest.fixture
+def sgabench_process(tmp_path: Path, start: Start) -> Run:
+    """Run the real command line in a folder of its own, in a process of its own."""
 
     def call(*arguments: str | Path, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "sgabench", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **env},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        command = [sys.executable, "-m", "sgabench", *map(str, arguments)]
+        process = start(*command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    return call
+
+
+@pytest.fixture
+def sgabench(tmp_path: Path, sgabench_process: Run) -> Run:
+    """Run the command line in a folder of its own, in this process, which has imported everything already.
+
+    With variables other than ``COLUMNS``, which are read when a process starts, in one of its own.
+    """
+
+    def call(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        if env.keys() - {"COLUMNS"}:
+            return sgabench_process(*arguments, **env)
+        return called_here(tmp_path, [*map(str, arguments)], env)
 
     return call

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+from sgabench.cli import main
+from sgabench.plugins.registry import REGISTRIES
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import Plan
 
@@ -54,6 +63,42 @@ def variant(suite: Path, old: str, new: str) -> Path:
     assert old in text
     suite.write_text(text.replace(old, new, 1))
     return suite
+
+
+def end_group(process: subprocess.Popen[Any]) -> None:
+    """Kill what was started in a session of its own, with all that it started, stopped or not."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Call the command line in this process; plugins, threads and signals are afterwards what they were."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    interrupt = signal.getsignal(signal.SIGINT)
+    with contextlib.ExitStack() as around:
+        around.enter_context(mock.patch.dict(os.environ, env))
+        for registry in REGISTRIES.values():
+            registry.load()
+            around.enter_context(mock.patch.dict(registry._plugins))
+            around.enter_context(mock.patch.dict(registry._sources))
+        around.enter_context(contextlib.chdir(folder))
+        around.enter_context(contextlib.redirect_stdout(out))
+        around.enter_context(contextlib.redirect_stderr(err))
+        try:
+            main(arguments)
+        except SystemExit as stop:
+            code = stop.code
+    signal.signal(signal.SIGINT, interrupt)
+    if threads is not None:
+        sys.modules["torch"].set_num_threads(threads)
+    assert isinstance(code, int)
+    shown, told = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, code, shown, told)
 
 
 ENVIRONMENT = {"device": "cpu", "cpu": "x", "cores": 2, "threads": 1, "python": "3", "packages": {"torch": "2"}}

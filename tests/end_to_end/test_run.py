@@ -17,6 +17,7 @@ import pytest
 from support import timed, variant
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 STRUCTURED = '\n[[pruners]]\nname = "structured"\nof = "params"\nratios = [0.3]\n'
 
@@ -28,9 +29,11 @@ def records(tmp_path: Path, columns: str = "key, result", results: str = "result
     return rows
 
 
-def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(
+    sgabench: Run, sgabench_process: Run, tiny: Path, tmp_path: Path
+) -> None:
     tiny.write_text(tiny.read_text() + STRUCTURED)
-    first = sgabench("run", tiny)
+    first = sgabench_process("run", tiny, "--device", "cpu")
     assert first.returncode == 0, first.stderr
     assert "4 trials with 8 cells to run on cpu" in first.stderr
     assert "stochgradadam" in first.stdout
@@ -46,14 +49,14 @@ def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(sgabench: Run, t
     assert len(list((tmp_path / "results/weights").iterdir())) == 4
 
     stored = records(tmp_path, "key, finished_at")
-    again = sgabench("run", tiny)
+    again = sgabench_process("run", tiny, "--device", "cpu")
     assert again.returncode == 0
     assert again.stdout == first.stdout
     assert again.stderr == ""
     assert records(tmp_path, "key, finished_at") == stored
 
     variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.7]")
-    more = sgabench("run", tiny)
+    more = sgabench("run", tiny, "--device", "cpu")
     assert more.returncode == 0
     assert "4 trials with 4 cells to run" in more.stderr
     assert "dense top-1" not in more.stderr
@@ -91,7 +94,8 @@ def careful(parameters, *, lr: float = 0.01, fail: str = ""):
             if fail == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if fail == "slow":
-                import time
+                import pathlib, time
+                pathlib.Path("slow").touch()
                 time.sleep(0.5)
             return super().step(closure)
     return Careful(parameters, lr=lr)
@@ -146,22 +150,22 @@ def test_a_worker_that_dies_in_a_cell_costs_neither_the_training_nor_silence(
 
 @pytest.mark.parametrize(("how", "jobs"), [(signal.SIGKILL, "1"), (signal.SIGINT, "2")], ids=["killed", "ctrl-c"])
 def test_what_is_finished_survives_a_stop(
-    sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path, how: signal.Signals, jobs: str
+    sgabench: Run, start: Start, tiny: Path, plugin: Path, tmp_path: Path, how: signal.Signals, jobs: str
 ) -> None:
     variant(tiny, "seeds = [0, 1]", "seeds = [0]")
     variant(tiny, 'name = "stochgradadam"\nlr = 0.01\nsampling_rate = 0.8', 'name = "careful"\nfail = "slow"')
     variant(tiny, "epochs = 1", "epochs = 40")
     variant(tiny, 'name = "adam"\n', 'name = "adam"\ntraining = {epochs = 1}\n')
     command = [sys.executable, "-m", "sgabench", "run", tiny, "--plugin", plugin, "--jobs", jobs]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = start(*command, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("1/2 digits/resnet8/adam/0"):
-            break
-    time.sleep(1)
+    assert any(line.startswith("1/2 digits/resnet8/adam/0") for line in process.stderr)
+    while not (tmp_path / "slow").exists() or "1 stored" not in sgabench("plan", tiny, "--plugin", plugin).stdout:
+        assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(how)
     rest = process.stderr.read()
-    assert process.wait(timeout=30) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
+    assert process.wait(timeout=300) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     if how == signal.SIGINT:
         assert "what was finished is stored" in rest
         assert "Traceback" not in rest
@@ -180,7 +184,9 @@ def weights(results: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (results / "weights").iterdir()}
 
 
-def test_a_training_that_is_terminated_goes_on_where_it_was(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+def test_a_training_that_is_terminated_goes_on_where_it_was(
+    sgabench: Run, start: Start, tiny: Path, tmp_path: Path
+) -> None:
     variant(tiny, "seeds = [0, 1]", "seeds = [0]")
     variant(tiny, "epochs = 1", "epochs = 60")
     assert sgabench("run", tiny, "--results", "undisturbed").returncode == 0
@@ -188,18 +194,13 @@ def test_a_training_that_is_terminated_goes_on_where_it_was(sgabench: Run, tiny:
         stopped = f"stopped{jobs}"
         command = ("run", str(tiny), "--jobs", jobs, "--results", stopped)
         snapshots = tmp_path / stopped / "snapshots"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sgabench", *command, "--snapshot-minutes", "0.002"],
-            cwd=tmp_path,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        line = [sys.executable, "-m", "sgabench", *command, "--snapshot-minutes", "0.002"]
+        process = start(*line, stderr=subprocess.PIPE)
         while not list(snapshots.glob("[!.]*")):
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGTERM)  # as a service manager does: the workers get it, too
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=300)
         assert process.returncode == 143
         assert told.endswith("stopped: what was finished is stored; run the same command to go on\n")
         assert list(snapshots.glob("[!.]*"))

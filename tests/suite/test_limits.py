@@ -17,6 +17,7 @@ from sgabench.suite.plan import make_plan
 from sgabench.suite.resolving import load_suite
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def numbers(count: int) -> str:
@@ -107,12 +108,12 @@ def test_a_yes_and_an_only_go_on(sgabench: Run, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(("answer", "told"), [(b"n\n", "nothing was run"), (b"\x04", "nothing was run")])
-def test_on_a_terminal_it_asks(tiny: Path, tmp_path: Path, answer: bytes, told: str) -> None:
+def test_on_a_terminal_it_asks(start: Start, tiny: Path, answer: bytes, told: str) -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "sgabench", "run", str(many_cells(tiny))]
-    process = subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, text=True)
+    process = start(*command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE)
     os.write(ours, answer)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     os.close(ours)
     os.close(theirs)
     assert process.returncode == 2

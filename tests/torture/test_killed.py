@@ -11,12 +11,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 TORTURE = bool(os.environ.get("SGABENCH_TORTURE"))
 STOPS = 50 if TORTURE else 2
@@ -102,7 +104,7 @@ class Story:
     seconds: list[float] = field(default_factory=list)
 
 
-def stop(process: subprocess.Popen[bytes], how: str, chance: random.Random) -> None:
+def stop(process: subprocess.Popen[str], how: str, chance: random.Random) -> None:
     """Send the signals, to the process alone or to its workers, too."""
     together = chance.random() < 0.5
 
@@ -129,7 +131,7 @@ def wait_for_orphans(group: int) -> None:
             time.sleep(0.01)
 
 
-def wait_for_a_moment(process: subprocess.Popen[bytes], told: Path, chance: random.Random) -> int | None:
+def wait_for_a_moment(process: subprocess.Popen[str], told: Path, chance: random.Random) -> int | None:
     """Wait for a random moment, mostly of the trainings, sometimes before them; gives the exit code if it is over."""
     started = time.monotonic()
     if chance.random() < 0.1:
@@ -144,12 +146,14 @@ def wait_for_a_moment(process: subprocess.Popen[bytes], told: Path, chance: rand
     return None
 
 
-def stop_again_and_again(line: list[str], results: Path, how: str, chance: random.Random, story: Story) -> None:
+def stop_again_and_again(
+    start: Start, line: list[str], results: Path, how: str, chance: random.Random, story: Story
+) -> None:
     """Run a command until it is through, or has been stopped often enough; then let it be through."""
     told = results.with_name(f"{results.name}.log")
     while story.stops < STOPS:
         with told.open("wb") as log:
-            process = subprocess.Popen(line, cwd=results.parent, stdout=log, stderr=log, start_new_session=True)
+            process = start(*line, cwd=results.parent, stdout=log, stderr=log)
         code = wait_for_a_moment(process, told, chance)
         if code is None:
             started = time.monotonic()
@@ -177,7 +181,9 @@ def _ctrl_c() -> Iterator[None]:
 
 @pytest.mark.parametrize("jobs", [1, 2] if TORTURE else [1])
 @pytest.mark.parametrize("how", HOWS)
-def test_a_run_that_is_stopped_again_and_again_ends_like_one_that_is_not(tmp_path: Path, how: str, jobs: int) -> None:
+def test_a_run_that_is_stopped_again_and_again_ends_like_one_that_is_not(
+    start: Start, tmp_path: Path, how: str, jobs: int
+) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_text(SUITE)
     subprocess.run(command(suite, "undisturbed", jobs, 0), cwd=tmp_path, check=True, capture_output=True)
@@ -188,7 +194,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_like_one_that_is_not(tmp_pat
     chance, story, taken_up = random.Random(f"{how} {jobs}"), Story(), 0
     while story.stops < STOPS:
         results = tmp_path / f"stopped{story.rounds}"
-        stop_again_and_again(command(suite, results.name, jobs, minutes), results, how, chance, story)
+        stop_again_and_again(start, command(suite, results.name, jobs, minutes), results, how, chance, story)
         story.rounds += 1
         records, weights, interruptions = contents(results)
         assert weights == expected_weights

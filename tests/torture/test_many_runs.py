@@ -12,11 +12,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 TORTURE = bool(os.environ.get("SGABENCH_TORTURE"))
 RUNS = 8 if TORTURE else 5
@@ -80,21 +83,13 @@ def counted_pruner(network, ratio):
 MEASURED_BY_A_CLOCK = re.compile(r"(^|_)(s|seconds)$|^(peak_memory|measured_speedup|latency_speedup|interruptions)$")
 
 
-def start(folder: Path, results: str, log: Path, jobs: int = 1) -> subprocess.Popen[str]:
+def begin(start: Start, folder: Path, results: str, log: Path, jobs: int = 1) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sgabench", "run", "suite.toml", "--plugin", "counted.py", "--results", results]
     command += ["--jobs", str(jobs), "--snapshot-minutes", "0.005" if TORTURE else "5"]
     # As many threads in each, so that all make the same bits.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("w") as told:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=told,
-            text=True,
-            start_new_session=True,
-        )
+        return start(*command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=told)
 
 
 def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -139,18 +134,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def alone(folder: Path) -> tuple[dict[str, Any], dict[str, bytes], list[str]]:
+def alone(start: Start, folder: Path) -> tuple[dict[str, Any], dict[str, bytes], list[str]]:
     """What a run by itself makes, and what it computes for that."""
-    assert start(folder, "alone", folder / "alone.log").wait() == 0
+    assert begin(start, folder, "alone", folder / "alone.log").wait() == 0
     computed = (folder / "computed.log").read_text().splitlines()
     (folder / "computed.log").unlink()
     return *contents(folder / "alone"), [line.split()[0] for line in computed]
 
 
-def test_many_runs_at_once_compute_everything_once(folder: Path) -> None:
-    records, weights, computed = alone(folder)
+def test_many_runs_at_once_compute_everything_once(start: Start, folder: Path) -> None:
+    records, weights, computed = alone(start, folder)
     logs = [folder / f"{number}.log" for number in range(RUNS)]
-    runs = [start(folder, "shared", log) for log in logs]
+    runs = [begin(start, folder, "shared", log) for log in logs]
     assert [run.wait() for run in runs] == [0] * RUNS
     told = read(logs)
     assert told.strange == []
@@ -165,17 +160,17 @@ def test_many_runs_at_once_compute_everything_once(folder: Path) -> None:
 
 @pytest.mark.skipif(not TORTURE, reason="make torture")
 @pytest.mark.parametrize("round_", range(ROUNDS))
-def test_runs_that_are_killed_cost_the_others_nothing(folder: Path, round_: int) -> None:
+def test_runs_that_are_killed_cost_the_others_nothing(start: Start, folder: Path, round_: int) -> None:
     """SIGKILL at random moments, to a run alone or to its workers too; another run takes its place."""
-    records, weights, _ = alone(folder)
+    records, weights, _ = alone(start, folder)
     chance = random.Random(round_)
     logs: list[Path] = []
 
-    def begin() -> subprocess.Popen[str]:
+    def one_more() -> subprocess.Popen[str]:
         logs.append(folder / f"{len(logs)}.log")
-        return start(folder, "shared", logs[-1], jobs=chance.choice([1, 1, 1, 2]))
+        return begin(start, folder, "shared", logs[-1], jobs=chance.choice([1, 1, 1, 2]))
 
-    runs = [begin() for _ in range(RUNS)]
+    runs = [one_more() for _ in range(RUNS)]
     survivors, killed = [], 0
     while runs:
         time.sleep(chance.uniform(0.5, 4))
@@ -185,7 +180,7 @@ def test_runs_that_are_killed_cost_the_others_nothing(folder: Path, round_: int)
                 killed += 1
                 (os.killpg if chance.random() < 0.5 else os.kill)(run.pid, signal.SIGKILL)
             run.wait()
-            runs.append(begin())
+            runs.append(one_more())
         survivors += [run for run in runs if run.poll() is not None]
         runs = [run for run in runs if run.poll() is None]
     assert [run.returncode for run in survivors] == [0] * len(survivors)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sgabench.datasets.augmentation import flip, normalize, pad_and_crop
 
@@ -93,12 +94,24 @@ def test_same_bits_on_a_gpu() -> None:
         assert torch.equal(here, there.cpu())
 
 
-def test_batch_takes_little_time() -> None:
-    """A bound that a loop over pixels would break; less than 1 ms is usual."""
-    images = batch(5, 128, 3, 32, 32)
-    seconds = []
-    for _ in range(20):
-        start = time.perf_counter()
-        pipeline(images)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.01
+class Counting(TorchDispatchMode):
+    """Counts the operations on tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_larger_batch_takes_no_more_operations() -> None:
+    """Which a loop over images or pixels would."""
+    counts = []
+    for number, size in ((2, 8), (128, 32)):
+        images = batch(5, number, 3, size, size)
+        with Counting() as counting:
+            pipeline(images)
+        counts.append(counting.operations)
+    assert counts[0] == counts[1] > 0

@@ -58,7 +58,7 @@ def test_models_are_tried_once_however_many_trials_they_are_in(tiny: Path, tmp_p
 
 
 def test_a_run_that_chooses_its_jobs_gives_each_trial_a_core(sgabench: Callable[..., Any], tiny: Path) -> None:
-    done = sgabench("run", tiny, "--jobs", "auto", "--only", "*/adam/*")
+    done = sgabench("run", tiny, "--device", "cpu", "--jobs", "auto", "--only", "*/adam/*")
     assert done.returncode == 0, done.stderr
     with Store(tiny.parent / "results") as store:
         assert {record.environment["threads"] for record in store.records("trial")} == {1}

@@ -65,7 +65,7 @@ TIMES = {"seconds", "train_seconds", "train_images_per_s", "pruning_seconds", "p
 
 def command(suite: Path, results: str, jobs: int, minutes: float) -> list[str]:
     line = [sys.executable, "-m", "sgabench", "run", str(suite), "--results", results]
-    return [*line, "--jobs", str(jobs), "--snapshot-minutes", str(minutes)]
+    return [*line, "--device", "cpu", "--jobs", str(jobs), "--snapshot-minutes", str(minutes)]
 
 
 def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes], int]:

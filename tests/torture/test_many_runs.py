@@ -85,7 +85,7 @@ MEASURED_BY_A_CLOCK = re.compile(r"(^|_)(s|seconds)$|^(peak_memory|measured_spee
 
 def begin(start: Start, folder: Path, results: str, log: Path, jobs: int = 1) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "sgabench", "run", "suite.toml", "--plugin", "counted.py", "--results", results]
-    command += ["--jobs", str(jobs), "--snapshot-minutes", "0.005" if TORTURE else "5"]
+    command += ["--device", "cpu", "--jobs", str(jobs), "--snapshot-minutes", "0.005" if TORTURE else "5"]
     # As many threads in each, so that all make the same bits.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with log.open("w") as told:

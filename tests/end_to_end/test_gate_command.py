@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from support import called_here
 
 from sgabench.cli import main
 from sgabench.plugins.registry import REGISTRIES
@@ -61,8 +62,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sgabench", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    return called_here(folder, list(arguments), {})
 
 
 def gate(folder: Path, *arguments: str, pruner: str = "pruner.py") -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,7 @@ import yaml
 from sgabench.cli import app
 from sgabench.plugins.registry import REGISTRIES, load_plugin_file, optimizers
 from sgabench.store.store import Record, Store
-from sgabench.suite import resolving as suites
+from sgabench.suite import tables as suites
 from sgabench.suite.question import QuestionTable
 from sgabench.suite.resolving import load_suite, resolve
 from sgabench.suite.rules import METRICS, GateTable, MetricRule

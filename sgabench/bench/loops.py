@@ -17,7 +17,8 @@ from sgabench.datasets.base import SplitDataset
 from sgabench.errors import InputError, describe
 from sgabench.plugins import ImageSpec
 from sgabench.plugins.registry import load_plugin_file, optimizers
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
 from sgabench.system.environment import PeakMemory, cores
 from sgabench.system.processes import ignore_ctrl_c, start
 from sgabench.training.building import build_optimizer, initial_network, set_up_torch

@@ -18,7 +18,8 @@ from sgabench.errors import InputError
 from sgabench.measuring.measurement import count_macs
 from sgabench.measuring.timing import time_interleaved
 from sgabench.plugins import ImageSpec, models
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
 from sgabench.system.environment import cores, describe_environment
 from sgabench.training.building import initial_network, precision_on, set_up_torch
 

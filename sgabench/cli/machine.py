@@ -105,6 +105,6 @@ def bench(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a suite file, for editors."""
-    from sgabench.suite.resolving import json_schema
+    from sgabench.suite.tables import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

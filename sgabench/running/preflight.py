@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from sgabench.errors import InputError, describe
 from sgabench.plugins import ImageSpec
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
 from sgabench.system.environment import has_fast_bf16
 from sgabench.system.memory import require
 from sgabench.training.building import build_optimizer, initial_network, load_data

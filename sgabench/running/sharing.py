@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sgabench.bench.loops import Died, Workload, trials_at_once
 from sgabench.suite.plan import TrialPlan
-from sgabench.suite.resolving import Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.system.environment import describe_environment
 from sgabench.training.building import load_data, precision_on
 

@@ -30,7 +30,7 @@ from sgabench.pruners.base import FixedSparsity, reestimate_batch_norm
 from sgabench.running.part import Part, first_of, of_cell, of_probe
 from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite.plan import CellPlan, ProbePlan, TrialPlan
-from sgabench.suite.resolving import Finetuning, Measurement, Recipe
+from sgabench.suite.tables import Finetuning, Measurement, Recipe
 from sgabench.system.environment import PeakMemory, describe_environment
 from sgabench.system.seeds import derive_seed
 from sgabench.training.building import (

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sgabench.errors import InputError, foreign, shorten, suggestion
+from sgabench.suite.choices import Choice
 from sgabench.suite.limits import check_records
-from sgabench.suite.resolving import Choice, Suite
+from sgabench.suite.resolving import Suite
 
 # Raise it when a change of sgabench makes the same description mean another result.
 KEY_VERSION = 1

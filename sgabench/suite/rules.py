@@ -107,11 +107,11 @@ def _checked_floor(text: str) -> str:
     return text
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-class MetricRule(_Table):
+class MetricRule(Table):
     """How one metric is judged."""
 
     rule: Rule | None = Field(
@@ -135,7 +135,7 @@ class MetricRule(_Table):
         return self
 
 
-class GateTable(_Table):
+class GateTable(Table):
     """What `sgabench check` calls a regression; enters no key."""
 
     floors: tuple[Annotated[str, AfterValidator(_checked_floor)], ...] = Field(

@@ -18,8 +18,9 @@ from torch import nn
 
 from sgabench.datasets.base import Dataset, split
 from sgabench.plugins import ImageSpec, datasets, models, optimizers
+from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.system.environment import keep_freed_memory
 from sgabench.system.seeds import derive_seed
 from sgabench.training.capture import capture_on

@@ -18,7 +18,8 @@ from torch.nn.parameter import is_lazy
 
 from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
 from sgabench.system.memory import available, in_words
 from sgabench.training.building import seeded
 

@@ -19,7 +19,7 @@ from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
 from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
-from sgabench.suite.resolving import Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.training.capture import Capture, Captured
 from sgabench.training.snapshot import Snapshots
 from sgabench.training.step import Draws, GradientStep, autocast

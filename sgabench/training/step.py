@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from sgabench.datasets import augmentation
-from sgabench.suite.resolving import Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.system.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 from sgabench.errors import InputError
 from sgabench.plugins import optimizers
-from sgabench.suite.resolving import Choice, Suite
+from sgabench.suite.choices import Choice
+from sgabench.suite.resolving import Suite
 
 TUNED = ("lr", "weight_decay")
 

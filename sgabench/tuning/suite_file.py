@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError
 from sgabench.store.store import write_atomically
-from sgabench.suite.resolving import Choice, Suite, apply_override, resolve
+from sgabench.suite.choices import Choice
+from sgabench.suite.overrides import apply_override
+from sgabench.suite.resolving import Suite, resolve
 from sgabench.tuning.search import Tuned
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 

@@ -11,8 +11,10 @@ from sgabench.errors import InputError
 from sgabench.running.preflight import input_errors_of, preflight
 from sgabench.running.runner import Options
 from sgabench.running.trial import Task
+from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan, make_plan
-from sgabench.suite.resolving import Choice, Measurement, Recipe, Suite
+from sgabench.suite.resolving import Suite
+from sgabench.suite.tables import Measurement, Recipe
 from sgabench.system.environment import choose_device, cores, describe_environment
 from sgabench.training.building import load_data, precision_on, set_up_torch, train_network, untrained_network
 from sgabench.training.loop import Data, Diverged, Images, Progress, evaluate

@@ -16,8 +16,10 @@ from sgabench.plugins.registry import load_plugin_file, models
 from sgabench.running.runner import Options
 from sgabench.running.sharing import best_number, workloads
 from sgabench.store.store import Store
+from sgabench.suite.choices import Choice
 from sgabench.suite.plan import make_plan
-from sgabench.suite.resolving import Choice, Recipe, load_suite
+from sgabench.suite.resolving import load_suite
+from sgabench.suite.tables import Recipe
 
 # Only one process at a time gets what the model needs, as on a device that is full.
 CROWDED = """

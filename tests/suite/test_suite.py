@@ -11,7 +11,9 @@ from support import TINY, variant
 
 from sgabench.errors import InputError
 from sgabench.plugins import pruners
-from sgabench.suite.resolving import Suite, apply_override, json_schema, load_suite, resolve
+from sgabench.suite.overrides import apply_override
+from sgabench.suite.resolving import Suite, load_suite, resolve
+from sgabench.suite.tables import json_schema
 
 SHIPPED = sorted((Path(__file__).parents[2] / "suites").glob("*.toml"))
 

@@ -8,7 +8,7 @@ import torch
 from test_training import RECIPE, make_data, make_network, same, sgd
 from torch import nn
 
-from sgabench.suite.resolving import Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.training import capture
 from sgabench.training.capture import TIMED_STEPS, WARM_UP_STEPS, Capture, CudaGraph
 from sgabench.training.loop import Training, train

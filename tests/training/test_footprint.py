@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec, optimizers
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
 from sgabench.system.memory import available
 from sgabench.training.building import build_optimizer
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of

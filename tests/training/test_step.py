@@ -6,7 +6,7 @@ from test_training import RECIPE, make_data, make_network, same
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from sgabench.suite.resolving import Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.training.step import Draws, GradientStep, batch_order
 
 

@@ -13,7 +13,7 @@ from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.optimizers.sampled import Sampled
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
 from sgabench.plugins import ImageSpec
-from sgabench.suite.resolving import Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.training.loop import (
     Data,
     Diverged,

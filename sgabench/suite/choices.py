@@ -1,0 +1,143 @@
+"""Entries of a suite to choices: sweeps multiplied out, options resolved, labels made unique."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from sgabench.errors import InputError, first_problem, shorten
+from sgabench.plugins.registry import REGISTRIES, Registry
+from sgabench.suite.limits import check_variants, count_variants
+from sgabench.suite.tables import Entry
+
+MAX_LABEL = 500
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One variant of an entry, resolved: what a trial or a cell is made with.
+
+    Attributes:
+        name: the plugin's name.
+        label: what tables call it, unique within its section.
+        options: every option of the plugin, defaults filled in, as JSON values.
+        code: identifies the plugin's code where it is not a built-in.
+        settings: what sgabench itself does with it (sizes of splits, recipe, fine-tuning, ...).
+        tags: facts from the plugin's registration.
+    """
+
+    name: str
+    label: str
+    options: Mapping[str, Any]
+    code: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """What enters a key: everything but the label, and the content of a data set instead of its path."""
+        options = dict(self.options)
+        if "content" in self.settings:
+            options.pop("path", None)
+        identity = {"name": self.name, "options": options, **self.settings}
+        return {**identity, "code": self.code} if self.code else identity
+
+
+def choices_of(section: str, entries: Sequence[Entry], settings: Any) -> tuple[Choice, ...]:
+    """Every variant of a section's entries, in their order.
+
+    Args:
+        section: a registry's name, e.g. ``optimizers``.
+        entries: as written.
+        settings: makes of an entry what sgabench itself does with its variants.
+
+    Raises:
+        InputError: the message starts with the section and the entry.
+    """
+    registry = REGISTRIES[section]
+    choices: list[Choice] = []
+    given: list[dict[str, Any]] = []
+    places = [f"{section} {number} ({shorten(entry.name)[1:-1]})" for number, entry in enumerate(entries, start=1)]
+    check_variants(section, [_variants(entry, where) for entry, where in zip(entries, places, strict=True)])
+    for entry, where in zip(entries, places, strict=True):
+        for combination in itertools.product(*entry.sweep.values()):
+            swept = dict(zip(entry.sweep, combination, strict=True))
+            try:
+                choice, options = _choice(registry, entry, swept, settings)
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
+            choices.append(choice)
+            given.append(options)
+    return _with_unique_labels(section, choices, given)
+
+
+def _variants(entry: Entry, where: str) -> int:
+    """How many variants an entry has; its sweep is looked at, but not multiplied out."""
+    try:
+        number = count_variants(entry.sweep, {**entry.model_dump(exclude={"sweep"}), **(entry.model_extra or {})})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    for key, values in entry.sweep.items():
+        if key in (entry.model_extra or {}):
+            raise InputError(f"{where}: {key}: is set and swept; leave one out")
+        if any(value in values[:i] for i, value in enumerate(values)):
+            raise InputError(f"{where}: sweep.{key}: names a value twice: {shorten(values)}")
+    return number
+
+
+def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings: Any) -> tuple[Choice, dict[str, Any]]:
+    """One variant of an entry, and the options that were written for it."""
+    declared = type(entry).model_fields
+    own = {key: value for key, value in swept.items() if key in declared}
+    if own.keys() & {"name", "label", "sweep"}:
+        raise InputError(f"sweep.{next(iter(own))}: cannot be swept")
+    if own:
+        try:
+            entry = type(entry).model_validate({**entry.model_dump(), **own})
+        except ValidationError as error:
+            path, problem = first_problem(error)
+            raise InputError(f"sweep.{'.'.join(map(str, path))}: {problem}") from None
+    plugin = registry[entry.name]
+    options = {**(entry.model_extra or {}), **{k: v for k, v in swept.items() if k not in declared}}
+    defaults = settings(entry)
+    lr = defaults.get("training", {}).pop("lr", None)
+    if lr is not None and "lr" not in options and (plugin.takes_any_option or "lr" in plugin.parameters):
+        options["lr"] = lr
+    resolved = plugin.resolve(options, also_valid=declared)
+    suffix = "".join(f" {key}={_plain(value)}" for key, value in swept.items())
+    label = (entry.label or entry.name) + suffix
+    choice = Choice(plugin.name, label, resolved, plugin.origin.code, defaults, plugin.tags)
+    return choice, options
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[str, Any]]) -> tuple[Choice, ...]:
+    """Tell entries of the same name apart by the options that were written for them."""
+    seen: set[str] = set()
+    for choice in choices:
+        identity = json.dumps(choice.identity(), sort_keys=True)
+        if identity in seen:
+            raise InputError(f"{section}: {choice.label!r} is there twice with the same options; remove one")
+        seen.add(identity)
+    count = Counter(choice.label for choice in choices)
+    labelled = []
+    for choice, options in zip(choices, given, strict=True):
+        label = choice.label
+        if count[label] > 1:
+            label += "".join(f" {k}={_plain(v)}" for k, v in options.items() if f" {k}=" not in label)
+        labelled.append(Choice(choice.name, label, choice.options, choice.code, choice.settings, choice.tags))
+    for choice in labelled:  # values of a sweep are part of them
+        if not choice.label.isprintable() or len(choice.label) > MAX_LABEL:
+            raise InputError(f"{section}: {shorten(choice.label)} cannot be shown in a table; give it a label")
+    twice = [label for label, n in Counter(c.label for c in labelled).items() if n > 1]
+    if twice:
+        raise InputError(f"{section}: {twice[0]!r} names two different entries; give each a label of its own")
+    return tuple(labelled)

@@ -1,0 +1,223 @@
+"""The tables of a suite file: what each key means, and what it may be."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sgabench.errors import shorten
+from sgabench.suite.limits import MAX_LIST, MAX_SEEDS
+from sgabench.suite.question import QuestionTable, SeedRange
+from sgabench.suite.rules import GateTable, Table
+
+Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
+
+
+def _check_label(label: str) -> str:
+    if not label.isprintable() or "/" in label:
+        raise ValueError(f"a label is printable text without '/', got {shorten(label)}")
+    return label
+
+
+Label = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_check_label)]
+
+
+class Recipe(Table):
+    """How every network of a suite is trained; an optimizer may override parts of it."""
+
+    epochs: int = Field(strict=True, default=10, ge=1, le=100_000, description="Passes over the training split.")
+    batch_size: int = Field(
+        strict=True, default=128, ge=2, le=2**31, description="Images in a step; a last smaller batch is left out."
+    )
+    lr: float | None = Field(
+        strict=True, default=None, gt=0, description="Learning rate of every optimizer that does not set its own."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32",
+        description="bf16: autocast; a CPU without bf16 instructions uses fp32, and the record says so.",
+    )
+    schedule: Literal["constant", "cosine", "step", "one-cycle"] = Field(
+        default="constant", description="How the learning rate changes over the steps."
+    )
+    warmup_epochs: float = Field(strict=True, default=0.0, ge=0, description="Epochs of linear warm-up from zero.")
+    step_milestones: tuple[Annotated[float, Field(strict=True, gt=0, lt=1)], ...] = Field(
+        default=(0.5, 0.75),
+        max_length=MAX_LIST,
+        description="Of schedule 'step': fractions of the training after which the rate drops.",
+    )
+    step_factor: float = Field(
+        strict=True, default=0.1, gt=0, lt=1, description="Of schedule 'step': factor of each drop."
+    )
+    label_smoothing: float = Field(
+        strict=True, default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy."
+    )
+    augmentation: tuple[Literal["crop", "flip"], ...] = Field(
+        default=(),
+        description="crop: pad and crop at random; flip: left-right with probability 1/2.",
+    )
+    crop_padding: int = Field(
+        strict=True, default=4, ge=1, le=10_000, description="Of augmentation 'crop': pixels added to each side."
+    )
+    weight_averaging: Literal["off", "ema"] = Field(
+        default="off", description="ema: measure an exponential moving average of the weights."
+    )
+    ema_decay: float = Field(
+        strict=True, default=0.999, gt=0, lt=1, description="Of weight averaging 'ema': decay a step."
+    )
+    deterministic: bool = Field(
+        strict=True,
+        default=False,
+        description="Refuse operations that need not give the same bits at every run.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) must be smaller than epochs ({self.epochs})")
+        if self.warmup_epochs > 0 and self.schedule == "one-cycle":
+            raise ValueError("warmup_epochs: schedule 'one-cycle' has a warm-up of its own; leave one out")
+        if len(set(self.augmentation)) != len(self.augmentation):
+            raise ValueError(f"augmentation names one twice: {list(self.augmentation)}")
+        if list(self.step_milestones) != sorted(set(self.step_milestones)):
+            raise ValueError(f"step_milestones must increase: {list(self.step_milestones)}")
+        return self
+
+    def effective(self) -> dict[str, Any]:
+        """What has an effect, as JSON values: the rest must not change a key."""
+        idle = {
+            "step_milestones": self.schedule != "step",
+            "step_factor": self.schedule != "step",
+            "crop_padding": "crop" not in self.augmentation,
+            "ema_decay": self.weight_averaging == "off",
+            "deterministic": not self.deterministic,
+        }
+        return self.model_dump(mode="json", exclude={name for name, unused in idle.items() if unused})
+
+
+class Finetuning(Table):
+    """Training after pruning; zeros stay zero."""
+
+    epochs: int = Field(strict=True, ge=1, description="Passes over the training split.")
+    lr: float | None = Field(
+        strict=True, default=None, gt=0, description="Learning rate; default: a tenth of the optimizer's."
+    )
+
+
+class Measurement(Table):
+    """What is measured beside accuracy and size."""
+
+    throughput: bool = Field(strict=True, default=True, description="Time the inference of dense and pruned networks.")
+    batch_size: int = Field(
+        strict=True, default=256, ge=1, le=2**31, description="Large batch of the throughput; latency is of batch 1."
+    )
+    min_run_time: float = Field(
+        strict=True, default=0.3, gt=0, le=60, description="Seconds that each timing lasts at least."
+    )
+
+
+class Entry(BaseModel):
+    """A plugin by name; keys that are not declared here are options of the plugin."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str = Field(min_length=1, description="The plugin, e.g. 'adam' or 'torch:AdamW'.")
+    label: Label | None = Field(default=None, description="What tables call it.")
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default_factory=dict, description="Option = list of values: one entry for every combination."
+    )
+
+
+class DatasetEntry(Entry):
+    train_size: int | None = Field(
+        strict=True, default=None, ge=1, le=2**40, description="Use only so many training images."
+    )
+    validation_size: int = Field(
+        strict=True, default=0, ge=0, le=2**40, description="Images taken from the training split for validation."
+    )
+    test_size: int | None = Field(
+        strict=True, default=None, ge=1, le=2**40, description="Use only so many test images."
+    )
+
+
+class ModelEntry(Entry):
+    pass
+
+
+class OptimizerEntry(Entry):
+    training: dict[str, Any] = Field(default_factory=dict, description="Parts of [training] that differ.")
+
+
+class PrunerEntry(Entry):
+    ratios: tuple[Ratio, ...] | None = Field(
+        default=None, max_length=MAX_LIST, description="Ratios of this pruner; default: the suite's."
+    )
+    include_input: bool = Field(strict=True, default=False, description="Prune the layer that sees the image, too.")
+    include_classifier: bool = Field(
+        strict=True, default=False, description="Prune the layer that gives the logits, too."
+    )
+    reestimate_bn: bool = Field(
+        strict=True, default=False, description="Estimate the BatchNorm statistics anew, on training images."
+    )
+    finetune: Finetuning | None = Field(default=None, description="Train on after pruning.")
+
+    @field_validator("ratios")
+    @classmethod
+    def _different(cls, ratios: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if ratios is None else check_list(ratios)
+
+
+class ProbeEntry(Entry):
+    pass
+
+
+class SuiteFile(Table):
+    """A suite as it is written; the JSON Schema that editors use is made of this."""
+
+    name: str | None = Field(
+        default=None,
+        description="Name of the results folder; default: the file's name.",
+    )
+    description: str = Field(default="", description="A line for reports.")
+    seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...] = Field(
+        default=(0, 1, 2),
+        max_length=MAX_SEEDS,
+        description="One training for each; or {from = 3, to = 30}: rounds until every question is decided.",
+        json_schema_extra=lambda schema: schema.update(anyOf=[dict(schema), SeedRange.model_json_schema()]),
+    )
+    ratios: tuple[Ratio, ...] = Field(
+        default=(0.5,), max_length=MAX_LIST, description="Ratios of every pruner without its own."
+    )
+    training: Recipe = Recipe()
+    measurement: Measurement = Measurement()
+    gate: GateTable = Field(default=GateTable(), description="What sgabench check calls a regression.")
+    question: QuestionTable = Field(default=QuestionTable(), description="What the verdicts are about.")
+    datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    optimizers: Annotated[tuple[OptimizerEntry, ...], Field(min_length=1)]
+    pruners: Annotated[tuple[PrunerEntry, ...], Field(min_length=1)]
+    probes: tuple[ProbeEntry, ...] = (ProbeEntry(name="weights"),)
+
+    @field_validator("seeds", "ratios")
+    @classmethod
+    def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        return check_list(values)
+
+
+def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse a list that is empty or names something twice."""
+    if not values:
+        raise ValueError("the list is empty")
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is there twice")
+    return values
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a suite file."""
+    schema = SuiteFile.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "sgabench suite"
+    return schema

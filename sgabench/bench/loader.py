@@ -12,8 +12,9 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from sgabench.bench.loops import Workload, wait
+from sgabench.bench.loops import Workload
 from sgabench.training.building import initial_network
+from sgabench.training.progress import synchronize
 
 # Enough to fill the workers' queues and empty them, few enough to take turns with others.
 _STEPS = {"cpu": 8, "cuda": 64}
@@ -63,7 +64,7 @@ class LoaderLoop:
     def block(self, seconds: float) -> float:
         """Train for whole epochs, so that no batch is ready when the clock starts."""
         images = 0
-        wait(self._device)
+        synchronize(self._device)
         started = time.perf_counter()
         while images == 0 or time.perf_counter() - started < seconds:
             for batch, labels in self._loader:
@@ -72,5 +73,5 @@ class LoaderLoop:
                 F.cross_entropy(self._network(batch), labels).backward()  # type: ignore[no-untyped-call]
                 self._optimizer.step()
                 images += len(labels)
-            wait(self._device)
+            synchronize(self._device)
         return images / (time.perf_counter() - started)

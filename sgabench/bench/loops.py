@@ -23,7 +23,8 @@ from sgabench.system.environment import PeakMemory, cores
 from sgabench.system.processes import ignore_ctrl_c, start
 from sgabench.training.building import build_optimizer, initial_network, set_up_torch
 from sgabench.training.capture import TIMED_STEPS, WARM_UP_STEPS, Captured, capture_on
-from sgabench.training.loop import Data
+from sgabench.training.data import Data
+from sgabench.training.progress import synchronize
 from sgabench.training.step import Draws, GradientStep
 
 # Steps of an epoch of random images.
@@ -95,14 +96,14 @@ class Resident:
     def block(self, seconds: float) -> float:
         """Train for about so long."""
         steps = 0
-        wait(self._device)
+        synchronize(self._device)
         started = time.perf_counter()
         while steps == 0 or time.perf_counter() - started < seconds:
             self.train(4)
             steps += 4
             if steps % 32 == 0:
-                wait(self._device)  # what has been launched may be far ahead of what is done
-        wait(self._device)
+                synchronize(self._device)  # what has been launched may be far ahead of what is done
+        synchronize(self._device)
         return steps * self._batch_size / (time.perf_counter() - started)
 
     def train(self, steps: int) -> None:
@@ -199,9 +200,3 @@ def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) ->
         return  # who asked is gone
     except (MemoryError, RuntimeError, InputError) as error:  # anything else ends the process, with its traceback
         connection.send(describe(error))
-
-
-def wait(device: str) -> None:
-    """Until the device has done all that was launched."""
-    if device == "cuda":
-        torch.cuda.synchronize()

@@ -16,7 +16,7 @@ from sgabench.measuring.timing import time_interleaved
 from sgabench.plugins import ImageSpec, PruningContext, models, pruners
 from sgabench.system.environment import describe_environment, has_fast_bf16
 from sgabench.training.building import seeded, set_up_torch
-from sgabench.training.loop import Data, Images, batches
+from sgabench.training.data import Data, Images, batches
 
 MODELS = ("resnet20", "resnet56")
 PRUNERS = ("magnitude", "random", "structured")

@@ -18,7 +18,8 @@ from sgabench.measuring.measurement import Operations, Size, begin_measuring, co
 from sgabench.plugins import pruners
 from sgabench.plugins.specs import Once, PruningContext
 from sgabench.pruners.base import input_and_classifier
-from sgabench.training.loop import EVALUATION_BATCH, Data, batches, evaluate_batches
+from sgabench.training.data import Data, batches
+from sgabench.training.evaluation import EVALUATION_BATCH, evaluate_batches
 
 # The normalized test split is kept if it takes no more bytes; that of CIFAR-10 takes 123 MB.
 KEPT_BYTES = 2**28

@@ -21,7 +21,7 @@ from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 
 if TYPE_CHECKING:
-    from sgabench.training.loop import Progress
+    from sgabench.training.progress import Progress
 
 LINE_SECONDS = 10.0
 

@@ -23,7 +23,7 @@ from sgabench.tuning.search import Listener, Try, Tuned
 from sgabench.tuning.subjects import Settings, Subject, in_words
 
 if TYPE_CHECKING:
-    from sgabench.training.loop import Progress
+    from sgabench.training.progress import Progress
     from sgabench.tuning.validation import Validation
 
 # As a factor: a value so near the end of its range may be better beyond it.

@@ -17,8 +17,8 @@ from sgabench.suite.tables import Recipe
 from sgabench.system.environment import has_fast_bf16
 from sgabench.system.memory import require
 from sgabench.training.building import build_optimizer, initial_network, load_data
+from sgabench.training.data import Data
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of
-from sgabench.training.loop import Data
 
 if TYPE_CHECKING:
     from sgabench.running.trial import Task

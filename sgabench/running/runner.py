@@ -24,7 +24,7 @@ from sgabench.system.environment import choose_device, cores, describe_environme
 
 if TYPE_CHECKING:
     from sgabench.running.trial import Task
-    from sgabench.training.loop import Progress
+    from sgabench.training.progress import Progress
 
 
 SNAPSHOT_MINUTES = 5.0

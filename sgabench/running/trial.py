@@ -43,7 +43,10 @@ from sgabench.training.building import (
     untrained_network,
 )
 from sgabench.training.capture import capture_on
-from sgabench.training.loop import Data, Diverged, Images, Progress, Training, batches, evaluate, train
+from sgabench.training.data import Data, Images, batches
+from sgabench.training.evaluation import evaluate
+from sgabench.training.loop import Diverged, Training, train
+from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.

@@ -24,7 +24,9 @@ from sgabench.suite.tables import Recipe
 from sgabench.system.environment import keep_freed_memory
 from sgabench.system.seeds import derive_seed
 from sgabench.training.capture import capture_on
-from sgabench.training.loop import Data, Progress, Training, train
+from sgabench.training.data import Data
+from sgabench.training.loop import Training, train
+from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
 
 

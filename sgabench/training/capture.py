@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sgabench.errors import describe
+from sgabench.training.progress import synchronize
 from sgabench.training.step import Draws, GradientStep, Replayed
 
 # Enough for what is chosen, compiled or allocated in the first steps; then enough for a mean.
@@ -100,15 +101,11 @@ class Captured:
             self._step(drawn)
 
     def _timed(self, drawn: Draws) -> float:
-        self._synchronize()
+        synchronize(self._device)
         started = time.perf_counter()
         self._step(drawn)
-        self._synchronize()
+        synchronize(self._device)
         return time.perf_counter() - started
-
-    def _synchronize(self) -> None:
-        if self._device == "cuda":
-            torch.cuda.synchronize()
 
     def _try(self, drawn: Draws, capture: Capture) -> None:
         """Do a step, and capture it on the way."""
@@ -130,7 +127,7 @@ class Captured:
             replayed = capture(step)
             _restore(buffers, before)
             replayed.replay()
-            self._synchronize()
+            synchronize(self._device)
             right = _agree(expected, [*_gradients(step), *buffers])
             told = "a replay does not give the same gradients"
         except RuntimeError as error:  # PyTorch's, of what a graph cannot hold

@@ -1,107 +1,31 @@
-"""The training loop: data order, schedule, step, evaluation."""
+"""The training loop: epochs of steps, with snapshots in between."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
-from sgabench.datasets import augmentation
-from sgabench.datasets.base import SplitDataset, channel_statistics
 from sgabench.errors import InputError
-from sgabench.plugins import ImageSpec
 from sgabench.suite.tables import Recipe
 from sgabench.training.capture import Capture, Captured
+from sgabench.training.data import Data
+from sgabench.training.evaluation import evaluate
+from sgabench.training.progress import Clock, Progress, progress_of
+from sgabench.training.schedule import learning_rate_factor
 from sgabench.training.snapshot import Snapshots
-from sgabench.training.step import Draws, GradientStep, autocast
-
-EVALUATION_BATCH = 500
-PROGRESS_SECONDS = 0.5
+from sgabench.training.step import Draws, GradientStep
 
 
 class Diverged(ArithmeticError):
     """The loss is not a finite number any more."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """One split on the training device.
-
-    Attributes:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,).
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set on the training device, with what normalizes it.
-
-    Attributes:
-        train, validation, test: the splits; validation may be empty.
-        mean, std: float64 (C,), of the training split, for pixels in [0, 1].
-    """
-
-    spec: ImageSpec
-    train: Images
-    validation: Images
-    test: Images
-    mean: Tensor
-    std: Tensor
-
-    @classmethod
-    def of(cls, splits: SplitDataset, device: str) -> Data:
-        """Move a data set's splits to a device and compute the constants of the training split."""
-        mean, std = channel_statistics(splits.train_images)
-
-        def on_device(images: Tensor, labels: Tensor) -> Images:
-            return Images(images.to(device), labels.to(device))
-
-        return cls(
-            splits.spec,
-            on_device(splits.train_images, splits.train_labels),
-            on_device(splits.validation_images, splits.validation_labels),
-            on_device(splits.test_images, splits.test_labels),
-            mean.to(device),
-            std.to(device),
-        )
-
-    def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to what the network sees, channels last in memory."""
-        return augmentation.normalize(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is.
-
-    Attributes:
-        epoch: epochs that are finished, with the part of the present one.
-        loss: mean training loss of the present epoch so far.
-        images_per_s: since the start of the training.
-        seconds_left: estimated from the speed so far.
-    """
-
-    epoch: float
-    epochs: int
-    loss: float
-    images_per_s: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -122,33 +46,6 @@ class Training:
     images: int
     interruptions: int
     seconds_before: float
-
-
-def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
-    """The schedule: a function of the step (from 0) to the factor of the base learning rate.
-
-    ``cosine`` falls to zero after the warm-up; ``one-cycle`` rises from 1/25 to 1 over the first 30 %
-    and falls to 1e-4, along half cosines (Smith & Topin, arXiv 1708.07120, as in torch's OneCycleLR).
-    """
-    total = recipe.epochs * steps_per_epoch
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
-
-    def half_cosine(start: float, end: float, fraction: float) -> float:
-        return end + (start - end) * (1 + math.cos(math.pi * min(fraction, 1.0))) / 2
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(1, total - warmup)
-        if recipe.schedule == "cosine":
-            return half_cosine(1, 0, done)
-        if recipe.schedule == "step":
-            return math.prod(recipe.step_factor for milestone in recipe.step_milestones if step >= milestone * total)
-        if recipe.schedule == "one-cycle":
-            return half_cosine(1 / 25, 1, done / 0.3) if done < 0.3 else half_cosine(1, 1e-4, (done - 0.3) / 0.7)
-        return 1.0
-
-    return factor
 
 
 def train(
@@ -272,7 +169,7 @@ class _Run:
             self._parts["average"] = average
         self._device = device
         self.totals = totals
-        self.clock = _Clock(device)
+        self.clock = Clock(device)
         self.epoch = 0
         self.step = 0
         self.lr = 0.0
@@ -285,7 +182,7 @@ class _Run:
         self.totals.zero_()
 
     def progress(self, recipe: Recipe, steps: int) -> Progress:
-        return _progress(self.clock, recipe, self.epoch, self.step, steps, float(self.totals[0]) / self.step)
+        return progress_of(self.clock, recipe, self.epoch, self.step, steps, float(self.totals[0]) / self.step)
 
     def state(self) -> dict[str, Any]:
         """What a snapshot holds; data order and augmentation are functions of the epoch and need no place in it."""
@@ -305,7 +202,7 @@ class _Run:
         _lay_out_like_parameters(self._parts["optimizer"])
         self.epoch, self.step, self.lr, self.seconds_before, interruptions = saved["position"]
         self.interruptions = interruptions + 1
-        self.clock = _Clock(self._device, self.seconds_before)
+        self.clock = Clock(self._device, self.seconds_before)
         self.history = saved["history"]
         self.totals.copy_(saved["totals"])
         torch.set_rng_state(saved["random"])
@@ -321,34 +218,6 @@ def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def evaluate(network: nn.Module, data: Data, split: Images, precision: str) -> tuple[float, float]:
-    """Top-1 (fraction) and mean cross-entropy of a split."""
-    return evaluate_batches(network, batches(data, split, EVALUATION_BATCH), precision)
-
-
-def evaluate_batches(network: nn.Module, of: Iterable[tuple[Tensor, Tensor]], precision: str) -> tuple[float, float]:
-    """Top-1 (fraction) and mean cross-entropy of normalized batches; correct answers are counted, then divided once."""
-    network.eval()
-    correct: Tensor | int = 0
-    loss: Tensor | float = 0.0
-    number = 0
-    with torch.inference_mode():
-        for images, labels in of:
-            with autocast(images.device.type, precision):
-                logits = network(images)
-            correct += (logits.argmax(1) == labels).sum()
-            loss += F.cross_entropy(logits.float(), labels, reduction="sum")
-            number += len(labels)
-    return int(correct) / number, float(loss) / number
-
-
-def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalized images and labels of a split, in its order."""
-    for start in range(0, len(split), batch_size):
-        part = slice(start, start + batch_size)
-        yield data.normalize(split.images[part]), split.labels[part]
-
-
 def _moving_average(decay: float) -> Callable[..., None]:
     """Exponential moving average for `AveragedModel`; what counts or points (integers) is taken as it is."""
 
@@ -359,45 +228,3 @@ def _moving_average(decay: float) -> Callable[..., None]:
             torch._foreach_copy_(averages, values)
 
     return update
-
-
-class _Clock:
-    """Adds up the time of training steps, synchronized with the device."""
-
-    def __init__(self, device: str, seconds: float = 0.0) -> None:
-        self._device = device
-        self._finished = seconds
-        self._started: float | None = None
-        self._reported = 0.0
-
-    def start(self) -> None:
-        _synchronize(self._device)
-        self._started = time.perf_counter()
-
-    def stop(self) -> None:
-        _synchronize(self._device)
-        self._finished, self._started = self.seconds, None
-
-    @property
-    def seconds(self) -> float:
-        running = 0.0 if self._started is None else time.perf_counter() - self._started
-        return self._finished + running
-
-    def time_to_report(self) -> bool:
-        now = time.perf_counter()
-        if now - self._reported < PROGRESS_SECONDS:
-            return False
-        self._reported = now
-        return True
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _progress(clock: _Clock, recipe: Recipe, epoch: int, step: int, steps: int, loss: float) -> Progress:
-    done = epoch * steps + step
-    per_step = clock.seconds / done
-    left = (recipe.epochs * steps - done) * per_step
-    return Progress(done / steps, recipe.epochs, loss, recipe.batch_size / per_step, left)

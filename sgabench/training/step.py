@@ -6,9 +6,8 @@ done anew each time, or be captured once as a CUDA graph and replayed.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +16,8 @@ from torch.nn import functional as F  # noqa: N812
 from sgabench.datasets import augmentation
 from sgabench.suite.tables import Recipe
 from sgabench.system.seeds import derive_seed
-
-if TYPE_CHECKING:
-    from sgabench.training.loop import Data
-
-
-def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision: bf16 where it is asked for, else nothing."""
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+from sgabench.training.data import Data
+from sgabench.training.evaluation import autocast
 
 
 def batch_order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:

@@ -25,7 +25,7 @@ from sgabench.system.seeds import derive_seed
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 
 if TYPE_CHECKING:
-    from sgabench.training.loop import Progress
+    from sgabench.training.progress import Progress
     from sgabench.tuning.validation import Validation
 
 # Raise it when a change of sgabench makes the same search give other tries.

@@ -17,7 +17,10 @@ from sgabench.suite.resolving import Suite
 from sgabench.suite.tables import Measurement, Recipe
 from sgabench.system.environment import choose_device, cores, describe_environment
 from sgabench.training.building import load_data, precision_on, set_up_torch, train_network, untrained_network
-from sgabench.training.loop import Data, Diverged, Images, Progress, evaluate
+from sgabench.training.data import Data, Images
+from sgabench.training.evaluation import evaluate
+from sgabench.training.loop import Diverged
+from sgabench.training.progress import Progress
 
 # Of the training images, where neither the command nor the suite says how many to hold out.
 DEFAULT_SHARE = 0.1

@@ -19,7 +19,8 @@ from sgabench.measuring.sweep import Sweep, alike, copied, example_of
 from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.plugins import ImageSpec, PruningContext, pruners
 from sgabench.pruners.base import reestimate_batch_norm
-from sgabench.training.loop import Data, Images, evaluate
+from sgabench.training.data import Data, Images
+from sgabench.training.evaluation import evaluate
 
 SPEC = ImageSpec(channels=3, height=8, width=8, classes=5)
 

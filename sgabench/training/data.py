@@ -1,0 +1,74 @@
+"""A data set on the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sgabench.datasets import augmentation
+from sgabench.datasets.base import SplitDataset, channel_statistics
+from sgabench.plugins import ImageSpec
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split on the training device.
+
+    Attributes:
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set on the training device, with what normalizes it.
+
+    Attributes:
+        train, validation, test: the splits; validation may be empty.
+        mean, std: float64 (C,), of the training split, for pixels in [0, 1].
+    """
+
+    spec: ImageSpec
+    train: Images
+    validation: Images
+    test: Images
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, splits: SplitDataset, device: str) -> Data:
+        """Move a data set's splits to a device and compute the constants of the training split."""
+        mean, std = channel_statistics(splits.train_images)
+
+        def on_device(images: Tensor, labels: Tensor) -> Images:
+            return Images(images.to(device), labels.to(device))
+
+        return cls(
+            splits.spec,
+            on_device(splits.train_images, splits.train_labels),
+            on_device(splits.validation_images, splits.validation_labels),
+            on_device(splits.test_images, splits.test_labels),
+            mean.to(device),
+            std.to(device),
+        )
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) to what the network sees, channels last in memory."""
+        return augmentation.normalize(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+
+def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalized images and labels of a split, in its order."""
+    for start in range(0, len(split), batch_size):
+        part = slice(start, start + batch_size)
+        yield data.normalize(split.images[part]), split.labels[part]

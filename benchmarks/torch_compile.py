@@ -11,9 +11,9 @@ import time
 
 import torch
 
-from sgabench.bench.loops import Resident, Workload
 from sgabench.bench.training import RECIPE, SPEC
 from sgabench.plugins import models
+from sgabench.running.loops import Resident, Workload
 from sgabench.suite.choices import Choice
 from sgabench.system.environment import cores, describe_environment
 from sgabench.training.building import precision_on, set_up_torch

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgabench.running.runner import run
+    from sgabench.report.run import run
     from sgabench.suite.resolving import load_suite
 
 __all__ = ["load_suite", "run"]
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return load_suite
     if name == "run":
-        from sgabench.running.runner import run
+        from sgabench.report.run import run
 
         return run
     raise AttributeError(f"module 'sgabench' has no attribute {name!r}")

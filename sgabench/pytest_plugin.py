@@ -127,7 +127,7 @@ class Red(Exception):
 def _check(config: pytest.Config) -> Outcome:
     from sgabench.gate.measured import check_plan
     from sgabench.plugins.registry import load_plugin_file
-    from sgabench.running.runner import Options
+    from sgabench.running.options import Options
     from sgabench.suite.plan import make_plan
     from sgabench.suite.resolving import load_suite
 

@@ -15,10 +15,10 @@ from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.bench.pruning import SPEC, network_of
 from sgabench.errors import InputError, describe
-from sgabench.measuring.measurement import count_macs
 from sgabench.measuring.timing import time_interleaved
+from sgabench.models.layers import input_and_classifier, prunable_layers
+from sgabench.models.operations import count_macs
 from sgabench.plugins import PruningContext, pruners
-from sgabench.pruners.base import input_and_classifier, prunable_layers
 from sgabench.system.environment import PeakMemory, describe_environment, has_fast_bf16
 from sgabench.training.building import set_up_torch
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from sgabench.bench.loops import Workload
+from sgabench.running.loops import Workload
 from sgabench.training.building import initial_network
 from sgabench.training.progress import synchronize
 

@@ -13,11 +13,11 @@ import torch
 
 from sgabench.bench.benchmark import Benchmark
 from sgabench.bench.loader import LoaderLoop
-from sgabench.bench.loops import Died, Processes, Workload, trials_at_once
 from sgabench.errors import InputError
-from sgabench.measuring.measurement import count_macs
 from sgabench.measuring.timing import time_interleaved
+from sgabench.models.operations import count_macs
 from sgabench.plugins import ImageSpec, models
+from sgabench.running.loops import Died, Processes, Workload, trials_at_once
 from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import cores, describe_environment

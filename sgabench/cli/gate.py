@@ -76,7 +76,8 @@ def check(
     from sgabench.gate.measured import check_plan
     from sgabench.report.gate import render, verdict
     from sgabench.report.progress import listener
-    from sgabench.running.runner import Options, run_plan
+    from sgabench.report.run import run_and_write
+    from sgabench.running.options import Options
     from sgabench.suite.plan import select
 
     whole = plan_of(suite, results, data_dir, None, set_, plugin)
@@ -87,7 +88,7 @@ def check(
         confirm_run(select(whole, only), results, yes)
         plugins = tuple(path.resolve() for path in plugin or ())
         with stoppable(), listener(quiet=False) as display:
-            run_plan(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
+            run_and_write(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
     require_store(results)
     outcome = check_plan(whole, results, baseline, only)
     text = render(outcome, form.value, str(baseline))

@@ -62,7 +62,11 @@ def env(
     device: Annotated[Device, typer.Option(help="The device that is described.")] = Device.auto,
 ) -> None:
     """Show the environment as a record would keep it (JSON)."""
+    from sgabench.plugins.registry import REGISTRIES
     from sgabench.system.environment import choose_device, cores, describe_environment
+
+    for registry in REGISTRIES.values():
+        registry.load()  # who has something to say about the machine has registered it then
 
     typer.echo(json.dumps(describe_environment(choose_device(device.value), cores()), indent=2))
 
@@ -88,7 +92,7 @@ def bench(
     plugin: Plugins = None,
 ) -> None:
     """Measure this machine: training, steps of optimizers, one more ratio of a pruner, inference of pruned networks."""
-    from sgabench.bench.benchmark import render
+    from sgabench.report.benchmark import render
     from sgabench.system.environment import choose_device
 
     load_plugins(plugin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,8 +67,10 @@ def run(
     """
     from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
+    from sgabench.report.run import run_and_write
+    from sgabench.running.options import Options
     from sgabench.running.rounds import note_look, run_rounds
-    from sgabench.running.runner import Options, check, run_plan, to_run
+    from sgabench.running.runner import check, to_run
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
 
@@ -88,9 +91,9 @@ def run(
     confirm_run(to_run(plan, options) if failed_only else select(plan, only), results, yes)
     with stoppable(), listener(quiet) as display:
         if until_decided or plan.suite.rounds:
-            tables = run_rounds(plan, options, display)
+            tables = run_rounds(plan, options, partial(run_and_write, listener=display))
         else:
-            tables = run_plan(plan, options, display)
+            tables = run_and_write(plan, options, display)
             note_look(plan, options)
     if not quiet:
         print_tables(tables, results / plan.suite.name)
@@ -139,7 +142,7 @@ def tune(
 
     require_extra()
     from sgabench.report.tuning import listener, print_tuning
-    from sgabench.running.runner import Options
+    from sgabench.running.options import Options
     from sgabench.suite.limits import ASK_ABOVE
     from sgabench.suite.resolving import load_suite
     from sgabench.system.interruption import ignore_ctrl_c

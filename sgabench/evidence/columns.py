@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sgabench.store.forms import all_fit, fits
+from sgabench.store.forms import Part, all_fit, fits
 from sgabench.store.store import KINDS, Store, parse
 
 BATCH = 256  # records: so many are objects at a time, and stay in the cache
-
-
-@dataclass(frozen=True)
-class Part:
-    """Columns of dictionaries that have the same names, which types they hold, and which rows they belong to."""
-
-    rows: NDArray[np.intp]
-    columns: Mapping[str, NDArray[Any]]
-    types: Mapping[str, set[type]]
 
 
 class Values:

@@ -14,10 +14,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from sgabench.measuring.measurement import Operations, Size, begin_measuring, count_operations
+from sgabench.measuring.measurement import Size, begin_measuring
+from sgabench.models.layers import input_and_classifier
+from sgabench.models.operations import Operations, count_operations
 from sgabench.plugins import pruners
 from sgabench.plugins.specs import Once, PruningContext
-from sgabench.pruners.base import input_and_classifier
 from sgabench.training.data import Data, batches
 from sgabench.training.evaluation import EVALUATION_BATCH, evaluate_batches
 

@@ -17,7 +17,7 @@ logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 from torch.utils.benchmark import Timer  # noqa: E402
 
-from sgabench.pruners.base import evaluating  # noqa: E402
+from sgabench.models.layers import evaluating  # noqa: E402
 
 
 @dataclass(frozen=True)

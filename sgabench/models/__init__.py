@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from sgabench.plugins import ImageSpec, models
+from sgabench.system.environment import register_fact
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -57,3 +58,12 @@ def from_torchvision(
     from sgabench.models.adapters import build_torchvision
 
     return build_torchvision(name, spec, stem, options)
+
+
+def _batch_norm(device: str) -> str:
+    from sgabench.models.batch_norm import implementation
+
+    return implementation(device)
+
+
+register_fact("batch_norm", _batch_norm)

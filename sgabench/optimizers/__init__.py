@@ -7,16 +7,24 @@ names and the defaults that torch.optim gives them, where nothing else is said.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from sgabench.plugins import optimizers
+from sgabench.system.environment import register_fact
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+
+    from sgabench.optimizers.proximal import Proximal
+    from sgabench.optimizers.sampled import Sampled
+    from sgabench.optimizers.stoch_grad_adam import StochGradAdam
 else:
     Optimizer = Any  # the registry evaluates annotations, and must not import torch for it
+
+__all__ = ["Proximal", "Sampled", "StochGradAdam"]
 
 NamedParameters = list[tuple[str, Any]]
 
@@ -208,3 +216,20 @@ def proximal(
     from sgabench.optimizers.sources import build
 
     return Proximal(build(name, parameters, options, ("l1",)), l1=l1)
+
+
+def _stochgradadam(device: str) -> str:
+    from sgabench.optimizers.implementations import on_device
+
+    return on_device(device)
+
+
+register_fact("stochgradadam", _stochgradadam)
+
+
+def __getattr__(name: str) -> Any:
+    # For loops of one's own; imported on use, because they need torch.
+    modules = {"Proximal": "proximal", "Sampled": "sampled", "StochGradAdam": "stoch_grad_adam"}
+    if name not in modules:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{modules[name]}"), name)

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sgabench.errors import InputError, describe
-from sgabench.measuring.measurement import count_macs
+from sgabench.models.layers import evaluating, input_and_classifier, is_within
+from sgabench.models.operations import count_macs
 from sgabench.models.structural import customized_pruners
 from sgabench.plugins import PruningContext
 from sgabench.pruners.attention import is_kept_whole, prunable_heads, update_head_sizes
-from sgabench.pruners.base import evaluating, input_and_classifier, is_within
 
 Scope = Literal["global", "layer"]
 Of = Literal["channels", "params", "macs"]

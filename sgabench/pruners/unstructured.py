@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from sgabench.models.layers import prunable_layers, weight_of
 from sgabench.plugins import PruningContext
-from sgabench.pruners.base import prunable_layers, weight_of
 from sgabench.system.seeds import derive_seed
 
 Scope = Literal["global", "layer"]

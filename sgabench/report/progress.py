@@ -16,7 +16,7 @@ from rich.progress import Progress as Bars
 
 from sgabench.evidence.leaderboard import Tables
 from sgabench.report.terminal import WIDE, renderable
-from sgabench.running.runner import Listener, Silent
+from sgabench.running.listening import Listener, Silent
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 

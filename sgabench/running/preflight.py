@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, describe
 from sgabench.plugins import ImageSpec
+from sgabench.running.task import Task
 from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import has_fast_bf16
@@ -19,9 +20,6 @@ from sgabench.system.memory import require
 from sgabench.training.building import build_optimizer, initial_network, load_data
 from sgabench.training.data import Data
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of
-
-if TYPE_CHECKING:
-    from sgabench.running.trial import Task
 
 
 def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) -> None:

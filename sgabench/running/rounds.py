@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sgabench.errors import InputError
 from sgabench.evidence.looks import Looks, planned_looks, question_of, read_looks, seen, take, write_looks
-from sgabench.running.runner import Listener, Options, run_plan
+from sgabench.running.options import Options
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, remaining
 from sgabench.suite.question import SeedRange
@@ -42,16 +43,21 @@ def _range_of(seeds: int) -> SeedRange:
     return SeedRange.model_validate({"from": 3, "to": seeds})
 
 
-def run_rounds(plan: Plan, options: Options, listener: Listener) -> Tables:
+def run_rounds(plan: Plan, options: Options, run: Callable[[Plan, Options], object]) -> Tables:
     """Run round after round of seeds, and look at what they show, until nothing is open that can be decided.
 
     Each look is kept beside the leaderboard. A round that was interrupted goes on where it was.
+
+    Args:
+        plan: with all seeds.
+        options: how to run it.
+        run: runs what the store does not have of a part of the plan.
 
     Returns:
         The tables of all that was asked for.
 
     Raises:
-        InputError: as `looks_at` and `sgabench.running.runner.run_plan`; or trials are left out by ``only``.
+        InputError: as `looks_at` and ``run``; or trials are left out by ``only``.
     """
     from sgabench.evidence.leaderboard import make_tables
 
@@ -60,7 +66,7 @@ def run_rounds(plan: Plan, options: Options, listener: Listener) -> Tables:
     looks = looks_at(plan, options)
     while not looks.finished:
         part = looks.restrict(plan, coming=True)
-        run_plan(part, options, listener)
+        run(part, options)
         with Store(options.results) as store:
             tables = make_tables(store, part, looks=looks)
         looks = take(looks, tables.comparisons, part)

@@ -2,197 +2,46 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import replace
+from typing import Any
 
 from sgabench.errors import InputError
-from sgabench.evidence.leaderboard import Tables, make_tables
-from sgabench.plugins.registry import load_plugin_file
-from sgabench.report import prepare_folder, write_leaderboard
 from sgabench.running.executors.local import Finished, WorkerDied, run_here, run_in_processes
-from sgabench.running.executors.quiet import Quiet
+from sgabench.running.listening import Listener
+from sgabench.running.options import Options
 from sgabench.running.part import Part, first_of
+from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
-from sgabench.suite.plan import Plan, TrialPlan, make_plan, only_failed, remaining, select
-from sgabench.suite.resolving import Suite, load_suite
+from sgabench.suite.plan import Plan, TrialPlan, only_failed, remaining, select
 from sgabench.system.environment import choose_device, cores, describe_environment
 
-if TYPE_CHECKING:
-    from sgabench.running.trial import Task
-    from sgabench.training.progress import Progress
-
-
-SNAPSHOT_MINUTES = 5.0
 MOST_ON_A_GPU = 16
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to run a suite; nothing here enters a key.
-
-    Attributes:
-        results: folder of the store.
-        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
-        download: fetch a data set that is not there.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        jobs: trials at the same time.
-        only: glob over trial names.
-        plugins: plugin files, which every worker loads.
-        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
-        retry_failed: take up what is recorded as failed, and nothing else.
-        trial_minutes: a trial that takes longer fails; None: none does.
-    """
-
-    results: Path = Path("results")
-    data_dir: Path | None = None
-    download: bool = True
-    device: str = "auto"
-    jobs: int | Literal["auto"] = 1
-    only: str | None = None
-    plugins: tuple[Path, ...] = field(default=())
-    snapshot_minutes: float = SNAPSHOT_MINUTES
-    retry_failed: bool = False
-    trial_minutes: float | None = None
-
-    @property
-    def data(self) -> Path:
-        """The data folder."""
-        return self.data_dir or Path(os.environ.get("SGABENCH_DATA") or "data")
-
-
-class Listener(Protocol):
-    """Is told how a run goes."""
-
-    def started(self, trials: int, cells: int, device: str) -> None:
-        """Something is left to do: so many trials, with so many cells."""
-
-    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
-        """A training goes on."""
-
-    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
-        """A record is on disk."""
-
-    def finished(self, worker: int, trial: TrialPlan) -> None:
-        """A trial is through, whatever came of it."""
-
-    def elsewhere(self, trial: TrialPlan) -> None:
-        """Another run has done what was left of a trial."""
-
-    def waiting(self, trials: int) -> None:
-        """Nothing is left but what other runs have claimed: so many trials; told again and again."""
-
-
-class Silent:
-    """A listener that says nothing."""
-
-    def started(self, trials: int, cells: int, device: str) -> None:
-        """Say nothing."""
-
-    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
-        """Say nothing."""
-
-    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
-        """Say nothing."""
-
-    def finished(self, worker: int, trial: TrialPlan) -> None:
-        """Say nothing."""
-
-    def elsewhere(self, trial: TrialPlan) -> None:
-        """Say nothing."""
-
-    def waiting(self, trials: int) -> None:
-        """Say nothing."""
-
-
-def run(
-    suite: Suite | str | Path,
-    *,
-    results: str | Path = "results",
-    data_dir: str | Path | None = None,
-    download: bool = True,
-    device: str = "auto",
-    jobs: int | Literal["auto"] = 1,
-    only: str | None = None,
-    plugins: Sequence[str | Path] = (),
-    snapshot_minutes: float = SNAPSHOT_MINUTES,
-    retry_failed: bool = False,
-    trial_timeout: float | None = None,
-) -> Tables:
-    """Run what the store does not have yet, and return the tables of the whole suite.
+def run_plan(plan: Plan, store: Store, options: Options, listener: Listener) -> None:
+    """Run what a store does not have of a plan that `check` has nothing against.
 
     Args:
-        suite: a suite, or the path of its file.
-        results: folder of the store.
-        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
-        download: fetch a data set that is not there.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        jobs: trials at the same time, in processes of their own.
-        only: glob over trial names (dataset/model/optimizer/seed).
-        plugins: plugin files to load first.
-        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
-        retry_failed: take up what is recorded as failed, and nothing else.
-        trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
-
-    Raises:
-        InputError: anything about the suite, the data or the results folder that the user can mend.
+        plan: whole; the options say what of it.
+        store: open to be written, and shared with other runs.
+        options: how.
+        listener: is told how it goes.
     """
-    for plugin in plugins:
-        load_plugin_file(Path(plugin))
-    options = Options(
-        Path(results),
-        None if data_dir is None else Path(data_dir),
-        download,
-        device,
-        jobs,
-        only,
-        tuple(Path(plugin).resolve() for plugin in plugins),
-        snapshot_minutes,
-        retry_failed,
-        trial_timeout,
-    )
-    checked = suite if isinstance(suite, Suite) else load_suite(suite)
-    return run_plan(make_plan(checked, options.data), options, Silent())
-
-
-def run_plan(plan: Plan, options: Options, listener: Listener) -> Tables:
-    """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
-
-    Returns:
-        The tables of what ``only`` selects, from all that is stored.
-
-    Raises:
-        InputError: bad input, found before the first trial.
-    """
-    check(plan, options)
-    with Store(options.results, create=True) as store, store.sharing():
-        folder = prepare_folder(options.results / plan.suite.name)
-        found = store.outcomes()
-        left = _left(plan, options, {key: status for key, (status, _) in found.items()})
-        if left:
-            _execute(
-                left,
-                {key: at for key, (status, at) in found.items() if status == "failed"},
-                plan,
-                store,
-                options,
-                listener,
-            )
-        with Quiet(options.results).busy():
-            tables = make_tables(store, plan)
-            write_leaderboard(tables, folder, plan.suite)
-            return tables if options.only is None else make_tables(store, select(plan, options.only))
+    found = store.outcomes()
+    left = _left(plan, options, {key: status for key, (status, _) in found.items()})
+    if left:
+        failed_before = {key: at for key, (status, at) in found.items() if status == "failed"}
+        _execute(left, failed_before, plan, store, options, listener)
 
 
 def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
     """Build everything that is left to run once, without training or writing anything.
 
     Raises:
-        InputError: what `run_plan` would refuse; if strict, also what would make a trial fail at once.
+        InputError: what cannot be run; if strict, also what would make a trial fail at once.
     """
     if options.jobs != "auto" and (not isinstance(options.jobs, int) or options.jobs < 1):
         raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1, or auto")
@@ -231,8 +80,6 @@ def _certain_jobs(options: Options) -> int:
 
 
 def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | None], Task]:
-    from sgabench.running.trial import Task
-
     device = choose_device(options.device)
     # not of what is left, nor of a measurement: a run that goes on must give the same bits
     jobs = options.jobs if options.jobs != "auto" else most_at_once(device)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from sgabench.bench.loops import Died, Workload, trials_at_once
+from sgabench.running.loops import Died, Workload, trials_at_once
+from sgabench.running.options import Options
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import describe_environment
 from sgabench.training.building import load_data, precision_on
-
-if TYPE_CHECKING:
-    from sgabench.running.runner import Options
 
 # Twice as many must be this much faster together, for each of them gets slower and needs its own memory.
 WORTHWHILE_GAIN = 1.1

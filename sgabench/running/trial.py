@@ -11,9 +11,8 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -25,27 +24,26 @@ from sgabench.errors import InputError, describe
 from sgabench.measuring.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import Timing, time_inference
+from sgabench.models.statistics import reestimate_batch_norm
 from sgabench.plugins import PruningContext, datasets, models, optimizers, probes, pruners
-from sgabench.pruners.base import FixedSparsity, reestimate_batch_norm
 from sgabench.running.part import Part, first_of, of_cell, of_probe
+from sgabench.running.task import Task
 from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
-from sgabench.suite.plan import CellPlan, ProbePlan, TrialPlan
-from sgabench.suite.tables import Finetuning, Measurement, Recipe
+from sgabench.suite.plan import CellPlan, ProbePlan
+from sgabench.suite.tables import Finetuning, Recipe
 from sgabench.system.environment import PeakMemory, describe_environment
 from sgabench.system.seeds import derive_seed
 from sgabench.training.building import (
-    build_optimizer,
     load_data,
     precision_on,
-    seeded,
     set_up_torch,
     train_network,
     untrained_network,
 )
-from sgabench.training.capture import capture_on
 from sgabench.training.data import Data, Images, batches
 from sgabench.training.evaluation import evaluate
-from sgabench.training.loop import Diverged, Training, train
+from sgabench.training.finetuning import finetune
+from sgabench.training.loop import Diverged, Training
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
 
@@ -56,33 +54,6 @@ _logger = logging.getLogger("sgabench")
 
 Emit = Callable[["Record | Progress | Part"], None]
 Alone = Callable[[], AbstractContextManager[bool]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A trial as an executor is handed it.
-
-    Attributes:
-        trial: with only what is left to do.
-        trained: the record of the trial if it is stored already.
-        measurement: what to measure of a network.
-        results: folder of the store, for the weights.
-        data_dir: where data sets are looked for.
-        download: whether a data set that is not there may be fetched.
-        device: ``cpu`` or ``cuda``.
-        threads: threads on the CPU.
-        snapshot_seconds: time between two snapshots of a training; 0: only when the process is asked to stop.
-    """
-
-    trial: TrialPlan
-    trained: Record | None
-    measurement: Measurement
-    results: Path
-    data_dir: Path
-    download: bool
-    device: str
-    threads: int
-    snapshot_seconds: float = 0.0
 
 
 def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
@@ -317,8 +288,9 @@ class _TrialRun:
                 reestimate_batch_norm(network, context.batches())
             detail: dict[str, Any] = {}
             if settings["finetune"]:
-                detail["finetuning"] = self._finetune(
-                    network, Finetuning.model_validate(settings["finetune"]), excluded
+                finetuning = Finetuning.model_validate(settings["finetune"])
+                detail["finetuning"] = finetune(
+                    network, self.trial, self._data, finetuning, self.precision, excluded, self.emit
                 )
             seconds = time.perf_counter() - started
             if cell.stored:
@@ -341,37 +313,6 @@ class _TrialRun:
             detail = {"layer_sparsity": size.layer_sparsity, **detail}
             self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
             self._probe(cell.probes, cell.key, network, context)
-
-    def _finetune(self, network: nn.Module, finetuning: Finetuning, excluded: frozenset[str]) -> list[dict[str, float]]:
-        """Train on with the trial's optimizer and batches; what is zero stays zero."""
-        trial = self.trial
-        recipe = self.recipe.model_copy(
-            update={
-                "epochs": finetuning.epochs,
-                "schedule": "constant",
-                "warmup_epochs": 0.0,
-                "weight_averaging": "off",
-            }
-        )
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
-        optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer", "fine-tuning"))
-        for group in optimizer.param_groups:
-            group["lr"] = finetuning.lr if finetuning.lr is not None else group["lr"] / 10
-        seed = derive_seed(trial.seed, "fine-tuning")
-        with seeded(seed, self.task.device):
-            training = train(
-                network,
-                optimizer,
-                self._data,
-                recipe,
-                seed,
-                precision=self.precision,
-                after_step=FixedSparsity(network, excluded).apply,
-                on_progress=self.emit,
-                capture=capture_on(self.task.device),
-            )
-        return training.history
 
     def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
         for plan in plans:

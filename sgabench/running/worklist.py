@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from sgabench.running.task import Task
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import TrialPlan, keys_of_trial, left_of
-
-if TYPE_CHECKING:
-    from sgabench.running.trial import Task
 
 
 class Watcher(Protocol):

@@ -24,7 +24,7 @@ from typing import IO, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sgabench.errors import InputError, first_problem
-from sgabench.store.forms import well_formed
+from sgabench.store.forms import fits, is_context
 from sgabench.store.merging import Merged, absorb, chunks
 from sgabench.store.store import KINDS, Record, Store, atomic_file
 
@@ -255,7 +255,7 @@ class _Archive:
                     record = Record(**dict(_Line.model_validate(self._json(line, where))))
                 except ValidationError as error:
                     self._refuse(f"{where}: {_told(error)}")
-                if not well_formed(record):
+                if not _well_formed(record):
                     self._refuse(f"{where}: lacks labels, numbers or an environment that every record has")
                 yield record
 
@@ -289,3 +289,16 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _told(error: ValidationError) -> str:
     path, problem = first_problem(error)
     return f"{'.'.join(str(part) for part in path)}: {problem}"
+
+
+def _well_formed(record: Record) -> bool:
+    return is_context(record.environment) and fits(
+        record.key,
+        record.kind,
+        record.parent,
+        record.status,
+        record.labels,
+        record.result,
+        record.error,
+        record.finished_at,
+    )

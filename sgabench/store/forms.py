@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-    from sgabench.evidence.columns import Part
-    from sgabench.store.store import Record
 
 _Form = dict[str, tuple[type, ...]]
 _TEXT, _WHOLE = (str,), (int,)
@@ -38,18 +37,13 @@ _NUMBERS = frozenset((
 ))  # fmt: skip
 
 
-def well_formed(record: Record) -> bool:
-    """Whether a record has the labels and the context that tables are made of, and numbers where they are numbers."""
-    return is_context(record.environment) and fits(
-        record.key,
-        record.kind,
-        record.parent,
-        record.status,
-        record.labels,
-        record.result,
-        record.error,
-        record.finished_at,
-    )
+@dataclass(frozen=True)
+class Part:
+    """Columns of dictionaries that have the same names, which types they hold, and which rows they belong to."""
+
+    rows: NDArray[np.intp]
+    columns: Mapping[str, NDArray[Any]]
+    types: Mapping[str, set[type]]
 
 
 def is_context(environment: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ _KEPT = 1 << 30
 _LARGEST_ON_THE_HEAP = 1 << 25
 
 
+_facts: dict[str, Callable[[str], Any]] = {}
+
+
+def register_fact(name: str, of: Callable[[str], Any]) -> None:
+    """Add something to what `describe_environment` says from now on.
+
+    Args:
+        name: in the environment.
+        of: gives a JSON value for a device, ``cpu`` or ``cuda``.
+    """
+    _facts[name] = of
+
+
 def describe_environment(device: str, threads: int) -> dict[str, Any]:
     """The environment as a record keeps it: versions, processor, device; no names of hosts or users.
 
@@ -41,9 +55,6 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
     """
     import torch
 
-    from sgabench.models.batch_norm import implementation
-    from sgabench.optimizers.implementations import on_device
-
     environment: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -53,8 +64,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "device": device,
         "bf16": has_fast_bf16(device),
-        "stochgradadam": on_device(device),
-        "batch_norm": implementation(device),
+        **{name: of(device) for name, of in sorted(_facts.items())},
     }
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)

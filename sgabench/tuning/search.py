@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from sgabench.errors import InputError, describe, foreign
-from sgabench.running.runner import Options
+from sgabench.running.options import Options
 from sgabench.store.store import Store
 from sgabench.suite.plan import TrialPlan, content_key
 from sgabench.suite.resolving import Suite

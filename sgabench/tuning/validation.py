@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from sgabench.errors import InputError
+from sgabench.running.options import Options
 from sgabench.running.preflight import input_errors_of, preflight
-from sgabench.running.runner import Options
-from sgabench.running.trial import Task
+from sgabench.running.task import Task
 from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan, make_plan
 from sgabench.suite.resolving import Suite

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sgabench.bench import training
-from sgabench.bench.benchmark import render
 from sgabench.errors import InputError
 from sgabench.plugins.registry import load_plugin_file
+from sgabench.report.benchmark import render
 
 
 def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:

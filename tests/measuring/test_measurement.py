@@ -14,15 +14,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from sgabench.measuring.measurement import (
-    compression_ratio,
-    count_macs,
-    count_operations,
-    measure_size,
-    theoretical_speedup,
-    transfer,
-)
+from sgabench.measuring.measurement import compression_ratio, measure_size, theoretical_speedup, transfer
 from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.models.operations import count_macs, count_operations
 
 IMAGE = torch.zeros(1, 3, 8, 8)
 

@@ -17,8 +17,8 @@ from sgabench.measuring import sweep as module
 from sgabench.measuring.measurement import measure_size
 from sgabench.measuring.sweep import Sweep, alike, copied, example_of
 from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.models.statistics import reestimate_batch_norm
 from sgabench.plugins import ImageSpec, PruningContext, pruners
-from sgabench.pruners.base import reestimate_batch_norm
 from sgabench.training.data import Data, Images
 from sgabench.training.evaluation import evaluate
 

@@ -10,13 +10,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from sgabench.pruners.base import (
-    FixedSparsity,
-    evaluating,
-    input_and_classifier,
-    prunable_layers,
-    reestimate_batch_norm,
-)
+from sgabench.models.layers import evaluating, input_and_classifier, prunable_layers
+from sgabench.models.statistics import reestimate_batch_norm
+from sgabench.training.finetuning import FixedSparsity
 
 
 def test_prunable_are_convolutions_and_linear_layers_alone(convnet: nn.Sequential) -> None:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sgabench.errors import InputError
-from sgabench.measuring.measurement import count_macs
 from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.models.layers import input_and_classifier, prunable_layers
+from sgabench.models.operations import count_macs
 from sgabench.plugins import ImageSpec, PruningContext, pruners
-from sgabench.pruners.base import input_and_classifier, prunable_layers
 
 MakeContext = Callable[..., PruningContext]
 EXAMPLE = torch.zeros(1, 3, 8, 8)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from sgabench.measuring.measurement import measure_size
+from sgabench.models.layers import prunable_layers
 from sgabench.plugins import ImageSpec, PruningContext, pruners
-from sgabench.pruners.base import prunable_layers
 
 MakeContext = Callable[..., PruningContext]
 EVERYTHING = PruningContext(ImageSpec(3, 8, 8, 5), 0, lambda: iter(()), frozenset())

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from support import variant
 
-from sgabench.bench.loops import Workload
 from sgabench.plugins import ImageSpec
 from sgabench.plugins.registry import load_plugin_file, models
-from sgabench.running.runner import Options
+from sgabench.running.loops import Workload
+from sgabench.running.options import Options
 from sgabench.running.sharing import best_number, workloads
 from sgabench.store.store import Store
 from sgabench.suite.choices import Choice

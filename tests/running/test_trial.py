@@ -20,7 +20,8 @@ from sgabench.plugins import ImageSpec, PruningContext
 from sgabench.plugins.registry import datasets, load_plugin_file, models, optimizers, probes, pruners
 from sgabench.running.part import Part
 from sgabench.running.preflight import preflight
-from sgabench.running.trial import Task, finite, run_trial
+from sgabench.running.task import Task
+from sgabench.running.trial import finite, run_trial
 from sgabench.store.store import Record, weights_path
 from sgabench.suite.plan import TrialPlan, make_plan, remaining
 from sgabench.suite.resolving import load_suite

@@ -8,7 +8,7 @@ import pytest
 from support import ENVIRONMENT, fill, variant
 
 from sgabench.running.part import of_cell, of_training
-from sgabench.running.trial import Task
+from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store

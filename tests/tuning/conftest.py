@@ -12,7 +12,7 @@ from support import Remembering
 from torch import nn
 
 from sgabench.plugins import ImageSpec, models, optimizers
-from sgabench.running.runner import Options
+from sgabench.running.options import Options
 from sgabench.suite.resolving import Suite, load_suite
 from sgabench.tuning.search import Tuned, tune_subjects
 from sgabench.tuning.subjects import Settings, find_subjects

@@ -12,7 +12,8 @@ from sgabench.datasets.base import Dataset
 from sgabench.datasets.embedded import load_digits
 from sgabench.errors import InputError
 from sgabench.plugins import datasets
-from sgabench.running.runner import Options, run
+from sgabench.report.run import run
+from sgabench.running.options import Options
 from sgabench.store.store import Store
 from sgabench.suite.resolving import Suite, load_suite
 from sgabench.tuning.search import Tuned

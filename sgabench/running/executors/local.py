@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError
 from sgabench.running.executors.quiet import Quiet
+from sgabench.running.task import Task
 from sgabench.store.locks import SHARES, shared
 from sgabench.system.interruption import Terminated
 from sgabench.system.processes import ignore_ctrl_c, start
 
 if TYPE_CHECKING:
-    from sgabench.running.trial import Task
     from sgabench.running.worklist import WorkList
 
 STOP_SECONDS = 4.0
@@ -33,7 +33,7 @@ STOP_SECONDS = 4.0
 POLL_SECONDS = 1.0
 
 Event = Any
-OnEvent = Callable[[int, "Task", Event], None]
+OnEvent = Callable[[int, Task, Event], None]
 
 
 class WorkerDied(RuntimeError):

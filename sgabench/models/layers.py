@@ -1,0 +1,102 @@
+"""The layers of any network: the prunable set, what is at both ends, evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every module gets its own mode back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def prunable_layers(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Module]:
+    """The layers whose weights pruners act on: convolutions and linear layers, by name.
+
+    Biases and normalization layers are never among them, nor is the packed input projection of
+    ``nn.MultiheadAttention``, which belongs to no layer. A weight that several layers share appears
+    once, under its first name, and not at all if one of them is excluded.
+
+    Args:
+        network: any network.
+        excluded: names of modules to leave out, with all that they contain.
+    """
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, (_ConvNd, nn.Linear))}
+    seen = {id(layer.weight) for name, layer in layers.items() if is_within(name, excluded)}
+    prunable: dict[str, nn.Module] = {}
+    for name, layer in layers.items():
+        if id(layer.weight) not in seen:
+            seen.add(id(layer.weight))
+            prunable[name] = layer
+    return prunable
+
+
+def is_within(name: str, modules: Collection[str]) -> bool:
+    """Whether the module of that name is one of the modules, or a part of one."""
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
+
+
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The weight of a prunable layer.
+
+    Raises:
+        TypeError: the weight is computed from others (a parametrization), so that it cannot be set.
+    """
+    weight = layer.weight
+    if not isinstance(weight, nn.Parameter):
+        raise TypeError(f"the weight of {type(layer).__name__} is parametrized and cannot be pruned in place")
+    return weight
+
+
+def input_and_classifier(network: nn.Module, example: Tensor) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of the layers that see the image and of those that give the logits, by running it once.
+
+    The input layers are the first prunable layer that runs and all others that read the same tensor.
+    The classifier is the last that runs among those as wide as the network's output; a network whose
+    output has the width of no layer has no classifier.
+
+    Args:
+        network: left as it was, BatchNorm statistics included.
+        example: images (N, C, H, W).
+    """
+    calls: list[tuple[str, int, int]] = []
+    alive: list[Tensor] = []  # while a tensor lives, no other one has its id
+
+    def record(name: str) -> Any:
+        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            alive.append(args[0])
+            calls.append((name, id(args[0]), width_of(module)))
+
+        return hook
+
+    hooks = [layer.register_forward_hook(record(name)) for name, layer in prunable_layers(network).items()]
+    try:
+        with evaluating(network):
+            classes = network(example).shape[-1]
+    finally:
+        for handle in hooks:
+            handle.remove()
+    inputs = frozenset(name for name, read, _ in calls if read == calls[0][1])
+    last = [name for name, _, width in calls if width == classes][-1:]
+    return inputs, frozenset(last)
+
+
+def width_of(layer: nn.Module) -> int:
+    """Output channels of a convolution, output features of a linear layer."""
+    width = layer.out_channels if isinstance(layer, _ConvNd) else layer.out_features
+    assert isinstance(width, int)
+    return width

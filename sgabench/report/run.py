@@ -1,0 +1,87 @@
+"""A run with the leaderboard that it leaves in its results folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from sgabench.evidence.leaderboard import Tables, make_tables
+from sgabench.plugins.registry import load_plugin_file
+from sgabench.report import prepare_folder, write_leaderboard
+from sgabench.running.executors.quiet import Quiet
+from sgabench.running.listening import Listener, Silent
+from sgabench.running.options import SNAPSHOT_MINUTES, Options
+from sgabench.running.runner import check, run_plan
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, make_plan, select
+from sgabench.suite.resolving import Suite, load_suite
+
+
+def run(
+    suite: Suite | str | Path,
+    *,
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    download: bool = True,
+    device: str = "auto",
+    jobs: int | Literal["auto"] = 1,
+    only: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    snapshot_minutes: float = SNAPSHOT_MINUTES,
+    retry_failed: bool = False,
+    trial_timeout: float | None = None,
+) -> Tables:
+    """Run what the store does not have yet, and return the tables of the whole suite.
+
+    Args:
+        suite: a suite, or the path of its file.
+        results: folder of the store.
+        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch a data set that is not there.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        jobs: trials at the same time, in processes of their own.
+        only: glob over trial names (dataset/model/optimizer/seed).
+        plugins: plugin files to load first.
+        snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
+        retry_failed: take up what is recorded as failed, and nothing else.
+        trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
+
+    Raises:
+        InputError: anything about the suite, the data or the results folder that the user can mend.
+    """
+    for plugin in plugins:
+        load_plugin_file(Path(plugin))
+    options = Options(
+        Path(results),
+        None if data_dir is None else Path(data_dir),
+        download,
+        device,
+        jobs,
+        only,
+        tuple(Path(plugin).resolve() for plugin in plugins),
+        snapshot_minutes,
+        retry_failed,
+        trial_timeout,
+    )
+    checked = suite if isinstance(suite, Suite) else load_suite(suite)
+    return run_and_write(make_plan(checked, options.data), options, Silent())
+
+
+def run_and_write(plan: Plan, options: Options, listener: Listener) -> Tables:
+    """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
+
+    Returns:
+        The tables of what ``only`` selects, from all that is stored.
+
+    Raises:
+        InputError: bad input, found before the first trial.
+    """
+    check(plan, options)
+    with Store(options.results, create=True) as store, store.sharing():
+        folder = prepare_folder(options.results / plan.suite.name)
+        run_plan(plan, store, options, listener)
+        with Quiet(options.results).busy():
+            tables = make_tables(store, plan)
+            write_leaderboard(tables, folder, plan.suite)
+            return tables if options.only is None else make_tables(store, select(plan, options.only))

@@ -1,0 +1,37 @@
+"""What an executor is handed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgabench.store.store import Record
+from sgabench.suite.plan import TrialPlan
+from sgabench.suite.tables import Measurement
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial as an executor is handed it.
+
+    Attributes:
+        trial: with only what is left to do.
+        trained: the record of the trial if it is stored already.
+        measurement: what to measure of a network.
+        results: folder of the store, for the weights.
+        data_dir: where data sets are looked for.
+        download: whether a data set that is not there may be fetched.
+        device: ``cpu`` or ``cuda``.
+        threads: threads on the CPU.
+        snapshot_seconds: time between two snapshots of a training; 0: only when the process is asked to stop.
+    """
+
+    trial: TrialPlan
+    trained: Record | None
+    measurement: Measurement
+    results: Path
+    data_dir: Path
+    download: bool
+    device: str
+    threads: int
+    snapshot_seconds: float = 0.0

@@ -1,0 +1,42 @@
+"""Trials of a suite, run in this process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sgabench.running.task import Task
+from sgabench.running.trial import run_trial
+from sgabench.store.store import Record
+from sgabench.suite.plan import make_plan, remaining
+from sgabench.suite.resolving import load_suite
+
+
+def tasks(suite: Path, tmp_path: Path, stored: Sequence[Record] = ()) -> list[Task]:
+    plan = make_plan(load_suite(suite), tmp_path)
+    left = remaining(plan, {record.key: record.status for record in stored})
+    trained = {record.key: record for record in stored if record.kind == "trial" and record.status == "done"}
+    (tmp_path / "weights").mkdir(exist_ok=True)
+    return [
+        Task(trial, trained.get(trial.key), plan.suite.measurement, tmp_path, tmp_path, False, "cpu", 1)
+        for trial in left
+    ]
+
+
+def run_one(task: Task) -> list[Record]:
+    events: list[Any] = []
+    run_trial(task, events.append, lambda: contextlib.nullcontext(True))
+    return [event for event in events if isinstance(event, Record)]
+
+
+def by_kind(records: Sequence[Record], kind: str) -> list[Record]:
+    return [record for record in records if record.kind == kind]
+
+
+def without_times(record: Record) -> dict[str, Any]:
+    timed = ("seconds", "_s", "speedup", "memory")
+    result = {name: value for name, value in record.result.items() if not name.endswith(timed)}
+    result.pop("theoretical_speedup", None)
+    return result

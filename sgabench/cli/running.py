@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +68,6 @@ def run(
     from sgabench.report.progress import listener, print_tables
     from sgabench.report.run import run_and_write
     from sgabench.running.options import Options
-    from sgabench.running.rounds import note_look, run_rounds
     from sgabench.running.runner import check, to_run
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
@@ -90,11 +88,7 @@ def run(
         return
     confirm_run(to_run(plan, options) if failed_only else select(plan, only), results, yes)
     with stoppable(), listener(quiet) as display:
-        if until_decided or plan.suite.rounds:
-            tables = run_rounds(plan, options, partial(run_and_write, listener=display))
-        else:
-            tables = run_and_write(plan, options, display)
-            note_look(plan, options)
+        tables = run_and_write(plan, options, display, until_decided=until_decided)
     if not quiet:
         print_tables(tables, results / plan.suite.name)
     if len(tables.failures):

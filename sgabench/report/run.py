@@ -12,6 +12,7 @@ from sgabench.report import prepare_folder, write_leaderboard
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.listening import Listener, Silent
 from sgabench.running.options import SNAPSHOT_MINUTES, Options
+from sgabench.running.rounds import note_look, run_rounds
 from sgabench.running.runner import check, run_plan
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, make_plan, select
@@ -31,6 +32,7 @@ def run(
     snapshot_minutes: float = SNAPSHOT_MINUTES,
     retry_failed: bool = False,
     trial_timeout: float | None = None,
+    until_decided: bool = False,
 ) -> Tables:
     """Run what the store does not have yet, and return the tables of the whole suite.
 
@@ -46,6 +48,7 @@ def run(
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
+        until_decided: add seeds in rounds, only for optimizers whose question is open.
 
     Raises:
         InputError: anything about the suite, the data or the results folder that the user can mend.
@@ -65,11 +68,17 @@ def run(
         trial_timeout,
     )
     checked = suite if isinstance(suite, Suite) else load_suite(suite)
-    return run_and_write(make_plan(checked, options.data), options, Silent())
+    return run_and_write(make_plan(checked, options.data), options, Silent(), until_decided=until_decided)
 
 
-def run_and_write(plan: Plan, options: Options, listener: Listener) -> Tables:
+def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_decided: bool = False) -> Tables:
     """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
+
+    Args:
+        plan: whole; the options say what of it.
+        options: how.
+        listener: is told how it goes.
+        until_decided: add seeds in rounds, as a suite with a range of seeds does by itself.
 
     Returns:
         The tables of what ``only`` selects, from all that is stored.
@@ -77,11 +86,19 @@ def run_and_write(plan: Plan, options: Options, listener: Listener) -> Tables:
     Raises:
         InputError: bad input, found before the first trial.
     """
+    if until_decided or plan.suite.rounds is not None:
+        run_rounds(plan, options, lambda part: _run(part, options, listener))
+    else:
+        _run(plan, options, listener)
+        note_look(plan, options)
+    with Store(options.results) as store, Quiet(options.results).busy():
+        tables = make_tables(store, plan)
+        write_leaderboard(tables, prepare_folder(options.results / plan.suite.name), plan.suite)
+        return tables if options.only is None else make_tables(store, select(plan, options.only))
+
+
+def _run(plan: Plan, options: Options, listener: Listener) -> None:
     check(plan, options)
     with Store(options.results, create=True) as store, store.sharing():
-        folder = prepare_folder(options.results / plan.suite.name)
+        prepare_folder(options.results / plan.suite.name)
         run_plan(plan, store, options, listener)
-        with Quiet(options.results).busy():
-            tables = make_tables(store, plan)
-            write_leaderboard(tables, folder, plan.suite)
-            return tables if options.only is None else make_tables(store, select(plan, options.only))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sgabench.errors import InputError
 from sgabench.evidence.looks import Looks, planned_looks, question_of, read_looks, seen, take, write_looks
@@ -11,9 +10,6 @@ from sgabench.running.options import Options
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, remaining
 from sgabench.suite.question import SeedRange
-
-if TYPE_CHECKING:
-    from sgabench.evidence.leaderboard import Tables
 
 
 def looks_at(plan: Plan, options: Options) -> Looks:
@@ -43,18 +39,15 @@ def _range_of(seeds: int) -> SeedRange:
     return SeedRange.model_validate({"from": 3, "to": seeds})
 
 
-def run_rounds(plan: Plan, options: Options, run: Callable[[Plan, Options], object]) -> Tables:
+def run_rounds(plan: Plan, options: Options, run: Callable[[Plan], None]) -> None:
     """Run round after round of seeds, and look at what they show, until nothing is open that can be decided.
 
     Each look is kept beside the leaderboard. A round that was interrupted goes on where it was.
 
     Args:
         plan: with all seeds.
-        options: how to run it.
+        options: how it is run.
         run: runs what the store does not have of a part of the plan.
-
-    Returns:
-        The tables of all that was asked for.
 
     Raises:
         InputError: as `looks_at` and ``run``; or trials are left out by ``only``.
@@ -66,13 +59,12 @@ def run_rounds(plan: Plan, options: Options, run: Callable[[Plan, Options], obje
     looks = looks_at(plan, options)
     while not looks.finished:
         part = looks.restrict(plan, coming=True)
-        run(part, options)
+        run(part)
         with Store(options.results) as store:
             tables = make_tables(store, part, looks=looks)
         looks = take(looks, tables.comparisons, part)
         write_looks(looks, options.results, plan.suite)
-    with Store(options.results) as store:
-        return make_tables(store, plan)
+    run(looks.restrict(plan))  # nothing, unless something had failed, or was lost
 
 
 def note_look(plan: Plan, options: Options) -> None:

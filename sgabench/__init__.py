@@ -29,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from sgabench.report.run import run
 
         return run
+    if name == "__version__":
+        import importlib.metadata
+
+        return importlib.metadata.version("sgabench")
     raise AttributeError(f"module 'sgabench' has no attribute {name!r}")

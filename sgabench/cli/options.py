@@ -19,7 +19,9 @@ class Retry(StrEnum):
     failed = "failed"
 
 
-SuiteFile = Annotated[Path, typer.Argument(metavar="SUITE", help="Suite file (TOML).")]
+SuiteFile = Annotated[
+    Path, typer.Argument(metavar="SUITE", help="Suite file (TOML), or the name of one that comes along: quickstart.")
+]
 Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
 DataDir = Annotated[
     Path | None,

@@ -22,6 +22,7 @@ from sgabench.cli.options import (
     SuiteFile,
     Yes,
 )
+from sgabench.errors import InputError, suggestion
 
 if TYPE_CHECKING:
     from sgabench.evidence.looks import Looks
@@ -173,6 +174,28 @@ def tune(
         next_command += [] if results == DEFAULT_RESULTS else ["--results", str(results)]
         next_command += [] if data_dir is None else ["--data-dir", str(data_dir)]
         print_tuning(tuned, target.untuned, output, next_command)
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The suite to start from.")] = "quickstart",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml in this folder.")] = None,
+) -> None:
+    """Write a suite that comes with sgabench into this folder, to start from; nothing is replaced."""
+    from sgabench.suite.shipped import shipped_suites
+
+    suites = shipped_suites()
+    if name not in suites:
+        raise InputError(f"{name}: no such suite comes with sgabench{suggestion(name, suites)}")
+    target = output or Path(f"{Path(name).name}.toml")
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(suites[name].read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise InputError(f"{target}: is there already; name another with --output FILE") from None
+    except OSError as error:
+        raise InputError(f"{target}: {error.strerror or error}") from None
+    typer.echo(f"written: {target}; change it, then: sgabench run {target}")
 
 
 @app.command()

@@ -19,6 +19,7 @@ from sgabench.suite.limits import MAX_SUITE_BYTES, check_text, check_values
 from sgabench.suite.overrides import apply_override
 from sgabench.suite.question import QuestionTable, SeedRange, read_range
 from sgabench.suite.rules import GateTable
+from sgabench.suite.shipped import located, shipped_suites
 from sgabench.suite.tables import DatasetEntry, Entry, Measurement, OptimizerEntry, PrunerEntry, Recipe, SuiteFile
 
 SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -48,14 +49,14 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     """Read and check a suite file.
 
     Args:
-        path: the TOML file.
+        path: the TOML file, or the name of a suite that comes with the package, such as ``quickstart``.
         overrides: ``key=value`` settings as of ``--set``, e.g. ``training.epochs=2`` or
             ``optimizers.adam.lr=0.1``.
 
     Raises:
         InputError: anything wrong, in one line that names file, key, value and what is valid.
     """
-    path = Path(path)
+    path = located(Path(path))
     try:
         text = read_text(path, MAX_SUITE_BYTES, "a suite")
         check_text(text)
@@ -63,6 +64,8 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     except OSError as error:
         missing = isinstance(error, FileNotFoundError) and path.parent.is_dir()
         hint = suggestion(path.name, (p.name for p in path.parent.glob("*.toml"))) if missing else ""
+        if missing and not path.suffix:
+            hint = f"; suites that come with sgabench: {', '.join(shipped_suites())}"
         raise InputError(f"{path}: {error.strerror or error}{hint}") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

@@ -1,0 +1,67 @@
+"""The suites that come with the package, by name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from sgabench.errors import InputError
+from sgabench.suite.resolving import load_suite
+from sgabench.suite.shipped import located, shipped_suites
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., "CompletedProcess[str]"]
+
+
+def test_every_suite_has_a_name_and_can_be_loaded() -> None:
+    names = shipped_suites()
+    files = {file.relative_to(ROOT / "suites").with_suffix("").as_posix() for file in ROOT.glob("suites/**/*.toml")}
+    assert set(names) == files
+    for name in names:
+        assert load_suite(name).name == Path(name).name
+
+
+def test_a_file_comes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart").write_text("seeds = 1")
+    assert located(Path("quickstart")) == Path("quickstart")
+    assert located(Path("ci.toml")) == Path("ci.toml")
+    assert located(Path("ci")) == shipped_suites()["ci"]
+
+
+def test_an_unknown_name_lists_those_that_there_are() -> None:
+    with pytest.raises(InputError, match=r"quickstrt: No such file.*suites that come with sgabench: .*quickstart"):
+        load_suite("quickstrt")
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    """The list in pyproject.toml, which has the suites beside the package."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "sgabench").rglob("__init__.py")}
+    assert set(project["tool"]["setuptools"]["packages"]) == there | {"sgabench.suites"}
+
+
+def test_init_writes_a_suite_and_replaces_nothing(tmp_path: Path, sgabench: Run) -> None:
+    done = sgabench("init")
+    assert done.returncode == 0
+    assert (tmp_path / "quickstart.toml").read_text() == shipped_suites()["quickstart"].read_text()
+    assert "sgabench run quickstart.toml" in done.stdout
+    again = sgabench("init")
+    assert (again.returncode, again.stderr) == (
+        2,
+        "error: quickstart.toml: is there already; name another with --output FILE\n",
+    )
+    assert sgabench("init", "controls/null", "--output", "mine.toml").returncode == 0
+    wrong = sgabench("init", "quickstat")
+    assert wrong.returncode == 2
+    assert "no such suite comes with sgabench; did you mean 'quickstart'" in wrong.stderr
+
+
+def test_the_version_is_told(sgabench: Run) -> None:
+    import sgabench as package
+
+    assert sgabench("--version").stdout == f"sgabench {package.__version__}\n"

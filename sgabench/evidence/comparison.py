@@ -130,8 +130,8 @@ def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
     Returns:
         A row per comparison: `CURVE`, ``ratio`` (NaN: the whole curve, a mean over its ratios), ``first``, ``second``,
         and `VERDICT`; ``difference`` is first - second, ``level`` is 1 - confidence of its limits, ``more_seeds`` and
-        ``most_seeds`` would decide a difference like the one that shows with an even chance and with nine in ten,
-        ``spread`` is the standard deviation of one seed's difference in log-odds.
+        ``most_seeds`` would decide a curve's difference like the one that shows with an even chance and with nine in
+        ten, ``spread`` is the standard deviation of one seed's difference in log-odds.
         Dense networks have the pruner `DENSE`.
     """
     columns = [*CONTEXT, "first", "second", *VERDICT]
@@ -145,7 +145,8 @@ def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
     parts.append(_of_single_ratios(curves, parts[0]))
     if details.places:
         of_details = details.compared()
-        opened = np.array([judged.decided[of].any() for of in _opened_by(curves, details)])
+        decided = judged.decided
+        opened = np.array([decided[of].any() for of in _opened_by(curves, details)])
         # What all curves are done with is left to the details.
         differ = np.isin(judged.outcome, ("better", "worse"))
         total = (DETAILS + CURVES * differ.all()) * question.share
@@ -309,7 +310,9 @@ def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64]
 def _rows(gathered: _Gathered, found: Contrasts, judged: Decisions, question: Question) -> pd.DataFrame:
     """The comparisons as `compare` gives them."""
     table = pd.DataFrame(gathered.places, columns=[*CONTEXT, "first", "second"])
-    more = seeds_to_decide(found, judged, question.resolution)
+    more = np.zeros((len(table), 2), dtype=np.int64)
+    if np.isnan(table["ratio"]).any():  # what is asked for is whole curves
+        more = seeds_to_decide(found, judged, question.resolution)
     n_first, n_second = np.array(gathered.counts).T
     outcome = judged.outcome.copy()
     # A mean over fewer seeds is not called better: those that are not there may be the bad ones.

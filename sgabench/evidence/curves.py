@@ -48,13 +48,18 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.Da
         and the comparison with the reference.
     """
     columns = [*CURVE, "optimizer", *NUMBERS, *NO_VERDICT, "more_seeds", "most_seeds"]
-    parts = [_summaries(place, cube, alike) for place, cube in cubes(cells) for alike in _alike(cube)]
-    if not parts:
+    found = [(place, cube, alike) for place, cube in cubes(cells) for alike in _alike(cube)]
+    if not found:
         return pd.DataFrame(columns=columns)
-    table = pd.concat(parts, ignore_index=True)
-    order = {label: place for place, label in enumerate(cells["optimizer"].unique())}
-    place, _ = pd.factorize(pd.MultiIndex.from_frame(table[CURVE]))
-    table = table.iloc[np.lexsort([table["optimizer"].map(order).to_numpy(), place])].reset_index(drop=True)
+    numbers = [_summaries(place, cube, alike) for place, cube, alike in found]
+    table = pd.DataFrame({name: np.concatenate([part[name] for part in numbers]) for name in NUMBERS})
+    places = [(*place, cube.optimizers[i]) for place, cube, alike in found for i in alike.which]
+    table = pd.concat([pd.DataFrame(places, columns=[*CURVE, "optimizer"]), table], axis=1)
+    table[["n", "ratios"]] = table[["n", "ratios"]].astype(int)
+    order = {label: number for number, label in enumerate(cells["optimizer"].unique())}
+    curve = {place[:-1]: number for number, place in reversed(list(enumerate(places)))}
+    ranks = [(curve[place[:-1]], order[place[-1]]) for place in places]
+    table = table.iloc[np.lexsort(np.array(ranks).T[::-1])].reset_index(drop=True)
     return with_verdicts(table, compared[compared["ratio"].isna()], reference)[columns]
 
 
@@ -87,20 +92,19 @@ def _alike(cube: Cube) -> Iterator[_Alike]:
         yield _Alike(which, cube.ratios[ratios], pruned, cube.dense[which][seeds].reshape(len(which), n))
 
 
-def _summaries(place: tuple[Any, ...], cube: Cube, alike: _Alike) -> pd.DataFrame:
+def _summaries(place: tuple[Any, ...], cube: Cube, alike: _Alike) -> dict[str, Floats]:
+    """`NUMBERS` of each optimizer."""
     rows, n, _ = alike.pruned.shape
     tested = np.flatnonzero(alike.ratios > 0) if (alike.ratios > 0).any() else np.arange(len(alike.ratios))
     found = {name: np.full(rows, np.nan) for name in NUMBERS}
-    found |= {"n": np.full(rows, n), "ratios": np.full(rows, len(tested))}
+    found |= {"n": np.full(rows, float(n)), "ratios": np.full(rows, float(len(tested)))}
     if len(alike.ratios):
         found["largest_ratio"] = np.full(rows, alike.ratios[-1])
     if n and len(tested):
         mean = summarize_accuracy(alike.pruned[:, :, tested].mean(2), np.full(rows, cube.images))
         found |= {"accuracy": mean.mean, "accuracy_std": mean.std, "accuracy_low": mean.low, "accuracy_high": mean.high}
         found |= _kept(place, alike)
-    labels = dict(zip(CURVE, place, strict=True))
-    names = pd.Series([cube.optimizers[i] for i in alike.which], dtype=object)
-    return pd.DataFrame({**{name: [label] * rows for name, label in labels.items()}, "optimizer": names, **found})
+    return found
 
 
 def _kept(place: tuple[Any, ...], alike: _Alike) -> dict[str, Floats]:

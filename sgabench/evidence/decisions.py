@@ -114,18 +114,21 @@ def seeds_to_decide(found: Contrasts, decisions: Decisions, resolution: float = 
     """
     needed = np.zeros((len(found.n), 2), dtype=np.int64)
     at = np.flatnonzero(decisions.outcome == "undecided")
-    if not len(at):
-        return needed
-    n, level = found.n[at][:, None], decisions.level[at][:, None]
-    grid = n + np.arange(1, MOST_SEEDS + 1)
-    freedom = found.freedom[at][:, None] / (n - 1) * (grid - 1)
-    spread = np.sqrt(found.variance[at][:, None] * n / grid)
-    quantile = special.stdtrit(freedom, 1 - level / 2)
-    slope = found.slope()[at][:, None]
+    n, level, freedom, variance = (x[at] for x in (found.n, decisions.level, found.freedom, found.variance))
+    size, points, slope = np.abs(found.estimate[at]), np.abs(found.difference[at]), found.slope()[at]
+
+    def decides(more: NDArray[np.int64], power: float) -> NDArray[np.bool_]:
+        total = n + more
+        degrees = freedom / (n - 1) * (total - 1)
+        quantiles = special.stdtrit(degrees, 1 - level / 2) + special.stdtrit(degrees, power)
+        reserve = quantiles * np.sqrt(variance * n / total)
+        return np.asarray((size >= reserve) | (points + reserve * slope <= resolution))
+
     for column, power in enumerate((0.5, 0.9)):
-        reserve = (quantile + special.stdtrit(freedom, power)) * spread
-        differs = np.abs(found.estimate[at])[:, None] >= reserve
-        equal = np.abs(found.difference[at])[:, None] + reserve * slope <= resolution
-        decided = differs | equal
-        needed[at, column] = np.where(decided.any(1), decided.argmax(1) + 1, MOST_SEEDS)
+        low, high = np.zeros(len(at), dtype=np.int64), np.full(len(at), MOST_SEEDS)
+        while (high - low > 1).any():  # what decides goes on to decide with more
+            middle = (low + high) // 2
+            enough = decides(np.maximum(middle, 1), power)
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        needed[at, column] = high
     return needed

@@ -290,11 +290,12 @@ def _leading(board: pd.DataFrame, identity: list[str], reference: str) -> NDArra
     from sgabench.evidence.comparison import leading
 
     marks = np.zeros(len(board), dtype=bool)
+    names, outcomes, lows = (board[name].to_numpy() for name in ("optimizer", "outcome", "difference_low"))
     for rows in board.groupby(identity, sort=False).indices.values():
-        part = board.iloc[rows]
-        rows_of_part = zip(part["optimizer"], part["outcome"], part["difference_low"], strict=True)
-        known = {name: (outcome, low) for name, outcome, low in rows_of_part if outcome not in ("none", "reference")}
-        marks[rows] = part["optimizer"].isin(leading(known, reference)) if known else False
+        of_rows = zip(names[rows], outcomes[rows], lows[rows], strict=True)
+        known = {name: (outcome, low) for name, outcome, low in of_rows if outcome not in ("none", "reference")}
+        leaders = leading(known, reference) if known else set()
+        marks[rows] = [name in leaders for name in names[rows]]
     return marks
 
 

@@ -44,6 +44,7 @@ VERDICT = [
 ]
 
 Pairs = Literal["reference", "all"]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -82,42 +83,57 @@ class _Gathered:
     places: list[tuple[Any, ...]] = field(default_factory=list)
     counts: list[tuple[int, int]] = field(default_factory=list)
     only: list[float] = field(default_factory=list)
-    _by_shape: dict[tuple[int, int], list[tuple[int, int, Floats, Floats, float]]] = field(default_factory=dict)
+    _by_shape: dict[tuple[int, int], list[tuple[NDArray[np.int64], int, Floats, Floats, float]]] = field(
+        default_factory=dict
+    )
 
     def add(
-        self,
-        place: tuple[Any, ...],
-        block: int,
-        first: Floats,
-        second: Floats,
-        images: float,
-        planned: NDArray[np.bool_],
+        self, places: list[tuple[Any, ...]], block: int, sides: tuple[Floats, Floats], images: float, planned: Flags
     ) -> None:
-        """Compare two optimizers: shape (seeds, ratios) each, NaN where nothing counts; seeds planned for both."""
-        number = len(self.places)
-        of_first, of_second = (~np.isnan(side).any(1) for side in (first, second))
-        common = of_first & of_second
-        self.places.append(place)
-        self.counts.append((int((of_first & planned).sum()), int((of_second & planned).sum())))
-        n = int(common.sum())
-        if n and first.shape[1]:
-            shape = n, first.shape[1]
-            self._by_shape.setdefault(shape, []).append((number, block, first[common], second[common], images))
+        """Compare two optimizers in one or more places.
+
+        Args:
+            places: what it is about.
+            block: the number of its data set and model.
+            sides: accuracies, shape (places, seeds, ratios) each, NaN where nothing counts.
+            images: in the test split.
+            planned: seeds that were asked for on both sides.
+        """
+        numbers = np.arange(len(self.places), len(self.places) + len(places))
+        of_first, of_second = (~np.isnan(side).any(2) for side in sides)
+        self.places += places
+        self.counts += zip((of_first & planned).sum(1).tolist(), (of_second & planned).sum(1).tolist(), strict=True)
+        common: Flags = np.logical_and(of_first, of_second)
+        ratios = sides[0].shape[2]
+        for rows in _alike(common) if ratios else ():
+            seeds = common[rows[0]]
+            first, second = (side[rows][:, seeds] for side in sides)
+            if seeds.any():
+                shape = int(seeds.sum()), ratios
+                self._by_shape.setdefault(shape, []).append((numbers[rows], block, first, second, images))
 
     def compared(self) -> Contrasts:
         """All comparisons."""
         parts = [
             Sides(
-                np.array([row[0] for row in rows]),
-                np.array([row[1] for row in rows]),
-                np.stack([row[2] for row in rows]),
-                np.stack([row[3] for row in rows]),
-                np.array([row[4] for row in rows], dtype=float),
+                np.concatenate([part[0] for part in found]),
+                np.repeat([part[1] for part in found], [len(part[0]) for part in found]),
+                np.concatenate([part[2] for part in found]),
+                np.concatenate([part[3] for part in found]),
+                np.repeat([float(part[4]) for part in found], [len(part[0]) for part in found]),
                 paired=True,
             )
-            for rows in self._by_shape.values()
+            for found in self._by_shape.values()
         ]
         return contrasts(parts, len(self.places))
+
+
+def _alike(masks: Flags) -> list[NDArray[np.intp]]:
+    """Numbers of the rows that are the same."""
+    if len(masks) and (masks == masks[0]).all():
+        return [np.arange(len(masks))]
+    kinds, kind = np.unique(masks, axis=0, return_inverse=True)
+    return [np.flatnonzero(kind.ravel() == number) for number in range(len(kinds))]
 
 
 def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
@@ -192,21 +208,22 @@ def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gather
             a, b = cube.pruned[first], cube.pruned[second]
             planned = cube.planned[first] & cube.planned[second]
             both = whole & cube.known[first] & cube.known[second]  # of suites with other ratios, what they share
-            curves.add((*place, np.nan, *names), block, a[:, both], b[:, both], images, planned)
+            sides = a[None, :, both], b[None, :, both]
+            curves.add([(*place, np.nan, *names)], block, sides, images, planned)
             curves.only.append(cube.ratios[both][0] if both.sum() == 1 else np.nan)
             if question.interpolated:
                 continue
-            for number, ratio in enumerate(cube.ratios.tolist()):
-                if ratio == curves.only[-1]:
-                    continue
-                side = slice(number, number + 1) if cube.reached[number] else slice(0, 0)
-                details.add((*place, ratio, *names), block, a[:, side], b[:, side], images, planned)
-                parents.append(families.setdefault((*place, *names), len(families)))
+            single = cube.ratios != curves.only[-1]
+            ratios = [(*place, ratio, *names) for ratio in cube.ratios[single].tolist()]
+            # What a pruner did not reach is compared with nothing.
+            shown = (np.where(cube.reached, side, np.nan)[:, single].T[:, :, None] for side in (a, b))
+            details.add(ratios, block, (next(shown), next(shown)), images, planned)
+            parents += [families.setdefault((*place, *names), len(families))] * len(ratios)
             dense = (*place[:2], DENSE, "", 0.0, *names)
             if dense not in dense_done:
                 dense_done.add(dense)
-                of_first, of_second = (cube.dense[i][:, None] for i in (first, second))
-                details.add(dense, block, of_first, of_second, images, planned)
+                of_dense = cube.dense[first][None, :, None], cube.dense[second][None, :, None]
+                details.add([dense], block, of_dense, images, planned)
                 parents.append(families.setdefault(dense, len(families)))
     return curves, details, np.array(parents, dtype=np.int64)
 

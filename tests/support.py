@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -94,6 +95,7 @@ def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subp
         except SystemExit as stop:
             code = stop.code
     signal.signal(signal.SIGINT, interrupt)
+    gc.enable()  # a report does without
     if threads is not None:
         sys.modules["torch"].set_num_threads(threads)
     assert isinstance(code, int)

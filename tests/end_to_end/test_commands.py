@@ -256,7 +256,7 @@ def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: P
     done = sgabench("compare", "old", "new", COLUMNS="160")
     assert done.returncode == 0
     assert "identical" in done.stdout
-    assert "new compared with old: 4 not shown to differ." in done.stdout
+    assert "new compared with old: 4 the same." in done.stdout
     assert "nothing to compare" not in done.stdout
     markdown = sgabench("compare", "old", "new", "--format", "markdown", "--changed").stdout
     assert markdown.startswith("# new compared with old")

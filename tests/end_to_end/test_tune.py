@@ -88,12 +88,14 @@ def stored(studies: Path) -> int:
         return 0
 
 
-def test_without_the_extra_there_is_a_hint_and_the_rest_works(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+def test_without_the_extra_there_is_a_hint_and_the_rest_works(
+    sgabench_process: Run, tiny: Path, tmp_path: Path
+) -> None:
     (tmp_path / "optuna.py").write_text("raise ImportError('not installed')\n")
-    done = sgabench("tune", tiny, "--output", "tuned.toml")
+    done = sgabench_process("tune", tiny, "--output", "tuned.toml")
     assert done.returncode == 2
     assert done.stderr == "error: sgabench tune needs optuna: pip install 'sgabench[tune]'\n"
-    assert sgabench("plan", tiny).returncode == 0
+    assert sgabench_process("plan", tiny).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -326,13 +326,15 @@ def test_two_thousand_cells_fit_into_six_megabytes(tiny: Path, tmp_path: Path) -
     assert page.size < 6_000_000
 
 
-def test_the_commands_make_the_same_page_again(study: Study, sgabench: Callable[..., CompletedProcess[str]]) -> None:
+def test_the_commands_make_the_same_page_again(
+    study: Study, sgabench_process: Callable[..., CompletedProcess[str]]
+) -> None:
     (study.results.parent / "plugin.py").write_text(
         f"from sgabench.plugins import optimizers\n@optimizers.register({HOSTILE!r})\n"
         "def hostile(parameters, *, lr=0.1):\n    raise AssertionError('a report builds no optimizer')\n"
     )
     common = ("study.toml", "--plugin", "plugin.py", "--set", "seeds=[0, 1]", "--reference", HOSTILE)
-    done = sgabench("report", *common, "--format", "html", "--output", "report.html")
+    done = sgabench_process("report", *common, "--format", "html", "--output", "report.html")
     assert done.returncode == 0, done.stderr
     page = Page((study.results.parent / "report.html").read_text(encoding="utf-8"))
     assert "sgabench run study.toml --set 'seeds=[0, 1]' --plugin plugin.py" in page.words

@@ -89,7 +89,7 @@ def test_very_many_cells_need_a_yes_where_nobody_can_be_asked(
     sgabench: Run, tiny: Path, tmp_path: Path, command: str
 ) -> None:
     name, *options = command.split()
-    (tmp_path / "b.json").write_text('{"format": 1, "suite": "tiny", "environments": [], "trials": [], "cells": []}')
+    (tmp_path / "b.json").write_text('{"format": 2, "suite": "tiny", "environments": [], "trials": [], "cells": []}')
     done = sgabench(name, many_cells(tiny), *options)
     assert done.returncode == 2
     what = "up to 120000 trainings" if name == "tune" else "1010 trials with 101000 cells are left to run"

@@ -28,8 +28,10 @@ from sgabench.system.environment import PeakMemory
 from sgabench.training.footprint import measure, need, state_of
 from sgabench.plugins import models, optimizers
 from sgabench.plugins import ImageSpec
-from sgabench.suite.resolving import Choice, Recipe
-from sgabench.training.loop import Data, Images, train
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
+from sgabench.training.data import Data, Images
+from sgabench.training.loop import train
 
 name, side, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 spec = ImageSpec(3, side, side, 10)

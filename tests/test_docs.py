@@ -24,6 +24,7 @@ from sgabench.suite import tables as suites
 from sgabench.suite.question import QuestionTable
 from sgabench.suite.resolving import load_suite, resolve
 from sgabench.suite.rules import METRICS, GateTable, MetricRule
+from sgabench.suite.shipped import shipped_suites
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -190,7 +191,9 @@ def test_a_command_that_is_shown_is_valid(line: str) -> None:
     command = COMMANDS.commands[name]  # type: ignore[attr-defined]
     values = command.make_context(name, list(arguments)).params
     file = values.get("suite")
-    if file is not None and file.parts[0] == "suites":
+    if file is not None and str(file) in shipped_suites():
+        load_suite(file, values.get("set_") or ())
+    elif file is not None and file.parts[0] == "suites":
         load_suite(ROOT / file, values.get("set_") or ())
     elif file is not None:
         assert str(file) in TUNED or any(block.title == file.name for block in BLOCKS), f"{file} is shown nowhere"

@@ -14,6 +14,8 @@ from sgabench.cli.app import app
 from sgabench.cli.common import plan_of, require_store, write
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 
+UNSAID = (("--by", "ratio"), ("--pairs", "reference"))  # defaults
+
 
 class ReportFormat(StrEnum):
     table = "table"
@@ -28,6 +30,11 @@ class Axis(StrEnum):
     ratio = "ratio"
     compression = "compression"
     macs = "macs"
+
+
+class PairsOf(StrEnum):
+    reference = "reference"
+    all = "all"
 
 
 class ComparisonFormat(StrEnum):
@@ -52,6 +59,9 @@ def report(
     reference: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Compare with this optimizer. Default: the suite's first.")
     ] = None,
+    pairs: Annotated[
+        PairsOf, typer.Option(help="Compare each optimizer with the reference, or all pairs, which widens intervals.")
+    ] = PairsOf.reference,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the figures, too, as PNG and SVG (needs matplotlib).")
@@ -71,12 +81,12 @@ def report(
     plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
     require_store(results)
     with Store(results) as store:
-        tables = make_tables(store, plan, reference=reference, by=by.value)
+        tables = make_tables(store, plan, reference=reference, by=by.value, pairs=pairs.value)
         details = load_details(store, tables) if form is ReportFormat.html or figures else None
     view = [
         part
-        for name, value in (("--by", by.value), ("--reference", reference))
-        if value not in (None, "ratio")
+        for name, value in (("--by", by.value), ("--reference", reference), ("--pairs", pairs.value))
+        if (name, value) not in UNSAID and value is not None
         for part in (name, value)
     ]
     commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])

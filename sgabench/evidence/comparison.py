@@ -229,11 +229,12 @@ def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gather
 
 
 def _pairs(optimizers: list[Any], question: Question) -> Iterator[tuple[int, int]]:
-    """Numbers of the optimizers that are compared."""
+    """Numbers of the optimizers that are compared; the reference is always the second."""
+    reference = optimizers.index(question.reference) if question.reference in optimizers else None
     if question.pairs == "all":
-        yield from ((i, j) for j in range(len(optimizers)) for i in range(j + 1, len(optimizers)))
-    elif question.reference in optimizers:
-        reference = optimizers.index(question.reference)
+        for first, second in ((i, j) for j in range(len(optimizers)) for i in range(j + 1, len(optimizers))):
+            yield (second, first) if first == reference else (first, second)
+    elif reference is not None:
         yield from ((i, reference) for i in range(len(optimizers)) if i != reference)
 
 
@@ -355,8 +356,7 @@ def verdict(row: Mapping[Any, Any], resolution: float = RESOLUTION) -> str:
     """A comparison in words: "better than sgd by 41.2 points (30.1 to 55.0)"."""
     outcome, other = row["outcome"], row["second"]
     if outcome in ("better", "worse"):
-        low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
-        return f"{outcome} than {other} by {abs(100 * row['difference']):.1f} points ({low:.1f} to {high:.1f})"
+        return f"{outcome} than {other} by {size(row)}"
     if outcome == "same":
         return f"the same as {other} within {100 * resolution:g} points ({_points(row)})"
     if outcome == "undecided":
@@ -364,6 +364,13 @@ def verdict(row: Mapping[Any, Any], resolution: float = RESOLUTION) -> str:
     if outcome == "fewer":
         return f"undecided: {_points(row)} points, and one side has fewer seeds"
     return {"few": f"no verdict with fewer than {FEWEST} seeds", "none": "nothing to compare"}[outcome]
+
+
+def size(row: Mapping[Any, Any]) -> str:
+    """How large a difference is that is shown: "41.2 points (30.1 to 55.0)"; no limit is rounded to zero."""
+    low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
+    least = f"{low:.1f}" if low >= 0.05 else f"{low:.1g}"
+    return f"{abs(100 * row['difference']):.1f} points ({least} to {high:.1f})"
 
 
 def _points(row: Mapping[Any, Any]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.comparison import CURVE, Cube, cubes
+from sgabench.evidence.decisions import RESOLUTION
 from sgabench.evidence.intervals import Floats, summarize, summarize_accuracy
 from sgabench.evidence.leaderboard import NO_VERDICT, with_verdicts
 
@@ -32,13 +33,14 @@ NUMBERS = [
 ]
 
 
-def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.DataFrame:
+def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float = RESOLUTION) -> pd.DataFrame:
     """Summaries of whole curves, a row per data set, model, pruner and optimizer. Only seeds with every ratio count.
 
     Args:
         cells: as `sgabench.evidence.comparison.compare` takes them.
         compared: what that found.
         reference: the optimizer that the others are compared with.
+        resolution: a difference of accuracy that does not matter.
 
     Returns:
         `CURVE`, ``optimizer``, ``n`` seeds, ``ratios`` that count, ``largest_ratio``; ``accuracy``, the mean over these
@@ -60,7 +62,7 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.Da
     curve = {place[:-1]: number for number, place in reversed(list(enumerate(places)))}
     ranks = [(curve[place[:-1]], order[place[-1]]) for place in places]
     table = table.iloc[np.lexsort(np.array(ranks).T[::-1])].reset_index(drop=True)
-    return with_verdicts(table, compared[compared["ratio"].isna()], reference)[columns]
+    return with_verdicts(table, compared[compared["ratio"].isna()], reference, resolution)[columns]
 
 
 @dataclass(frozen=True)

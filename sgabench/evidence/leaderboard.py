@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sgabench.evidence.comparison import Pairs, Question
     from sgabench.evidence.intervals import Floats, Summary
     from sgabench.evidence.looks import Looks
-    from sgabench.evidence.ranks import Ranks
+    from sgabench.evidence.ranks import Profiles, Ranks
 
 GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
 WITH_SPREAD = ("dense_top1", "pruned_top1", "retention", "retention_above_chance")
@@ -92,6 +92,13 @@ class Tables:
 
         return ranks(self.curves)
 
+    @cached_property
+    def profiles(self) -> Profiles | None:
+        """How often each optimizer keeps how much, over data sets and models; None with fewer than two of these."""
+        from sgabench.evidence.ranks import profiles
+
+        return profiles(self.cells)
+
 
 def make_tables(
     store: Store,
@@ -142,11 +149,11 @@ def make_tables(
     if looks:
         question = replace(question, share=looks.share)
     compared = compare(frame, question)
-    if looks and by == "ratio" and reference is None:
+    if looks and by == "ratio" and reference is None and pairs == "reference":
         compared = with_decided(compared, looks)
     return Tables(
-        _leaderboard(frame, compared, chosen),
-        curves(frame, compared, chosen),
+        _leaderboard(frame, compared, chosen, question.resolution),
+        curves(frame, compared, chosen, question.resolution),
         compared,
         frame.drop(columns=["group", "pruner_key"], errors="ignore"),
         frames.trials.drop(columns="group", errors="ignore"),
@@ -173,6 +180,8 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
 
 def each_cell(tables: Tables) -> Tables:
     """The same tables with a row per cell where the leaderboard had one per group of seeds."""
+    from sgabench.evidence.budgets import IS_BUDGET
+
     cells = tables.cells
     if cells.empty:
         return tables
@@ -188,18 +197,32 @@ def each_cell(tables: Tables) -> Tables:
         trained_low=float("nan"),
         trained_high=float("nan"),
         missed_target=False,
+        interpolated=cells["of"].isin(IS_BUDGET),
         **NO_VERDICT,
     )
     return replace(tables, leaderboard=board)
 
 
-def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.DataFrame:
+def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
+    from sgabench.evidence.budgets import IS_BUDGET
+
     spread = [f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD]
     shares = ["trained", "trained_low", "trained_high"]
-    columns = [*GROUP, "n", *shares, "incomplete", "missed_target", *spread, *MEANS, *SPEEDS, *NO_VERDICT]
+    columns = [
+        *GROUP,
+        "n",
+        *shares,
+        "incomplete",
+        "missed_target",
+        "interpolated",
+        *spread,
+        *MEANS,
+        *SPEEDS,
+        *NO_VERDICT,
+    ]
     if cells.empty:
         return pd.DataFrame(columns=columns)
     # To group by texts takes ten times as long as to group by their numbers, in order of appearance.
@@ -222,7 +245,8 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str) ->
     board[list(MEANS)] = grouped[list(MEANS)].mean().reindex(board.index)
     board[list(SPEEDS)] = grouped[list(SPEEDS)].median().reindex(board.index)
     board = board.assign(**{name: texts.take(board[name].to_numpy()) for name, (_, texts) in labels.items()})
-    board = with_verdicts(board, compared[compared["ratio"].notna()], reference)
+    board["interpolated"] = board["of"].isin(IS_BUDGET)
+    board = with_verdicts(board, compared[compared["ratio"].notna()], reference, resolution)
     order = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
     places = [pd.factorize(board[name])[0] if name in order[:3] else board[name] for name in order[:4]]
     by = pd.DataFrame(dict(zip(order, [*places, -board["pruned_top1_mean"]], strict=True)))
@@ -252,25 +276,10 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The rows with what there is of `NO_VERDICT`, from comparisons with the reference, in both directions."""
-    import pandas as pd
-
-    from sgabench.evidence.comparison import verdict
-
+def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float) -> pd.DataFrame:
+    """The rows with what there is of `NO_VERDICT`, from comparisons with the reference."""
     identity = [name for name in GROUP if name in board and name != "optimizer"]
-    forward = compared[compared["second"] == reference].rename(columns={"first": "optimizer"})
-    other = compared[compared["first"] == reference]
-    back = other.rename(columns={"second": "optimizer"}).assign(
-        second=reference,
-        difference=-other["difference"],
-        difference_low=-other["difference_high"],
-        difference_high=-other["difference_low"],
-        outcome=other["outcome"].replace({"better": "worse", "worse": "better"}),
-    )
-    if len(back):
-        back["verdict"] = [verdict(row) for row in back.to_dict("records")]
-    found = pd.concat([forward, back]) if len(back) else forward
+    found = compared[compared["second"] == reference].rename(columns={"first": "optimizer"})
     names = [name for name in NO_VERDICT if name in found]
     extra = [name for name in ("more_seeds", "most_seeds") if len(identity) < len(GROUP) - 1]
     board = board.merge(found[[*identity, "optimizer", *names, *extra]], on=[*identity, "optimizer"], how="left")
@@ -280,11 +289,11 @@ def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str) -
     for name in ("n_paired", *extra):
         board[name] = board[name].fillna(0).astype(int)
     board["reference"] = reference if len(compared) else ""
-    board["leading"] = _leading(board, identity, reference)
+    board["leading"] = _leading(board, identity, reference, resolution)
     return board
 
 
-def _leading(board: pd.DataFrame, identity: list[str], reference: str) -> NDArray[Any]:
+def _leading(board: pd.DataFrame, identity: list[str], reference: str, resolution: float) -> NDArray[Any]:
     import numpy as np
 
     from sgabench.evidence.comparison import leading
@@ -294,7 +303,7 @@ def _leading(board: pd.DataFrame, identity: list[str], reference: str) -> NDArra
     for rows in board.groupby(identity, sort=False).indices.values():
         of_rows = zip(names[rows], outcomes[rows], lows[rows], strict=True)
         known = {name: (outcome, low) for name, outcome, low in of_rows if outcome not in ("none", "reference")}
-        leaders = leading(known, reference) if known else set()
+        leaders = leading(known, reference, resolution) if known else set()
         marks[rows] = [name in leaders for name in names[rows]]
     return marks
 

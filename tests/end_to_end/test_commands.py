@@ -287,6 +287,24 @@ def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tin
     assert "did you mean 'adam'" in wrong.stderr
 
 
+def test_all_pairs_are_compared_on_request(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    from support import fill, variant
+
+    from sgabench.store.store import Store
+    from sgabench.suite.plan import make_plan
+    from sgabench.suite.resolving import load_suite
+
+    variant(tiny, "[[pruners]]", '[[optimizers]]\nname = "adam"\nlabel = "third"\n\n[[pruners]]')
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, make_plan(load_suite(tiny), Path("data")))
+    pairs = {}
+    for which in ("reference", "all"):
+        rows = json.loads(sgabench("report", tiny, "--format", "json", "--pairs", which).stdout)["comparisons"]
+        pairs[which] = {(row["first"], row["second"]) for row in rows}
+    assert pairs["reference"] == {("stochgradadam", "adam"), ("third", "adam")}
+    assert pairs["all"] == pairs["reference"] | {("third", "stochgradadam")}
+
+
 def test_no_output_replaces_what_it_is_made_from(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     from support import fill
 

@@ -273,3 +273,29 @@ def test_only_a_part_of_a_plan_may_lack_the_reference(store: Store, tmp_path: Pa
     plan = make_plan(load_suite(path), Path("data"))
     put_top1(store, plan, {"adam": [0.5] * 5, "other": [0.6] * 5})
     assert make_tables(store, select(plan, "*/other/*")).reference == "other"
+
+
+def test_a_suite_with_a_resolution_of_its_own_leads_by_that(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "five.toml"
+    three = STUDY.replace("lr = 0.02}", 'lr = 0.02}, {name = "adam", label = "third", lr = 0.03}')
+    near: dict[str, list[float | None]] = {"adam": [0.5, 0.51, 0.5, 0.49, 0.5], "third": [0.5, 0.51, 0.5, 0.49, 0.5]}
+    near["other"] = [0.58, 0.59, 0.581, 0.57, 0.58]
+    found = {}
+    for resolution in (2, 10):
+        path.write_text(three + f"\n[question]\nresolution = {resolution}\n")
+        plan = make_plan(load_suite(path), Path("data"))
+        put_top1(store, plan, near)
+        found[resolution] = make_tables(store, plan).leaderboard.set_index("optimizer")
+    assert found[2]["outcome"].to_dict() == found[10]["outcome"].to_dict()
+    assert found[2]["outcome"].to_dict() == {"other": "better", "adam": "reference", "third": "same"}
+    # Who is the same within 10 points as the reference may be as good as who is better by 8.
+    assert (found[2]["leading"]["third"], found[10]["leading"]["third"]) == (False, True)
+
+
+def test_all_pairs_leave_the_leaderboard_to_the_reference(store: Store, tmp_path: Path) -> None:
+    plan = five_seeds(tmp_path)
+    put_top1(store, plan, {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, 0.92]})
+    one, every = (
+        make_tables(store, plan, reference="other", pairs=pairs).leaderboard for pairs in ("reference", "all")
+    )
+    pd.testing.assert_frame_equal(one, every)

@@ -333,14 +333,14 @@ def test_the_commands_make_the_same_page_again(
         f"from sgabench.plugins import optimizers\n@optimizers.register({HOSTILE!r})\n"
         "def hostile(parameters, *, lr=0.1):\n    raise AssertionError('a report builds no optimizer')\n"
     )
-    common = ("study.toml", "--plugin", "plugin.py", "--set", "seeds=[0, 1]", "--reference", HOSTILE)
+    common = ("study.toml", "--plugin", "plugin.py", "--set", "seeds=[0, 1]", "--reference", HOSTILE, "--pairs", "all")
     done = sgabench_process("report", *common, "--format", "html", "--output", "report.html")
     assert done.returncode == 0, done.stderr
     page = Page((study.results.parent / "report.html").read_text(encoding="utf-8"))
     assert "sgabench run study.toml --set 'seeds=[0, 1]' --plugin plugin.py" in page.words
     assert (
         "sgabench report study.toml --set 'seeds=[0, 1]' --plugin plugin.py --reference '<script>alert(1)</script>' "
-        "--format html --output report.html"
+        "--pairs all --format html --output report.html"
     ) in page.words
     # The plugin's code is another than that of the study's, so its trials are not there.
     assert {(row["optimizer"], row["n"]) for row in page.records("leaderboard-table")} == {

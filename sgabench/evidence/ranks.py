@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sgabench.evidence.comparison import BLOCK
+from sgabench.evidence.comparison import BLOCK, missed_targets
 from sgabench.evidence.intervals import ALPHA, Floats
 
 RESAMPLES = 2000
@@ -92,75 +92,92 @@ def rank_treatments(scores: ArrayLike, alpha: float = ALPHA) -> Ranking:
 
 @dataclass(frozen=True)
 class Profiles:
-    """How often each optimizer keeps at least so much, over all runs of several blocks.
+    """How often each optimizer keeps at least so much, over the runs of several blocks.
 
     Attributes:
         optimizers: their labels.
+        blocks: how many there are.
+        runs: of each optimizer, in all blocks.
         levels: accuracies, increasing.
-        share: of runs with at least that accuracy, each block counting alike, shape (optimizers, levels).
-        low, high: 95 % limits by a bootstrap of seeds within the blocks.
+        share: of runs with at least that accuracy, each block counting alike, shape (optimizers, levels), and its 95 %
+            limits by a bootstrap of seeds within the blocks.
         interquartile: mean of the middle half of all runs, shape (optimizers,), and its limits.
+        left_out: optimizers that lack a block.
     """
 
     optimizers: tuple[str, ...]
+    blocks: int
+    runs: int
     levels: Floats
     share: Floats
-    low: Floats
-    high: Floats
+    share_low: Floats
+    share_high: Floats
     interquartile: Floats
     interquartile_low: Floats
     interquartile_high: Floats
+    left_out: tuple[str, ...] = ()
 
 
 def profiles(cells: pd.DataFrame, levels: int = 51) -> Profiles | None:
     """Performance profiles over the blocks (data set, model) of a suite; None with fewer than two.
 
-    A run is a trained network; its score is the mean of its pruned accuracies over all pruners and ratios. All
-    optimizers draw the same seeds in each resample, because they are paired.
+    A run is a trained network; its score is the mean of its pruned accuracies over all pruners and ratios that every
+    optimizer has. All optimizers draw the same seeds in each resample, because they are paired; seeds that one lacks
+    are left out.
 
     Source: Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 2021,
     sections 4.2 and 4.3: stratified bootstrap, performance profiles, interquartile mean.
     """
-    if cells.empty:
+    if cells.empty or len(cells[BLOCK].drop_duplicates()) < 2:
         return None
-    blocks = []
-    for _, part in cells.groupby(BLOCK, sort=False):
-        per_cell = part.pivot_table(index=["optimizer", "seed"], values="counted_top1", aggfunc=_mean_of_complete)
-        blocks.append(per_cell["counted_top1"].unstack("seed").dropna(axis=1))
-    names = [name for name in cells["optimizer"].unique() if all(name in block.index for block in blocks)]
-    blocks = [block.loc[names] for block in blocks if block.shape[1]]
-    if len(blocks) < 2 or len(names) < 2:
+    known = cells[(cells["ratio"] > 0) & cells["counted_top1"].notna() & ~missed_targets(cells)]
+    blocks = [part for _, part in known.groupby(BLOCK, sort=False)]
+    present = [set(part["optimizer"]) for part in blocks]
+    labels = list(cells["optimizer"].unique())
+    names = [name for name in labels if all(name in of_block for of_block in present)]
+    scores = [found for part in blocks if (found := _scores(part, names)).shape[1]]
+    if len(scores) < 2 or len(names) < 2:
         return None
-    scores = [block.to_numpy(dtype=float) for block in blocks]
     at = np.linspace(0, 1, levels)
     random = np.random.default_rng(0)
-    drawn = [_statistics(scores, at)]
-    for _ in range(RESAMPLES):
-        picked = [s[:, random.integers(0, s.shape[1], s.shape[1])] for s in scores]
-        drawn.append(_statistics(picked, at))
-    found, resampled = drawn[0], np.stack(drawn[1:])
-    low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
-    split = levels
-    return Profiles(
-        tuple(map(str, names)),
-        at,
-        found[:, :split],
-        low[:, :split],
-        high[:, :split],
-        found[:, split],
-        low[:, split],
-        high[:, split],
-    )
+    drawn = [random.integers(0, s.shape[1], (RESAMPLES, s.shape[1])) for s in scores]
+    each_once = [np.arange(s.shape[1])[None] for s in scores]
+    share, middle = _shares(scores, at, each_once)[0], _middles(scores, each_once)[0]
+    limits = [ALPHA / 2, 1 - ALPHA / 2]
+    share_low, share_high = np.quantile(_shares(scores, at, drawn), limits, axis=0)
+    low, high = np.quantile(_middles(scores, drawn), limits, axis=0)
+    left_out = tuple(str(name) for name in labels if name not in names)
+    runs = sum(s.shape[1] for s in scores)
+    named = tuple(map(str, names))
+    return Profiles(named, len(scores), runs, at, share, share_low, share_high, middle, low, high, left_out)
+
+
+def _scores(cells: pd.DataFrame, names: list[str]) -> Floats:
+    """The score of each run of a block, shape (optimizers, seeds); seeds that an optimizer lacks are left out."""
+    of_these = cells[cells["optimizer"].isin(names)]
+    place = [of_these[name] for name in ("pruner", "of", "ratio")]
+    common = of_these.groupby(place, sort=False)["optimizer"].transform("nunique") == len(names)
+    of_runs = of_these[common].groupby(["optimizer", "seed"], sort=False)["counted_top1"]
+    found = of_runs.mean().where(of_runs.size() == of_these[common].drop_duplicates(["pruner", "of", "ratio"]).shape[0])
+    return found.unstack("seed").reindex(names).dropna(axis=1).to_numpy(dtype=float)
+
+
+def _shares(scores: list[Floats], levels: Floats, drawn: list[NDArray[np.int64]]) -> Floats:
+    """Shares of runs at or above each level, shape (resamples, optimizers, levels)."""
+    total = np.zeros(())
+    for s, picked in zip(scores, drawn, strict=True):
+        counts = (picked[:, :, None] == np.arange(s.shape[1])).sum(1) / s.shape[1]
+        total = total + np.einsum("rs,osl->rol", counts, (s[:, :, None] >= levels).astype(float), optimize=True)
+    return np.asarray(total / len(scores))
+
+
+def _middles(scores: list[Floats], drawn: list[NDArray[np.int64]]) -> Floats:
+    """Interquartile means, shape (resamples, optimizers)."""
+    pooled = np.concatenate([s.T[picked] for s, picked in zip(scores, drawn, strict=True)], axis=1)
+    pooled.sort(axis=1)
+    cut = pooled.shape[1] // 4
+    return np.asarray(pooled[:, cut : pooled.shape[1] - cut].mean(1))
 
 
 def _mean_of_complete(values: pd.Series[float]) -> float:
     return float(values.mean(skipna=False))
-
-
-def _statistics(scores: list[Floats], levels: Floats) -> NDArray[np.float64]:
-    """Shares of runs at or above each level, and the interquartile mean; shape (optimizers, levels + 1)."""
-    share = np.mean([(s[:, :, None] >= levels).mean(1) for s in scores], axis=0)
-    pooled = np.sort(np.concatenate(scores, axis=1), axis=1)
-    cut = pooled.shape[1] // 4
-    middle = pooled[:, cut : pooled.shape[1] - cut].mean(1)
-    return np.column_stack([share, middle])

@@ -275,10 +275,10 @@ def _environments(records: Columns, places: Places) -> list[Mapping[str, Any]]:
 def _shown_of_environments(records: Columns, places: Places) -> dict[str, pd.Series[Any]]:
     """What of the environments tables show."""
     different, made_in = np.unique(np.array([*records.made_in, NONE])[places], return_inverse=True)
-    shown = [None if number == NONE else records.environments[number] for number in different]
-    return {
-        name: pd.Series([environment and environment[name] for environment in shown])
-        .take(made_in)
-        .reset_index(drop=True)
-        for name in ("device", "threads")
+    known = [None if number == NONE else records.environments[number] for number in different]
+    shown = {
+        "device": [environment and environment["device"] for environment in known],
+        "threads": [environment and environment["threads"] for environment in known],
+        "machine": [environment and (environment.get("gpu") or environment["cpu"]) for environment in known],
     }
+    return {name: pd.Series(values).take(made_in).reset_index(drop=True) for name, values in shown.items()}

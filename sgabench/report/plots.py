@@ -119,13 +119,14 @@ def pareto(panel: Panel, looks: Mapping[str, Style], cost: str) -> dict[str, Any
     ]
     for cloud in panel.lines:
         look = looks[cloud.optimizer]
+        of_points = [symbols[pruner] + "-open" * look.repeated for pruner in cloud.pruners]
         traces.append(
             go.Scatter(
                 x=_numbers(cloud.cost),
                 y=_numbers(cloud.top1),
                 mode="markers",
                 name=short(cloud.optimizer),
-                marker={"size": 9, "color": look.color, "symbol": [symbols[pruner] for pruner in cloud.pruners]},
+                marker={"size": 9, "color": look.color, "symbol": of_points},
                 text=[safe(text) for text in cloud.texts],
                 hovertemplate=f"%{{text}}<br>%{{x:.4s}}: %{{y:.1f}} %<extra>{short(cloud.optimizer)}</extra>",
             )

@@ -13,13 +13,15 @@ import pandas as pd
 from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.details import Details
 from sgabench.evidence.intervals import Floats
-from sgabench.evidence.leaderboard import Tables
+from sgabench.evidence.leaderboard import GROUP, Tables
 from sgabench.report.display import ratio as asked
 
 # Okabe and Ito's colours but black and yellow, which one of the two backgrounds would swallow.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
+NETWORK = ["dataset", "model", "optimizer"]
+MADE_IN = ["machine", "device", "threads"]
 AXES = {"ratio": "ratio", "compression": "compression_ratio", "macs": "theoretical_speedup"}
 MEASURES = {
     "loss": "loss of the training batches",
@@ -35,6 +37,11 @@ class Style:
     color: str
     dash: str
     symbol: str
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the colour alone tells it from no other."""
+        return self.dash != DASHES[0]
 
 
 @dataclass(frozen=True)
@@ -145,10 +152,44 @@ def _curve(name: str, rows: pd.DataFrame, cells: pd.DataFrame) -> Curve:
 
 
 def pareto_panels(tables: Tables, cost: str) -> Iterator[Panel]:
-    """A panel of `Cloud`s per data set and model; cost is ``images_per_s`` or ``nonzero_params``."""
+    """A panel of `Cloud`s per data set and model; cost is ``images_per_s`` or ``nonzero_params``.
+
+    Speeds of different machines or numbers of threads are never in one panel. Networks whose speed cannot differ from
+    the dense one's, because their weights are only masked, have none.
+    """
     board = tables.leaderboard
     known = board[board[cost].notna() & board["pruned_top1_mean"].notna()]
-    dense = _dense_cost(tables, cost)
+    if cost != "images_per_s":
+        yield from _pareto_panels(known, tables, _dense_size(tables, cost), cost, "")
+        return
+    timed = _timed(tables.cells)
+    places = [timed[name] for name in MADE_IN]
+    for (dataset, model), part in timed.groupby(["dataset", "model"], sort=False):
+        of_model = known[(known["dataset"] == dataset) & (known["model"] == model)]
+        made_in = list(part.groupby([place.loc[part.index] for place in places], sort=False))
+        for environment, rows in made_in:
+            medians = rows.groupby(GROUP, sort=False)["images_per_s"].median().rename(cost)
+            here = of_model.drop(columns=cost).merge(medians.reset_index(), on=GROUP)
+            dense = (rows["images_per_s"] / rows["measured_speedup"]).groupby([rows[name] for name in NETWORK]).median()
+            told = f", {_environment(*map(str, environment))}" if len(made_in) > 1 else ""
+            yield from _pareto_panels(here, tables, dense.dropna().to_dict(), cost, told)
+
+
+def _timed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with a speed, with all that it depends on."""
+    names = [*GROUP, *MADE_IN, "images_per_s", "measured_speedup", "status"]
+    found = cells.reindex(columns=names)
+    found = found[(found["status"] == "done") & found["images_per_s"].notna()]
+    return found.assign(**{name: found[name].astype(str) for name in MADE_IN})
+
+
+def _environment(machine: str, device: str, threads: str) -> str:
+    return f"{device}: {machine}, {threads} thread{'s' if threads != '1' else ''}"
+
+
+def _pareto_panels(
+    known: pd.DataFrame, tables: Tables, dense: Mapping[Any, float], cost: str, told: str
+) -> Iterator[Panel]:
     order = {name: i for i, name in enumerate(tables.cells.get("optimizer", pd.Series(dtype=object)).unique())}
     for (dataset, model), part in known.groupby(["dataset", "model"], sort=False):
         clouds = []
@@ -162,23 +203,14 @@ def pareto_panels(tables: Tables, cost: str) -> Iterator[Panel]:
                 points.insert(0, ("", "dense", dense[dataset, model, name], top1))
             pruners, texts, costs, top1s = zip(*points, strict=True)
             clouds.append(Cloud(str(name), pruners, texts, np.array(costs), 100 * np.array(top1s)))
-        yield Panel(f"{dataset}, {model}", tuple(clouds))
+        yield Panel(f"{dataset}, {model}{told}", tuple(clouds))
 
 
-def _dense_cost(tables: Tables, cost: str) -> dict[tuple[Any, ...], float]:
-    """What the dense networks of each optimizer take; their speed was measured beside the pruned ones'."""
-    names = ["dataset", "model", "optimizer"]
-    if cost == "images_per_s":
-        cells = tables.cells
-        if not {"images_per_s", "measured_speedup"} <= set(cells):
-            return {}
-        speed = (cells["images_per_s"] / cells["measured_speedup"]).where(cells["status"] == "done")
-        means = speed.groupby([cells[name] for name in names], sort=False).mean().dropna()
-    elif cost in tables.trials:
-        means = tables.trials.groupby(names, sort=False)[cost].mean().dropna()
-    else:
+def _dense_size(tables: Tables, cost: str) -> dict[Any, float]:
+    """What the dense networks of each optimizer take."""
+    if cost not in tables.trials:
         return {}
-    return {tuple(key): float(value) for key, value in means.items()}  # type: ignore[arg-type]
+    return dict(tables.trials.groupby(NETWORK, sort=False)[cost].mean().dropna())
 
 
 def pareto_front(cost: Floats, top1: Floats, *, more_is_better: bool) -> list[int]:

@@ -155,10 +155,11 @@ def _pareto(axes: Axes, panel: Panel, looks: Mapping[str, Style], cost: str, lab
     pruners = list(dict.fromkeys(pruner for cloud in panel.lines for pruner in cloud.pruners if pruner))
     markers = {"": "*", **{name: list(MARKERS.values())[i % 8] for i, name in enumerate(pruners)}}
     for cloud in panel.lines:
-        color = looks[cloud.optimizer].color
-        axes.plot([], [], "o", color=color, label=_label(cloud.optimizer))
+        look = looks[cloud.optimizer]
+        filled: Any = {"color": look.color, "fillstyle": "none" if look.repeated else "full"}
+        axes.plot([], [], "o", **filled, label=_label(cloud.optimizer))
         for x, y, pruner in zip(cloud.cost, cloud.top1, cloud.pruners, strict=True):
-            axes.plot(x, y, markers[pruner], color=color, ms=8 if not pruner else 5)
+            axes.plot(x, y, markers[pruner], **filled, ms=8 if not pruner else 5)
     for name in ("", *pruners):
         axes.plot([], [], markers[name], color="#555555", label=_label(name or "dense"))
     _finish(axes, panel.title, label, "top-1, %")
@@ -177,7 +178,10 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=9)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.legend(fontsize=7, frameon=False)
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:  # below the axes: inside them it lies over the data
+        columns = 1 if max(map(len, labels)) > 30 else 2 if max(map(len, labels)) > 18 else 3
+        axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
 
 
 def _critical_difference(axes: Axes, ranks: Ranks) -> None:

@@ -6,6 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from sgabench.evidence.comparison import Question, compare
+from sgabench.evidence.curves import curves
+from sgabench.evidence.leaderboard import Tables, _leaderboard
+
 FEW = {"adam": [0.50, 0.52, 0.54], "sgd": [0.61, 0.62, 0.66], "lion": [0.5, 0.53, 0.53]}
 
 
@@ -43,3 +47,15 @@ def cells(values: dict[str, list[float]], **same: Any) -> pd.DataFrame:
 
 def curve(top1: dict[float, list[float]], optimizer: str = "adam", **same: Any) -> pd.DataFrame:
     return pd.concat([cells({optimizer: values}, ratio=ratio, **same) for ratio, values in top1.items()])
+
+
+def tables(frame: pd.DataFrame, question: Question) -> Tables:
+    """What a report is made of, from cells."""
+    frame = frame.reset_index(drop=True)
+    compared = compare(frame, question)
+    about = (compared, question.reference, question.resolution)
+    trials = frame.drop_duplicates(["dataset", "model", "optimizer", "seed"])
+    trials = trials.assign(seconds=trials["trial_seconds"], top1=trials["dense_top1"], at_chance=False, classes=10)
+    failures = pd.DataFrame(columns=["kind", "name", "status", "error"])
+    board = _leaderboard(frame, *about)
+    return Tables(board, curves(frame, *about), compared, frame, trials, failures, (), question)

@@ -15,7 +15,7 @@ from rich.text import Text
 from sgabench.evidence.comparison import DENSE
 from sgabench.evidence.leaderboard import Tables
 from sgabench.report import csv, records
-from sgabench.report.display import LEFT, environment_lines, percent, ratio
+from sgabench.report.display import LEFT, environment_lines, percent, ratio, without_limits
 from sgabench.report.markdown import escape, pipe_table
 from sgabench.report.terminal import NARROW, WIDE
 
@@ -101,7 +101,7 @@ def _table(rows: pd.DataFrame, told: str, names: tuple[str, str], tables: tuple[
         view.title, view.title_justify = Text(f"{rows['dataset'].iloc[0]}, {rows['model'].iloc[0]}"), "left"
         shown = shown.drop(columns=["data set", "model"])
     if width < NARROW and len(shown):
-        shown["verdict"] = [text.split(":")[0].split(" (")[0] for text in shown["verdict"]]
+        shown["verdict"] = list(map(without_limits, shown["verdict"]))
     for name in shown.columns:
         justify: Literal["left", "right"] = "left" if name in LEFT else "right"
         view.add_column(Text(name), header_style="bold underline", justify=justify, overflow="fold")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
 
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.comparison import rows_of
+from sgabench.evidence.comparison import rows_of, size
 from sgabench.evidence.curves import KEEPS
 from sgabench.evidence.decisions import FEWEST, MOST_SEEDS
 from sgabench.evidence.leaderboard import Tables
@@ -50,6 +51,7 @@ _EXPLAINED = {
     ("measured",): "Measured: speedup of inference, median over seeds of the time of the dense network / of the pruned "
     "one; empty where weights are only masked, which makes nothing faster.",
 }
+_LIMITS = re.compile(r" \([-+.\de]+ to [-+.\de]+\)")
 CURVE_NOTE = (
     "Accuracy: top-1 after pruning, mean over the ratios, with its 95 % interval. Area: mean retention from the dense "
     "network to the largest ratio. Keeps: the largest ratio at which the mean retention is at least so much, linear "
@@ -180,7 +182,7 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
     parts = []
     if better:
         first, *others = better
-        parts.append(f"{first['optimizer']} is better than {reference} by {_size(first)}{_over(first)}")
+        parts.append(f"{first['optimizer']} is better than {reference} by {size(first)}{_over(first)}")
         parts += [f"also better: {', '.join(map(_named, others))}"] if others else []
     elif worse:
         parts.append(f"nothing is shown to be better than {reference}{_over(worse[0])}")
@@ -208,13 +210,8 @@ def _over(row: Mapping[Any, Any]) -> str:
     return f", mean of {row['ratios']} ratios, {n}" if row["ratios"] > 1 else f", {n}"
 
 
-def _size(row: Mapping[Any, Any]) -> str:
-    low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
-    return f"{abs(100 * row['difference']):.1f} points ({low:.1f} to {high:.1f})"
-
-
 def _named(row: Mapping[Any, Any]) -> str:
-    return f"{row['optimizer']} by {_size(row)}"
+    return f"{row['optimizer']} by {size(row)}"
 
 
 def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
@@ -226,12 +223,29 @@ def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
     if few >= MOST_SEEDS:
         return f"; more than {MOST_SEEDS} more seeds would be needed"
     seeds = f"{few} to {many}" if many < MOST_SEEDS else f"{few} or more"
-    minutes = 2 * few * seconds / 60
-    time = "" if minutes != minutes else f", {2 * few} trainings, about {max(1, round(minutes))} minutes or more"
+    known = seconds == seconds
+    minutes = max(1, round(2 * few * seconds / 60)) if known else 0
+    time = f" (at least {2 * few} trainings, about {minutes} minute{'s' if minutes > 1 else ''})" if known else ""
     return (
-        f"; {seeds} more seeds of {easiest['optimizer']} and {reference}{time}, would decide a difference like the one "
+        f"; {seeds} more seeds of {easiest['optimizer']} and {reference}{time} would decide a difference like the one "
         "that shows"
     )
+
+
+def without_limits(verdict: str) -> str:
+    """A verdict where there is little room: "better than sgd by 41.2 points"."""
+    return _LIMITS.sub("", re.sub(r"^undecided: [^;]*", "undecided", verdict))
+
+
+def in_short(verdict: str) -> str:
+    """A verdict where there is hardly any room: "better by 41.2", "same", "undecided"."""
+    differs = re.match(r"(better|worse) than .* by ([\d.]+) points \(", verdict, re.DOTALL)
+    if differs:
+        return f"{differs[1]} by {differs[2]}"
+    for beginning, word in (("the same as", "same"), ("undecided", "undecided"), ("no verdict", "few seeds")):
+        if verdict.startswith(beginning):
+            return word
+    return verdict
 
 
 def curve_table(tables: Tables) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report.display import HEADINGS, LEFT, sections
+from sgabench.report.display import HEADINGS, LEFT, in_short, sections
 from sgabench.suite.resolving import Suite
 
 SPECIAL = str.maketrans(
@@ -24,7 +24,10 @@ SPECIAL = str.maketrans(
         **{mark: f"\\{mark}" for mark in "&%$#_{}"},
     }
 )
-HEADER = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than another."
+HEADER = (
+    "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than another,\n% "
+    "where that leaves somebody out. Verdicts are against the reference, in points of pruned top-1."
+)
 
 
 def latex(tables: Tables, suite: Suite | None = None) -> str:
@@ -37,7 +40,9 @@ def latex(tables: Tables, suite: Suite | None = None) -> str:
 
 def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
     best = list(frame["leads"]) if "leads" in frame else [""] * len(frame)
-    shown = frame.drop(columns=["leads", "verdict"], errors="ignore")  # sentences do not fit into a column
+    shown = frame.drop(columns="leads", errors="ignore")
+    if "verdict" in shown:
+        shown["verdict"] = list(map(in_short, shown["verdict"]))  # sentences do not fit into a column
     yield r"\begin{table}"
     yield rf"\caption{{{escape(title)}}}"
     yield r"\centering"

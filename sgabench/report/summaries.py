@@ -12,7 +12,7 @@ from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.comparison import DENSE, rows_of
 from sgabench.evidence.leaderboard import Tables
 from sgabench.evidence.ranks import Ranks
-from sgabench.report.display import interval, ratio, spread
+from sgabench.report.display import ratio, spread
 from sgabench.report.series import HeatMap, Panel, pareto_front
 
 
@@ -71,11 +71,17 @@ def _comparison(row: Mapping[Any, Any]) -> dict[str, str]:
         "second": str(row["second"]),
         "n": str(row["n_paired"]),
         "first - second, points": "" if pd.isna(row["difference"]) else f"{100 * row['difference']:+.1f}",
-        "interval": interval(row["difference_low"], row["difference_high"]),
+        "interval": _limits(row["difference_low"], row["difference_high"]),
         "its confidence": "" if pd.isna(row["level"]) else f"{100 * (1 - row['level']):.3g} %",
         "p": "" if pd.isna(row["p"]) else f"{row['p']:.2g}",
         "outcome": str(row["outcome"]),
     }
+
+
+def _limits(low: float, high: float) -> str:
+    """Limits in points with their signs; none is rounded to zero that is not."""
+    texts = (f"{100 * x:+.1f}" if abs(x) >= 0.0005 or x == 0 else f"{100 * x:+.1g}" for x in (low, high))
+    return "" if low != low else " to ".join(texts)
 
 
 def comparison_counts(compared: pd.DataFrame) -> pd.DataFrame:

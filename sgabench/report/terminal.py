@@ -10,14 +10,24 @@ from rich.table import Table
 from rich.text import Text
 
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report.display import HEADINGS, LEFT, answers, failure_lines, note, sections
+from sgabench.report.display import (
+    HEADINGS,
+    LEFT,
+    answers,
+    failure_lines,
+    in_short,
+    note,
+    sections,
+    without_limits,
+)
 from sgabench.suite.resolving import Suite
 
 WIDE = 180
 NARROW = 140
+NO_SENTENCES = 120
 VERY_NARROW = 100
 # Columns that may be broken into lines, and their least width.
-WORDS = {"optimizer": 22, "verdict": 20, HEADINGS["incomplete"]: 10}
+WORDS = {"optimizer": 22, "trained": 6, "verdict": 13, HEADINGS["incomplete"]: 10}
 # What is above a block, not in it.
 ABOVE = ("pruner", "ratio")
 
@@ -28,7 +38,8 @@ def renderable(tables: Tables, width: int) -> RenderableType:
     shown: set[str] = set()
     left_out: dict[str, None] = {}
     for title, frame in sections(tables).items():
-        view = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, 2, 0, 0))
+        apart = 1 if width < VERY_NARROW else 2
+        view = Table(title=Text(title, style="bold"), title_justify="left", box=None, padding=(0, apart, 0, 0))
         columns = _columns(list(frame.columns), width)
         shown.update(columns)
         left_out |= dict.fromkeys(str(name) for name in frame if name not in (*columns, *ABOVE))
@@ -46,7 +57,8 @@ def renderable(tables: Tables, width: int) -> RenderableType:
                 view.add_row()
             view.add_row(Text(f"{pruner}, {ratio}", style="bold"))
             if width < NARROW and "verdict" in columns:
-                block = block.assign(verdict=[text.split(":")[0].split(" (")[0] for text in block["verdict"]])
+                shorter = in_short if width < NO_SENTENCES else without_limits
+                block = block.assign(verdict=list(map(shorter, block["verdict"])))
             for row in block[columns].itertuples(index=False, name=None):
                 view.add_row(Text(f"  {row[0]}"), *(Text(str(value)) for value in row[1:]))
         parts.append(view)
@@ -67,7 +79,7 @@ def _columns(names: list[str], width: int) -> list[str]:
     if width < NARROW:
         left_out |= {HEADINGS[name] for name in ("sparsity", "compression", "theoretical", "measured")}
     if width < VERY_NARROW:
-        left_out.add("verdict")
+        left_out.add(HEADINGS["retention"])
     shown = [name for name in names if name not in left_out]
     return sorted(shown, key=lambda name: name == "verdict")  # words that are broken into lines come last
 

@@ -34,14 +34,21 @@ def test_the_table_is_whole(study: Study) -> None:
     lines = render(study.tables, "latex", study.suite).splitlines()
     assert [line for line in lines if line.startswith(r"\begin")] == [
         r"\begin{table}",
-        r"\begin{tabular}{lllrrrrrrrrr}",
+        r"\begin{tabular}{lllrrrrrlrrrr}",
     ]
     rows = [line for line in lines if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {11}
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {12}
     assert len(rows) == 1 + 12 + 4  # and a row for each whole curve
     assert lines.count(r"\addlinespace") == 7  # between the prunings
     assert lines[0].startswith("%")
     assert not any(re.search(r"(?<!\\)[#_]|<|>", line) for line in lines[1:])
+
+
+def test_verdicts_are_in_few_words(study: Study) -> None:
+    text = render(study.tables, "latex", study.suite)
+    worse = next(row for row in study.tables.curves.to_dict("records") if row["outcome"] in ("better", "worse"))
+    assert f"& {worse['outcome']} by {abs(100 * worse['difference']):.1f} &" in text
+    assert "points (" not in text
 
 
 def test_what_leads_is_bold_and_nothing_else(make_study: Callable[..., Study]) -> None:

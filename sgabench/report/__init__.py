@@ -16,6 +16,7 @@ from sgabench.evidence.details import Details
 from sgabench.evidence.leaderboard import Tables, each_cell
 from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
+from sgabench.report.profiles import profile_records
 from sgabench.store.store import write_atomically
 from sgabench.suite.resolving import Suite
 
@@ -99,13 +100,14 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def as_json(tables: Tables, suite: Suite | None = None) -> str:
-    """Leaderboard, comparisons, curves, ranks, cells, trials, failures and environments as one JSON object."""
+    """Everything in the tables as one JSON object."""
     content: dict[str, Any] = {
         "suite": suite.name if suite else None,
         "leaderboard": records(tables.leaderboard),
         "comparisons": records(tables.comparisons),
         "curves": records(tables.curves),
         "ranks": _ranks(tables),
+        "profiles": profile_records(tables.profiles),
         "cells": records(tables.cells),
         "trials": records(tables.trials),
         "failures": records(tables.failures),

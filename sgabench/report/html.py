@@ -26,6 +26,7 @@ from sgabench.report.display import (
     sections,
 )
 from sgabench.report.embedded import libraries, script_json
+from sgabench.report.profiles import NOTE, profile_table, profiles_in_words
 from sgabench.report.series import (
     Style,
     curve_panels,
@@ -42,6 +43,7 @@ MOST_PANELS = 60  # of a kind of figure
 MOST_POINTS = 5000  # cells that are drawn as points
 PAGE_LENGTH = 25
 ANSWERS = 6  # that are not folded away
+FIRST = ["data set", "model", "pruner", "ratio", "optimizer", "pruned %", "verdict", "leads", "n", "trained"]
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
 TEXT = LEFT | {"first", "second", "outcome", "of", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
 FILTERS = ("data set", "model", "pruner", "ratio", "optimizer", "first", "second", "leads", "outcome")
@@ -119,6 +121,7 @@ def html(
         shown=ANSWERS,
         note=note(),
         curve_note=CURVE_NOTE,
+        profile_note=NOTE,
         failures=failure_lines(tables),
         environments=environment_lines(tables),
         versions=_versions(tables),
@@ -144,16 +147,18 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
             frame.insert(1, "model", model)
             parts.append(frame)
         board = pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
-        # What is the same in every row comes last: on a phone only the first columns are seen.
+        # What is the same in every row comes last, what decides comes first: on a phone few columns are seen.
         same = [name for name in ("data set", "model") if parts and board[name].nunique() == 1]
-        board = board[[*(name for name in board if name not in same), *same]]
+        board = board[sorted(board, key=lambda name: (name in same, FIRST.index(name) if name in FIRST else 99))]
         caption = "Leaderboard: a row per cell" if cells else "Leaderboard: a row per pruning and optimizer"
     else:
         board, caption = curve_table(tables), "Leaderboard: a row per curve over ratios and optimizer"
     pairs = tables.comparisons
     compared = summaries.comparison_table(pairs) if len(pairs) <= MOST_ROWS else summaries.comparison_counts(pairs)
     curves = curve_table(tables) if len(shown.leaderboard) <= MOST_ROWS else pd.DataFrame()
+    profiles = profile_table(tables.profiles) if tables.profiles else pd.DataFrame()
     return {
+        "profiles": _table("profiles-table", "Performance profiles", profiles),
         "leaderboard": _table("leaderboard-table", caption, board),
         "curves": _table("curves-table", "Curves over ratios", curves),
         "training": _table("training-table", "Training, a row per optimizer", summaries.training_table(tables)),
@@ -225,6 +230,10 @@ def _figures(tables: Tables, details: Details, looks: dict[str, Style]) -> dict[
         for panel in islice(training_panels(details, looks, measure), MOST_PANELS)
         for plot in [plots.training(panel, looks, measure)]
     ]
+    figures["profiles"] = []
+    if tables.profiles:
+        words = profiles_in_words(tables.profiles)
+        figures["profiles"] = [Figure("Performance profiles", words, plots.profiles(tables.profiles, looks))]
     ranks = tables.ranks
     figures["ranks"] = []
     if ranks.critical_difference == ranks.critical_difference:

@@ -17,6 +17,7 @@ from sgabench.report.display import (
     note,
     sections,
 )
+from sgabench.report.profiles import NOTE, profile_table, profiles_in_words
 from sgabench.suite.resolving import Suite
 
 
@@ -33,6 +34,10 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     curves = curve_table(tables)
     if len(curves):
         lines += ["## Curves over ratios", "", *pipe_table(curves), "", CURVE_NOTE, ""]
+    if tables.profiles:
+        table = profile_table(tables.profiles)
+        lines += ["## Performance profiles", "", escape(profiles_in_words(tables.profiles)), "", *pipe_table(table)]
+        lines += ["", NOTE, ""]
     failures = failure_lines(tables)
     if failures:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]

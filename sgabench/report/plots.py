@@ -12,12 +12,13 @@ import plotly.io as pio
 
 from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.intervals import Floats
-from sgabench.evidence.ranks import Ranks
+from sgabench.evidence.ranks import Profiles, Ranks
 from sgabench.report.series import (
     MEASURES,
     SYMBOLS,
     Curve,
     HeatMap,
+    Line,
     Panel,
     Style,
     cliques,
@@ -217,6 +218,23 @@ def areas(titles: Iterable[str], optimizers: Iterable[str], percent: Floats) -> 
     figure["layout"]["yaxis"] |= {"autorange": "reversed", "type": "category", "tickfont": {"size": 9}}
     figure["layout"]["height"] = min(2400, max(HEIGHT, 120 + 11 * len(rows)))
     return figure
+
+
+def profiles(found: Profiles, looks: Mapping[str, Style]) -> dict[str, Any]:
+    """The share of runs at or above each accuracy, with its interval."""
+    traces: list[Any] = []
+    x = 100 * found.levels
+    for i, name in enumerate(found.optimizers):
+        look = looks[name]
+        group = {"legendgroup": safe(name), "hoverinfo": "skip", "showlegend": False}
+        ends = {
+            "x": _numbers(np.r_[x, x[::-1]]),
+            "y": _numbers(100 * np.r_[found.share_high[i], found.share_low[i][::-1]]),
+        }
+        traces.append(go.Scatter(**ends, fill="toself", fillcolor=_faint(look.color, 0.12), mode="none", **group))
+        line = Line(name, x, 100 * found.share[i], x, x, found.runs)
+        traces.append(_line(line, look, "at least %{x:.0f} %: %{y:.1f} % of runs"))
+    return _figure(traces, "pruned top-1 of a run, mean over prunings, %", "runs with at least that, %")
 
 
 def critical_difference(ranks: Ranks) -> dict[str, Any]:

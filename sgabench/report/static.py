@@ -14,7 +14,7 @@ from sgabench.errors import InputError
 from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.details import Details
 from sgabench.evidence.leaderboard import Tables
-from sgabench.evidence.ranks import Ranks
+from sgabench.evidence.ranks import Profiles, Ranks
 from sgabench.report.series import (
     MEASURES,
     Panel,
@@ -108,6 +108,9 @@ def _drawings(tables: Tables, details: Details) -> Iterator[Drawing]:
     for measure, name in FILE_NAMES.items():
         panels = training_panels(details, looks, measure)
         yield from several(f"training {name}", panels, _lines, "epoch", MEASURES[measure])
+    if tables.profiles:
+        found = tables.profiles
+        yield "performance profiles", lambda axes: _profiles(axes, found, looks)
     if tables.ranks.critical_difference == tables.ranks.critical_difference:
         yield "critical difference", lambda axes: _critical_difference(axes, tables.ranks)
 
@@ -172,6 +175,17 @@ def _lines(axes: Axes, panel: Panel, looks: Mapping[str, Style], x: str, y: str)
         style: Any = {"linestyle": LINES[look.dash], "marker": MARKERS[look.symbol] if len(line.x) == 1 else ""}
         axes.plot(line.x, line.y, color=look.color, label=_label(line.optimizer), **style)
     _finish(axes, panel.title, x, y)
+
+
+def _profiles(axes: Axes, found: Profiles, looks: Mapping[str, Style]) -> None:
+    for i, name in enumerate(found.optimizers):
+        look, x = looks[name], 100 * found.levels
+        axes.fill_between(
+            x, 100 * found.share_low[i], 100 * found.share_high[i], color=look.color, alpha=0.12, linewidth=0
+        )
+        axes.plot(x, 100 * found.share[i], LINES[look.dash], color=look.color, label=_label(name))
+    title = f"performance profiles over {found.blocks} pairs of data set and model"
+    _finish(axes, title, "pruned top-1 of a run, mean over prunings, %", "runs with at least that, %")
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:

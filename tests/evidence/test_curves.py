@@ -10,7 +10,7 @@ from small_tables import FEW, cells, curve
 
 from sgabench.evidence.comparison import Question, compare
 from sgabench.evidence.curves import curves
-from sgabench.evidence.ranks import ranks
+from sgabench.evidence.ranks import profiles, ranks
 
 
 def summaries(frame: pd.DataFrame, reference: str = "adam") -> pd.DataFrame:
@@ -101,3 +101,56 @@ def test_nothing_measured_ranks_nothing() -> None:
 def test_a_pruner_whose_ratio_is_of_multiply_adds_is_no_budget() -> None:
     row = summaries(curve({0.3: [0.4]}, of="macs")).iloc[0]
     assert row["area"] == pytest.approx(0.75)  # from ratio 0 on, not from 1x
+
+
+def two_blocks() -> pd.DataFrame:
+    """Scores of Adam: 0.2, 0.4 on one model, 0.6, 0.8 on the other; of SGD always 0.5."""
+    adam = {"resnet8": [0.2, 0.4], "resnet20": [0.6, 0.8]}
+    parts = [
+        curve({0.5: [s - 0.1 for s in scores], 0.8: [s + 0.1 for s in scores]}, model=model)
+        for model, scores in adam.items()
+    ]
+    parts += [curve({0.5: [0.5, 0.5], 0.8: [0.5, 0.5]}, "sgd", model=model) for model in adam]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_profiles_by_hand() -> None:
+    found = profiles(two_blocks(), levels=11)
+    assert found is not None
+    assert (found.optimizers, found.blocks, found.runs, found.left_out) == (("adam", "sgd"), 2, 4, ())
+    # Of four runs, as many are at 0.1, 0.3, 0.5, 0.7, 0.9 or above.
+    assert found.share[0][[1, 3, 5, 7, 9]].tolist() == [1, 0.75, 0.5, 0.25, 0]
+    assert found.share[1].tolist() == [1] * 6 + [0] * 5
+    assert found.interquartile.tolist() == pytest.approx([0.5, 0.5])  # of Adam, 0.4 and 0.6 are the middle half
+    # Resampled, a block of Adam is twice the one seed, twice the other, or both: the middle half is at least that of
+    # 0.2 0.2 0.6 0.6, and at most that of 0.4 0.4 0.8 0.8, each in one of 16 draws.
+    assert found.interquartile_low[0] == pytest.approx(0.4)
+    assert found.interquartile_high[0] == pytest.approx(0.6)
+    assert (found.interquartile_low[1], found.interquartile_high[1]) == (0.5, 0.5)
+    assert (found.share_low[0][3], found.share_high[0][3]) == (0.5, 1.0)
+    assert found.share_low[1].tolist() == found.share_high[1].tolist() == found.share[1].tolist()
+
+
+def test_profiles_count_what_every_optimizer_has() -> None:
+    frame = two_blocks()
+    found = profiles(pd.concat([frame, curve({0.5: [0.9, 0.9]}, "late")], ignore_index=True))
+    assert found is not None
+    assert (found.optimizers, found.left_out) == (("adam", "sgd"), ("late",))
+    # A ratio that only one has, the dense network, and a seed that one lacks change nothing.
+    more = [
+        frame,
+        curve({0.9: [0.0, 0.0]}),
+        curve({0.0: [0.9, 0.9]}),
+        cells({"sgd": [0.0, 0.0, 0.0]}, ratio=0.5).iloc[2:],
+    ]
+    again = profiles(pd.concat(more, ignore_index=True))
+    assert again is not None
+    assert again.share.tolist() == found.share.tolist()
+    assert again.runs == 4
+
+
+def test_one_block_or_one_optimizer_has_no_profile() -> None:
+    frame = two_blocks()
+    assert profiles(frame[frame["model"] == "resnet8"]) is None
+    assert profiles(frame[frame["optimizer"] == "sgd"]) is None
+    assert profiles(frame.iloc[:0]) is None

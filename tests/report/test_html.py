@@ -178,7 +178,7 @@ def test_every_figure_has_its_text(make_study: Callable[..., Study]) -> None:
     page = page_of(make_study(TWO_MODELS))
     plots = [attributes for tag, attributes in page.tags if tag == "div" and attributes.get("class") == "plot"]
     kinds = {plot["data-kind"] for plot in plots}
-    assert kinds == {"curves", "speed", "size", "weights", "layers", "epochs", "ranks"}
+    assert kinds == {"curves", "speed", "size", "weights", "layers", "epochs", "ranks", "profiles"}
     assert all(len(str(plot["data-alt"])) > 40 for plot in plots)
     assert [tag for tag, _ in page.tags].count("figcaption") == len(plots)
     assert f"Top-1 at 0.8 of weights: {HOSTILE} 56.7 %, adam 48.5 %." in page.words

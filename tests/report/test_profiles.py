@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -56,7 +57,7 @@ def test_the_figure_falls_from_all_runs_to_none(several: Tables) -> None:
     (text,) = re.findall(r'id="profiles-1-data">(.*?)</script>', render(several, "html"))
     lines = {trace["name"]: trace["y"] for trace in json.loads(text)["data"] if trace.get("name")}
     assert {name: (y[0], y[-1]) for name, y in lines.items()} == {"adam": (100, 0), "sgd": (100, 0)}
-    assert all(a >= b for y in lines.values() for a, b in zip(y, y[1:], strict=False))
+    assert all(a >= b for y in lines.values() for a, b in pairwise(y))
 
 
 def test_one_model_has_no_profiles_anywhere(several: Tables) -> None:

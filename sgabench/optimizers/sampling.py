@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import accumulate, chain, groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -86,7 +86,7 @@ def place(groups: list[Group], optimizer: str) -> list[Placed]:
         optimizer: its name, for messages.
 
     Returns:
-        Every parameter that has a gradient, in their order.
+        Every parameter that has a gradient, group by group.
 
     Raises:
         RuntimeError: a gradient is sparse; nothing has been counted then.
@@ -94,15 +94,37 @@ def place(groups: list[Group], optimizer: str) -> list[Placed]:
     for group in groups:
         if any(p.grad is not None and p.grad.layout != torch.strided for p in group["params"]):
             raise RuntimeError(f"{optimizer} does not support sparse gradients")
-    placed, position = [], 0
-    for group in groups:
+    placed = []
+    for group, positions in zip(groups, _positions(groups), strict=True):
         group["sampling_step"] += 1
-        for index, parameter in enumerate(group["params"]):
+        for index, (parameter, position) in enumerate(zip(group["params"], positions, strict=True)):
             if parameter.grad is not None:
                 sampled = _is_sampled(group, index)
                 placed.append(Placed(group, parameter, parameter.grad, position, sampled))
-            position += parameter.numel()
     return placed
+
+
+def keep_positions(groups: list[Group]) -> None:
+    """Write the positions of parameters into their groups, as ``positions``, so that a regrouping changes no mask.
+
+    Args:
+        groups: all parameter groups of an optimizer; those that draw no masks are left as they are.
+    """
+    for group, positions in zip(groups, _positions(groups), strict=True):
+        if "sampling_step" in group:
+            group["positions"] = positions
+
+
+def _positions(groups: list[Group]) -> list[list[int]]:
+    """Where each parameter's first element is in the counter of the mask: as kept, else counted in their order."""
+    positions: list[list[int]] = []
+    counted = 0
+    for group in groups:
+        sizes = [parameter.numel() for parameter in group["params"]]
+        starts = list(accumulate(sizes, initial=counted))
+        counted = starts.pop()
+        positions.append(group.get("positions", starts))
+    return positions
 
 
 def draw(groups: list[Group], optimizer: str, distribution: str = "bernoulli") -> Iterator[Drawn]:

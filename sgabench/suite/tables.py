@@ -38,6 +38,10 @@ class Recipe(Table):
         default="fp32",
         description="bf16: autocast; a CPU without bf16 instructions uses fp32, and the record says so.",
     )
+    decay: Literal["all", "weights"] = Field(
+        default="all",
+        description="What an optimizer's weight decay is for: all, or parameters of two or more dimensions only.",
+    )
     schedule: Literal["constant", "cosine", "step", "one-cycle"] = Field(
         default="constant", description="How the learning rate changes over the steps."
     )
@@ -87,6 +91,7 @@ class Recipe(Table):
     def effective(self) -> dict[str, Any]:
         """What has an effect, as JSON values: the rest must not change a key."""
         idle = {
+            "decay": self.decay == "all",
             "step_milestones": self.schedule != "step",
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augmentation,

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from sgabench.datasets.base import Dataset, split
+from sgabench.optimizers.grouping import decay_weights_only
 from sgabench.plugins import ImageSpec, datasets, models, optimizers
 from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan
@@ -130,9 +131,11 @@ def train_network(
 
 
 def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that are trained."""
+    """The optimizer over the parameters that are trained, decaying what its recipe says."""
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     built = optimizers[optimizer.name].build(parameters, seed, **optimizer.options)
     if not isinstance(built, torch.optim.Optimizer):
         raise TypeError(f"optimizer {optimizer.name!r} returned {type(built).__name__}, not a torch.optim.Optimizer")
+    if optimizer.settings.get("training", {}).get("decay") == "weights":
+        decay_weights_only(built)
     return built

@@ -118,13 +118,21 @@ def test_what_concerns_the_cells_retrains_nothing(tiny: Path, old: str, new: str
 
 @pytest.mark.parametrize(
     "idle",
-    ["ema_decay = 0.9", "step_factor = 0.5", "step_milestones = [0.3]", "crop_padding = 2", "deterministic = false"],
+    [
+        "ema_decay = 0.9",
+        "step_factor = 0.5",
+        "step_milestones = [0.3]",
+        "crop_padding = 2",
+        "deterministic = false",
+        'decay = "all"',
+    ],
 )
 def test_a_setting_without_effect_changes_no_key(tiny: Path, idle: str) -> None:
     before = trial_keys(plan_of(tiny))
     assert trial_keys(plan_of(variant(tiny, "epochs = 1", f"epochs = 1\n{idle}"))) == before
     on = {"ema": 'weight_averaging = "ema"', "ste": 'schedule = "step"', "cro": 'augmentation = ["crop"]'}
-    with_effect = f"{idle}\n{on[idle[:3]]}" if idle[:3] in on else idle.replace("false", "true")
+    set_otherwise = idle.replace("false", "true").replace('"all"', '"weights"')
+    with_effect = f"{idle}\n{on[idle[:3]]}" if idle[:3] in on else set_otherwise
     used = trial_keys(plan_of(variant(tiny, idle, with_effect)))
     assert used != trial_keys(plan_of(variant(tiny, with_effect, "")))
 

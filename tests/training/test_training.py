@@ -10,6 +10,7 @@ from torch import nn
 
 from sgabench.errors import InputError
 from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.optimizers.grouping import decay_weights_only
 from sgabench.optimizers.sampled import Sampled
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
 from sgabench.plugins import ImageSpec
@@ -246,6 +247,11 @@ def dropping_network() -> nn.Module:
     return network.to(memory_format=torch.channels_last)
 
 
+def decaying_weights(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    decay_weights_only(optimizer)
+    return optimizer
+
+
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01, amsgrad=True, fused=True),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
@@ -254,6 +260,10 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
         parameters, lr=0.01, weight_decay=0.1, implementation="foreach"
     ),
     "sampled": lambda parameters: Sampled(torch.optim.NAdam(parameters, lr=0.01), sampling_rate=0.7, seed=3),
+    "two groups": lambda parameters: decaying_weights(StochGradAdam(parameters, lr=0.01, weight_decay=0.1)),
+    "sampled, two groups": lambda parameters: decaying_weights(
+        Sampled(torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.1))
+    ),
     "noisy update": lambda parameters: Sampled(
         torch.optim.SGD(parameters, lr=0.05), distribution="gaussian", mask="update"
     ),

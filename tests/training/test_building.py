@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import nn
+
+from sgabench.models.cifar_resnet import CifarResNet
+from sgabench.plugins import optimizers
+from sgabench.suite.resolving import Choice, Recipe
+from sgabench.training.building import build_optimizer
+
+NETWORK = CifarResNet(8, 1, 10, width=4)
+
+
+def chosen(decay: Any, name: str = "stochgradadam") -> Choice:
+    options = optimizers[name].resolve({"lr": 0.01, "weight_decay": 0.1})
+    return Choice(name, name, options, settings={"training": Recipe(decay=decay).effective()})
+
+
+def test_all_is_one_group_and_enters_no_key() -> None:
+    (group,) = build_optimizer(chosen("all"), NETWORK, 0).param_groups
+    assert group["weight_decay"] == 0.1
+    assert "positions" not in group
+    assert "decay" not in chosen("all").identity()["training"]
+
+
+@pytest.mark.parametrize("name", ["stochgradadam", "sgd", "sampled:SGD", "prox:SGD", "torch:AdamW"])
+def test_weights_alone_decay_if_the_recipe_says_so(name: str) -> None:
+    optimizer = build_optimizer(chosen("weights", name), NETWORK, 0)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for module in NETWORK.modules():
+        for parameter in module.parameters(recurse=False):
+            assert decays[id(parameter)] == (
+                0.1 if isinstance(module, nn.Conv2d | nn.Linear) and parameter.ndim > 1 else 0
+            )

@@ -119,6 +119,9 @@ def tune(
     weight_decays: Annotated[
         tuple[float, float], typer.Option(metavar="LOW HIGH", help="Weight decays searched, beside 0.")
     ] = (1e-5, 0.1),
+    objective: Annotated[
+        str, typer.Option(metavar="dense|pruned@RATIO", help="Judge tries dense, or after magnitude pruning.")
+    ] = "dense",
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
@@ -141,13 +144,15 @@ def tune(
     from sgabench.suite.limits import ASK_ABOVE
     from sgabench.suite.resolving import load_suite
     from sgabench.system.interruption import ignore_ctrl_c
+    from sgabench.tuning.objective import Objective
     from sgabench.tuning.search import TryFailed, tune_subjects
     from sgabench.tuning.subjects import Settings, find_subjects
     from sgabench.tuning.suite_file import TunedSuite
 
+    judged = Objective.parse(objective)
     load_plugins(plugin)
     loaded = load_suite(suite, set_ or ())
-    settings = Settings(tries, validation_size, tuple(seed or [1000]), lr_factors, weight_decays)
+    settings = Settings(tries, validation_size, tuple(seed or [1000]), lr_factors, weight_decays, judged)
     subjects = find_subjects(loaded, settings)
     target = TunedSuite(loaded, tuple(set_ or ()), output, subjects)
     target.check(force)
@@ -173,7 +178,7 @@ def tune(
         next_command += [part for path in plugin or () for part in ("--plugin", str(path))]
         next_command += [] if results == DEFAULT_RESULTS else ["--results", str(results)]
         next_command += [] if data_dir is None else ["--data-dir", str(data_dir)]
-        print_tuning(tuned, target.untuned, output, next_command)
+        print_tuning(tuned, target.untuned, output, next_command, judged)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from rich.text import Text
 from sgabench.report.progress import LINE_SECONDS, numbers
 from sgabench.report.terminal import WIDE
 from sgabench.suite.plan import TrialPlan
+from sgabench.tuning.objective import DENSE, Objective
 from sgabench.tuning.search import Listener, Try, Tuned
 from sgabench.tuning.subjects import Settings, Subject, in_words
 
@@ -71,6 +72,8 @@ class _Lines:
         trainings = _count(len(validation.trials), "training", "trainings")
         device, held_out = validation.environment["device"], validation.held_out()
         self._say(f"{optimizers} with {tries} of {trainings} each, on {device}; held out for validation: {held_out}")
+        if validation.objective.ratio is not None:
+            self._say(f"judged by {validation.objective.measured}")
         for subject in subjects:
             ranges = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
             zero = " or 0" if "weight_decay" in subject.ranges else ""
@@ -112,7 +115,13 @@ def _count(number: int, singular: str, plural: str) -> str:
     return f"{number} {singular if number == 1 else plural}"
 
 
-def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path, command: Sequence[str]) -> None:
+def print_tuning(
+    tuned: Sequence[Tuned],
+    left: Sequence[str],
+    output: Path,
+    command: Sequence[str],
+    objective: Objective = DENSE,
+) -> None:
     """Print what was chosen for each optimizer, what to be careful about, and what to do next.
 
     Args:
@@ -120,6 +129,7 @@ def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path, comm
         left: labels of the optimizers that have nothing to tune.
         output: the tuned suite.
         command: what runs it.
+        objective: what the tries were judged by.
     """
     console = Console()
     if not console.is_terminal:
@@ -136,8 +146,9 @@ def print_tuning(tuned: Sequence[Tuned], left: Sequence[str], output: Path, comm
         view.add_row(*map(Text, (of.subject.label, *cells, accuracy, f"{chosen.number}/{len(of.tries)}")))
     console.print(view)
     console.print(
-        "Given → chosen. Validation: mean top-1 on images held out of the training split, of the best try; the best of "
-        "many is flattered, so only a run says which optimizer is better. The test split was not used.",
+        f"Given → chosen. Validation: mean {objective.measured} on images held out of the training split, of the best "
+        "try; the best of many is flattered, so only a run says which optimizer is better. The test split was not "
+        "used.",
         style="dim",
     )
     notes = [f"{label}: has no lr and no weight_decay to set; left as it is" for label in left]

@@ -47,7 +47,8 @@ class Try:
     Attributes:
         number: from 1.
         values: by option.
-        top1: mean over data sets, models and seeds, a fraction; a training that diverged counts as 0.
+        top1: what the objective says, mean over data sets, models and seeds, a fraction; a training that diverged
+            counts as 0.
         diverged: how many trainings diverged.
         stored: whether it is of an earlier run.
     """
@@ -100,7 +101,7 @@ def tune_subjects(
     from sgabench.tuning.validation import prepare_validation
 
     with Store(options.results, create=True) as store, store.writing():
-        validation = prepare_validation(suite, settings.seeds, settings.validation_size, options)
+        validation = prepare_validation(suite, settings.seeds, settings.validation_size, options, settings.objective)
         _check(subjects, validation)
         storage = _open(options.results / STUDIES)
         listener.started(subjects, settings, validation)
@@ -161,6 +162,7 @@ def study_key(subject: Subject, validation: Validation) -> str:
             "given": [dict(values) for values in subject.given],
             "ranges": {name: list(limits) for name, limits in subject.ranges.items()},
             "on": [[trial.dataset.identity(), trial.model.identity(), trial.seed] for trial in validation.trials],
+            **({} if validation.objective.ratio is None else {"objective": str(validation.objective)}),
         }
     )
 

@@ -12,6 +12,7 @@ from sgabench.errors import InputError
 from sgabench.plugins import optimizers
 from sgabench.suite.choices import Choice
 from sgabench.suite.resolving import Suite
+from sgabench.tuning.objective import DENSE, Objective
 
 TUNED = ("lr", "weight_decay")
 
@@ -28,6 +29,7 @@ class Settings:
         seeds: of the trainings, and of the search.
         lr_factors: the learning rates searched, as factors of the given one.
         weight_decays: the weight decays searched, beside 0.
+        objective: what a try is judged by.
 
     Raises:
         InputError: a value out of range.
@@ -38,6 +40,7 @@ class Settings:
     seeds: tuple[int, ...] = (1000,)
     lr_factors: tuple[float, float] = (0.01, 10.0)
     weight_decays: tuple[float, float] = (1e-5, 0.1)
+    objective: Objective = DENSE
 
     def __post_init__(self) -> None:
         low, high = self.lr_factors

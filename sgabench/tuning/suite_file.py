@@ -18,6 +18,7 @@ from sgabench.store.store import write_atomically
 from sgabench.suite.choices import Choice
 from sgabench.suite.overrides import apply_override
 from sgabench.suite.resolving import Suite, resolve
+from sgabench.tuning.objective import DENSE, Objective
 from sgabench.tuning.search import Tuned
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 
@@ -86,34 +87,39 @@ class TunedSuite:
             InputError: it cannot be written.
         """
         header = "".join(f"# {_printable(line)}\n" for line in self._story(tuned, settings, held_out))
-        text = self._text({of.subject.label: of.chosen.values for of in tuned})
+        text = self._text({of.subject.label: of.chosen.values for of in tuned}, settings.objective)
         try:
             write_atomically(self.output.resolve(), (header + text).encode())
         except OSError as error:
             raise InputError(f"--output {self.output}: {error.strerror or error}") from None
 
     def _story(self, tuned: Sequence[Tuned], settings: Settings, held_out: str) -> Iterator[str]:
+        objective = settings.objective
         changed = f", with {', '.join(self.overrides)}" if self.overrides else ""
         yield f"Tuned by sgabench {importlib.metadata.version('sgabench')} from {self.suite.source.name}{changed}."
         yield (
             f"{settings.tries} tries for each optimizer, seed {', '.join(map(str, settings.seeds))}; chosen by the "
-            "mean top-1 on images held out of the training split:"
+            f"mean {objective.measured} on images held out of the training split:"
         )
         yield f"{held_out}. The test split was not used."
         for of in tuned:
             given, chosen = of.tries[0], of.chosen
             before = "as given" if chosen is given else f"given: {in_words(given.values)}, {100 * given.top1:.1f} %"
             yield (
-                f"{of.subject.label}: {in_words(chosen.values)}, validation top-1 {100 * chosen.top1:.1f} %, "
-                f"try {chosen.number} ({before})"
+                f"{of.subject.label}: {in_words(chosen.values)}, "
+                f"validation {objective.measured} {100 * chosen.top1:.1f} %, try {chosen.number} ({before})"
             )
 
-    def _text(self, values: Mapping[str, Values]) -> str:
-        """The suite with values by the labels of the subjects."""
+    def _text(self, values: Mapping[str, Values], objective: Objective = DENSE) -> str:
+        """The suite with values by the labels of the subjects; it says so itself if it was not tuned as is usual."""
         document = self._document()
         _replace_optimizers(document, self.suite, self.subjects, values)
         if "name" in document or self.output.stem == self.suite.name:
-            document["name"] = f"{self.suite.name[:74]}-tuned"
+            suffix = "-tuned" if objective.ratio is None else f"-tuned-{str(objective).replace('@', '-')}"
+            document["name"] = f"{self.suite.name[: 80 - len(suffix)]}{suffix}"
+        if objective.ratio is not None:
+            described = f"{self.suite.description} Learning rates and weight decays are tuned for {objective}."
+            document["description"] = described.strip()
         text = document.as_string()
         if tomllib.loads(text) != document.unwrap():  # a library wrote it: what it says must be what was meant
             raise InputError(f"{self.suite.source}: cannot be rewritten; write its optimizers as [[optimizers]]")

@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from sgabench.errors import InputError
+from sgabench.measuring.sweep import example_of
+from sgabench.models.layers import input_and_classifier
+from sgabench.plugins import PruningContext, pruners
 from sgabench.running.options import Options
 from sgabench.running.preflight import input_errors_of, preflight
 from sgabench.running.task import Task
@@ -17,10 +22,11 @@ from sgabench.suite.resolving import Suite
 from sgabench.suite.tables import Measurement, Recipe
 from sgabench.system.environment import choose_device, cores, describe_environment
 from sgabench.training.building import load_data, precision_on, set_up_torch, train_network, untrained_network
-from sgabench.training.data import Data, Images
-from sgabench.training.evaluation import evaluate
+from sgabench.training.data import Data, Images, batches
+from sgabench.training.evaluation import EVALUATION_BATCH, evaluate
 from sgabench.training.loop import Diverged
 from sgabench.training.progress import Progress
+from sgabench.tuning.objective import DENSE, Objective
 
 # Of the training images, where neither the command nor the suite says how many to hold out.
 DEFAULT_SHARE = 0.1
@@ -37,15 +43,17 @@ class Validation:
         data: by label of the data set; the test split is empty.
         options: folders of the data, and whether to download.
         environment: where it is computed, as a record keeps it.
+        objective: what is measured on the validation split.
     """
 
     trials: tuple[TrialPlan, ...]
     data: dict[str, Data]
     options: Options
     environment: dict[str, Any]
+    objective: Objective = DENSE
 
     def top1(self, optimizer: Choice, on_progress: OnProgress) -> dict[str, float | None]:
-        """Train with an optimizer, and measure top-1 on the validation split.
+        """Train with an optimizer, and measure top-1 on the validation split, after pruning if the objective says so.
 
         Returns:
             The fraction by ``dataset/model/seed``; None where the training diverged.
@@ -66,6 +74,8 @@ class Validation:
             train_network(network, trial, training_alone, precision, partial(on_progress, trial))
         except Diverged:
             return None
+        if self.objective.ratio is not None:
+            network = pruned(network, data, self.objective.ratio)
         return evaluate(network, data, data.validation, precision)[0]
 
     def check(self, optimizers: Sequence[Choice]) -> None:
@@ -90,7 +100,18 @@ class Validation:
         return [replace(trial, optimizer=optimizer) for trial in self.trials]
 
 
-def prepare_validation(suite: Suite, seeds: tuple[int, ...], size: int | None, options: Options) -> Validation:
+def pruned(network: nn.Module, data: Data, ratio: float) -> nn.Module:
+    """The network after one-shot magnitude pruning with the pruner's defaults, input layer and classifier excluded."""
+    excluded = frozenset[str]().union(*input_and_classifier(network, example_of(data)))
+    context = PruningContext(data.spec, 0, lambda: batches(data, data.train, EVALUATION_BATCH), excluded)
+    plugin = pruners["magnitude"]
+    result: nn.Module = plugin.build(network, ratio, context, **plugin.resolve({}))
+    return result.eval()
+
+
+def prepare_validation(
+    suite: Suite, seeds: tuple[int, ...], size: int | None, options: Options, objective: Objective = DENSE
+) -> Validation:
     """Load the data sets of a suite and hold out a part of each training split.
 
     Args:
@@ -98,6 +119,7 @@ def prepare_validation(suite: Suite, seeds: tuple[int, ...], size: int | None, o
         seeds: of the trainings.
         size: images to hold out of each data set; None: what the suite says, else a tenth.
         options: folders and device.
+        objective: what a try is judged by.
 
     Raises:
         InputError: a data set that is not there, or of which so many cannot be held out.
@@ -112,7 +134,7 @@ def prepare_validation(suite: Suite, seeds: tuple[int, ...], size: int | None, o
         with input_errors_of("dataset", dataset, True):
             loaded = load_data(dataset, options.data, options.download, device)
             data[dataset.label] = _without_test(loaded)
-    return Validation(plan.trials, data, options, describe_environment(device, threads))
+    return Validation(plan.trials, data, options, describe_environment(device, threads), objective)
 
 
 def _hold_out(dataset: Choice, size: int | None, options: Options, device: str) -> Choice:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +37,28 @@ class Once(Protocol):
 
 def _at_every_call(name: str, make: Callable[[], _T]) -> _T:
     return make()
+
+
+class TrainingProbe(Protocol):
+    """What a probe of a training returns: it is called around every step, in place, and must change nothing.
+
+    Its state is part of the training's snapshots: tensors, numbers, texts and None in dictionaries, lists and tuples.
+    """
+
+    def before_step(self) -> None:
+        """Gradients are there; the optimizer is about to step."""
+
+    def after_step(self, epoch: int) -> None:
+        """The optimizer has stepped, in this epoch (from 0)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it needs to go on."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+
+    def result(self) -> dict[str, Any]:
+        """JSON values, after the last step."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Built-in probes.
 
-A probe looks at a dense or at a pruned network (its tag ``on``), leaves it as it was, and returns
-JSON values for the record.
+A probe looks at a training, or at a dense or a pruned network (its tag ``on``), leaves it as it was, and
+gives JSON values for the record.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sgabench.plugins import PruningContext
+    from sgabench.plugins.specs import TrainingProbe
+
+
+@probes.register("step-norm", on="training")
+def step_norm(network: nn.Module) -> TrainingProbe:
+    """How far steps go: the mean norm of the update of all weights, per epoch of the training."""
+    from sgabench.probes.steps import StepNorms
+
+    return StepNorms(network)
 
 
 @probes.register("weights", on="dense")

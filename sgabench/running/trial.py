@@ -46,6 +46,7 @@ from sgabench.training.finetuning import finetune
 from sgabench.training.loop import Diverged, Training
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
+from sgabench.training.watching import Watch
 
 # Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
@@ -105,9 +106,12 @@ class _TrialRun:
             network = self._load(trained) if trained else None
             if network is None:
                 network, trained = self._train()
+            elif trained is not None and self._watching:
+                self._repeat(trained)
         if network is None or trained is None:
             return
-        self._probe(trial.probes, trial.key, network, self._context(frozenset()))
+        dense = tuple(plan for plan in trial.probes if not plan.of_training)
+        self._probe(dense, trial.key, network, self._context(frozenset()))
         self._cells(network, trained)
 
     @contextmanager
@@ -191,7 +195,7 @@ class _TrialRun:
             micro_batches = 2
             attempt = self._attempt(micro_batches)
         assert attempt is not None
-        network, training = attempt
+        network, training, watch = attempt
         peak = memory.bytes()
         size = self._dense_size(network)
         # Copies, because the format has no word for tensors that share memory.
@@ -240,17 +244,56 @@ class _TrialRun:
             finite(detail),
         )
         self.emit(record)
+        self._watched(watch)
         snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)
         return network, record
 
-    def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training] | None:
+    def _repeat(self, trained: Record) -> None:
+        """Train once more for the probes of the training alone; what is stored of it stays."""
+        part = of_probe(self.trial, self.trial.key, self._watching[0])
+        with self._isolated(part):
+            attempt = self._attempt(trained.result.get("micro_batches", 1))
+            if attempt is None:
+                raise InputError("there is not enough memory to repeat the training")
+            self._watched(attempt[2])
+            snapshot_path(self.task.results, self.trial.key).unlink(missing_ok=True)
+
+    @property
+    def _watching(self) -> list[ProbePlan]:
+        """The probes of the training that are left to do."""
+        return [plan for plan in self.trial.probes if plan.of_training]
+
+    def _watch(self, network: nn.Module) -> Watch | None:
+        """The probes of the training, around a network that is about to be trained; what cannot be made has failed."""
+        if not self._watching:
+            return None
+        built = {}
+        for plan in self._watching:
+            with self._isolated(of_probe(self.trial, self.trial.key, plan)):
+                context = self._context(frozenset())
+                built[plan.key] = probes[plan.probe.name].build(network, context, **plan.probe.options)
+        self.emit(first_of(self.trial, self.task.trained is not None))
+        return Watch(built)
+
+    def _watched(self, watch: Watch | None) -> None:
+        """The records of the probes of the training."""
+        for plan in self._watching:
+            part = of_probe(self.trial, self.trial.key, plan)
+            if watch is not None and plan.key in watch.failed:
+                self.emit(part.failed(self.environment, watch.failed[plan.key]))
+            elif watch is not None and plan.key in watch.probes:
+                with self._isolated(part):
+                    self._emit_probe(plan, self.trial.key, watch.probes[plan.key].result())
+
+    def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training, Watch | None] | None:
         """A new network, trained; None if whole batches need more memory than there is."""
         network, snapshots = self._network(), self._snapshots(micro_batches)
+        watch = self._watch(network)
         try:
             training = train_network(
-                network, self.trial, self._data, self.precision, self.emit, snapshots, micro_batches
+                network, self.trial, self._data, self.precision, self.emit, snapshots, micro_batches, watch
             )
-            return network, training
+            return network, training, watch
         except Diverged:
             snapshots.discard()
             raise
@@ -266,6 +309,8 @@ class _TrialRun:
         # Another version, device or number of threads would round differently from here on.
         same: dict[str, Any] = {"key": self.trial.key, "precision": self.precision, "environment": self.environment}
         same["micro_batches"] = micro_batches
+        if self._watching:
+            same["probes"] = sorted(plan.key for plan in self._watching)
         return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
 
     def _cells(self, dense: nn.Module, trained: Record) -> None:
@@ -318,11 +363,15 @@ class _TrialRun:
         for plan in plans:
             probe, part = plan.probe, of_probe(self.trial, subject, plan)
             with self._isolated(part):
-                detail = finite(probes[probe.name].build(copy.deepcopy(network), context, **probe.options))
-                if not isinstance(detail, dict):
-                    raise TypeError(f"probe {probe.name!r} returned {type(detail).__name__}, not a dict")
-                json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
-                self._emit_record("probe", plan.key, subject, part.labels, part.description, {}, detail)
+                detail = probes[probe.name].build(copy.deepcopy(network), context, **probe.options)
+                self._emit_probe(plan, subject, detail)
+
+    def _emit_probe(self, plan: ProbePlan, subject: str, found: Any) -> None:
+        detail, part = finite(found), of_probe(self.trial, subject, plan)
+        if not isinstance(detail, dict):
+            raise TypeError(f"probe {plan.probe.name!r} returned {type(detail).__name__}, not a dict")
+        json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
+        self._emit_record("probe", plan.key, subject, part.labels, part.description, {}, detail)
 
     def _context(self, excluded: frozenset[str]) -> PruningContext:
         data, batch_size, calibration = self._data, self.recipe.batch_size, self._calibration

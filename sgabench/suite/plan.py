@@ -27,10 +27,15 @@ def content_key(description: Any) -> str:
 
 @dataclass(frozen=True)
 class ProbePlan:
-    """A probe of one trained or pruned network."""
+    """A probe of one training, or of one trained or pruned network."""
 
     key: str
     probe: Choice
+
+    @property
+    def of_training(self) -> bool:
+        """Whether it watches the training, which is repeated if it is stored already."""
+        return self.probe.tags.get("on") == "training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +151,17 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
                 for seed in suite.seeds:
                     key = content_key([group_key, seed])
                     cells = tuple(_cell(key, *pruner, measurement, on["pruned"]) for pruner in pruners)
-                    probes = _probes(key, on["dense"])
+                    probes = _probes(key, [*on["training"], *on["dense"]])
                     trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
     return Plan(suite, tuple(trials))
 
 
 def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
-    on: dict[str, list[Choice]] = {"dense": [], "pruned": []}
+    on: dict[str, list[Choice]] = {"training": [], "dense": [], "pruned": []}
     for probe in suite.probes:
         network = probe.tags.get("on", "dense")
         if network not in on:
-            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: dense, pruned")
+            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: {', '.join(on)}")
         on[network].append(probe)
     return on
 
@@ -166,7 +171,7 @@ def _check_size(suite: Suite, on: Mapping[str, list[Choice]]) -> None:
     trials = len(suite.datasets) * len(suite.models) * len(suite.optimizers) * len(suite.seeds)
     cells = trials * sum(len(pruner.settings["ratios"]) for pruner in suite.pruners)
     try:
-        check_records(trials, cells, trials * len(on["dense"]) + cells * len(on["pruned"]))
+        check_records(trials, cells, trials * (len(on["training"]) + len(on["dense"])) + cells * len(on["pruned"]))
     except InputError as error:
         raise InputError(f"{suite.source}: {error}") from None
 

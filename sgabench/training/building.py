@@ -29,6 +29,7 @@ from sgabench.training.data import Data
 from sgabench.training.loop import Training, train
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
+from sgabench.training.watching import Watch
 
 
 def set_up_torch(device: str, threads: int) -> None:
@@ -106,6 +107,7 @@ def train_network(
     on_progress: Callable[[Progress], None],
     snapshots: Snapshots | None = None,
     micro_batches: int = 1,
+    watch: Watch | None = None,
 ) -> Training:
     """Train a trial's network in place; all that is random follows from the trial's seed.
 
@@ -127,6 +129,7 @@ def train_network(
             snapshots=snapshots,
             micro_batches=micro_batches,
             capture=capture_on(device),
+            watch=watch,
         )
 
 

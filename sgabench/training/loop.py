@@ -22,6 +22,7 @@ from sgabench.training.progress import Clock, Progress, progress_of
 from sgabench.training.schedule import learning_rate_factor
 from sgabench.training.snapshot import Snapshots
 from sgabench.training.step import Draws, GradientStep
+from sgabench.training.watching import Watch
 
 
 class Diverged(ArithmeticError):
@@ -61,6 +62,7 @@ def train(
     snapshots: Snapshots | None = None,
     micro_batches: int = 1,
     capture: Capture | None = None,
+    watch: Watch | None = None,
 ) -> Training:
     """Train a network in place; a training that was stopped goes on from its snapshot.
 
@@ -75,6 +77,7 @@ def train(
         snapshots: where its snapshots are, if it has any.
         micro_batches: parts of a batch that are in memory one after the other.
         capture: captures the passes of a step; None: they are done as they are.
+        watch: is called around every step, and is part of the snapshots.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
@@ -93,6 +96,8 @@ def train(
         average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
     gradients = GradientStep(network, data, recipe, precision, micro_batches)
     run = _Run(network, optimizer, schedule, average, gradients.totals, device)
+    if watch is not None:
+        run.keep("watch", watch)
     if snapshots is not None and (saved := snapshots.load()) is not None:
         run.restore(saved)
     with snapshots.listening() if snapshots is not None else nullcontext(), deterministic(recipe.deterministic):
@@ -104,7 +109,11 @@ def train(
             run.clock.start()
             for step in range(run.step, steps):
                 take_step(draws[step])
+                if watch is not None:
+                    watch.before_step()
                 optimizer.step()
+                if watch is not None:
+                    watch.after_step(epoch)
                 run.lr = optimizer.param_groups[0]["lr"]
                 schedule.step()
                 after_step()
@@ -176,6 +185,10 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.interruptions = 0
         self.seconds_before = 0.0
+
+    def keep(self, name: str, part: Any) -> None:
+        """Make something with a state dict part of the snapshots."""
+        self._parts[name] = part
 
     def next_epoch(self) -> None:
         self.epoch, self.step = self.epoch + 1, 0

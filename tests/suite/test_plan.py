@@ -140,7 +140,7 @@ def test_a_setting_without_effect_changes_no_key(tiny: Path, idle: str) -> None:
 def test_a_probe_of_an_unknown_kind_of_network_is_refused(tiny: Path) -> None:
     probes.register("lost", on="both")(lambda network: {})
     tiny.write_text(tiny.read_text() + '\n[[probes]]\nname = "lost"\n')
-    with pytest.raises(InputError, match="'lost' is registered on='both'; valid: dense, pruned"):
+    with pytest.raises(InputError, match="'lost' is registered on='both'; valid: training, dense, pruned"):
         plan_of(tiny)
 
 

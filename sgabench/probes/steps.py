@@ -1,0 +1,54 @@
+"""How far the steps of a training go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class StepNorms:
+    """The mean norm of the update per epoch: of all that a step changes of the weights, decay and all.
+
+    One Euclidean norm over all trained parameters of two or more dimensions together. It keeps a copy of them.
+
+    Args:
+        network: that is trained.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._weights: list[Tensor] = [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
+        self._before = [torch.empty_like(weight) for weight in self._weights]
+        self._totals: list[Tensor] = []  # of an epoch; on the device, so that no step waits for it
+        self._steps: list[int] = []
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Remember the weights."""
+        torch._foreach_copy_(self._before, self._weights)
+
+    @torch.no_grad()
+    def after_step(self, epoch: int) -> None:
+        """Add the norm of what changed to the epoch's."""
+        while len(self._totals) <= epoch:
+            self._totals.append(torch.zeros((), dtype=torch.float64, device=self._weights[0].device))
+            self._steps.append(0)
+        torch._foreach_sub_(self._before, self._weights)
+        self._totals[epoch] += torch.stack(torch._foreach_norm(self._before)).double().norm()
+        self._steps[epoch] += 1
+
+    def result(self) -> dict[str, Any]:
+        """``weights``: how many there are; ``step_norm``: the mean of each epoch."""
+        means = [float(total) / steps for total, steps in zip(self._totals, self._steps, strict=True)]
+        return {"weights": sum(weight.numel() for weight in self._weights), "step_norm": means}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training that goes on needs."""
+        return {"totals": self._totals, "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        device = self._weights[0].device
+        self._totals, self._steps = [total.to(device) for total in state["totals"]], list(state["steps"])

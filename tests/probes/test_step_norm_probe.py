@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from sgabench import run
 from sgabench.plugins import probes
 from sgabench.probes.steps import StepNorms
-from sgabench.running.runner import run
-from sgabench.running.trial import Task, run_trial
+from sgabench.running.task import Task
+from sgabench.running.trial import run_trial
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import make_plan, remaining
 from sgabench.suite.resolving import load_suite

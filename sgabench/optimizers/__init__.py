@@ -143,7 +143,7 @@ def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Opt
     return build(name, parameters, options)
 
 
-@optimizers.register_source("sampled")
+@optimizers.register_source("sampled", added=("step_norm",))
 def sampled(
     name: str,
     parameters: NamedParameters,
@@ -155,6 +155,7 @@ def sampled(
     rescale: bool = False,
     mask_weight_decay: bool = True,
     exclude: tuple[str, ...] = (),
+    step_norm: Literal["own", "base"] = "own",
     **options: Any,
 ) -> Optimizer:
     """A Bernoulli mask on the gradient, or the update, of any class of torch.optim, e.g. sampled:SGD."""
@@ -170,6 +171,7 @@ def sampled(
         rescale=rescale,
         mask_weight_decay=mask_weight_decay,
         exclude=exclude,
+        step_norm=step_norm,
     )
 
 

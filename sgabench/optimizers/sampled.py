@@ -9,8 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
+from torch.optim.optimizer import StateDict
 
 from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw
+from sgabench.optimizers.shadow import Shadow, rescale_
 from sgabench.optimizers.wrapping import Wrapper
 
 # Only of these it is known that they add the decay to the gradient (unless told to decouple it).
@@ -48,8 +50,12 @@ class Sampled(Wrapper):
             (SGD, Adam and most of torch.optim): φ = Ω ⊙ (g + λθ). Bases with a decoupled decay
             (AdamW, Adafactor, Muon) and optimizers from outside torch decay as they always do.
         exclude: fnmatch patterns of names of parameters that are never masked, e.g. ``"*bn*"``.
+        step_norm: how long steps are. ``own``: as they come out. ``base``: each is rescaled, over all parameters
+            together, to the norm that the base's step from the same weights would have if it had seen whole gradients
+            in this step and all before: the direction of the sampled step, the length of the other. It costs a second
+            state of the base, and its step.
 
-    All options but ``mask`` and ``distribution`` may differ between the base's parameter groups.
+    All options but ``mask``, ``distribution`` and ``step_norm`` may differ between the base's parameter groups.
 
     Raises:
         ValueError: a value is out of range, a parameter is complex, or ``exclude`` is given for
@@ -67,6 +73,7 @@ class Sampled(Wrapper):
         rescale: bool = False,
         mask_weight_decay: bool = True,
         exclude: tuple[str, ...] = (),
+        step_norm: Literal["own", "base"] = "own",
     ) -> None:
         if mask not in ("gradient", "update"):
             raise ValueError(f"Invalid mask: {mask!r}; it must be 'gradient' or 'update'")
@@ -74,7 +81,11 @@ class Sampled(Wrapper):
             raise ValueError(f"Invalid distribution: {distribution!r}; it must be 'bernoulli' or 'gaussian'")
         if mask == "update" and not mask_weight_decay:
             raise ValueError("mask='update' covers the decay as well: mask_weight_decay=False is impossible")
+        if step_norm not in ("own", "base"):
+            raise ValueError(f"Invalid step_norm: {step_norm!r}; it must be 'own' or 'base'")
         self.mask = mask
+        self.step_norm = step_norm
+        self._shadow: Shadow | None = None
         self.distribution = distribution
         sampling = {
             "sampling_rate": sampling_rate,
@@ -106,13 +117,23 @@ class Sampled(Wrapper):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.step_norm == "own":
+            self._step_sampled()
+            return loss
+        self._shadow = self._shadow or Shadow(self.base)
+        length = self._shadow.step_norm()
+        before = [(p, p.detach().clone()) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        self._step_sampled()
+        rescale_(before, length)
+        return loss
+
+    def _step_sampled(self) -> None:
         drawn = draw(self.param_groups, "Sampled", self.distribution)
         if self.mask == "update":
             self._step_on_masked_update(drawn)
         else:
             with self._sampled_gradients(drawn):
                 self.base.step()
-        return loss
 
     def _step_on_masked_update(self, drawn: Iterable[Drawn]) -> None:
         kept = [(d.parameter, d.parameter.detach().clone(), d.factor) for d in drawn if d.factor is not None]
@@ -147,8 +168,22 @@ class Sampled(Wrapper):
         couples = isinstance(self.base, _COUPLED) and not group.get("decoupled_weight_decay", False)
         return couples and group["mask_weight_decay"]
 
+    def state_dict(self) -> StateDict:
+        """That of the base, with its state on whole gradients if step norms are matched."""
+        state = super().state_dict()
+        return state if self._shadow is None else {**state, "shadow": self._shadow.state_dict()}
+
+    def load_state_dict(self, state_dict: StateDict) -> None:
+        """Continue where a state dict was taken, bit for bit."""
+        super().load_state_dict(state_dict)
+        self._shadow = None
+        if self.step_norm == "base" and "shadow" in state_dict:
+            self._shadow = Shadow(self.base)
+            self._shadow.load_state_dict(state_dict["shadow"])
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "mask": self.mask, "distribution": self.distribution}
+        own = {"mask": self.mask, "distribution": self.distribution, "step_norm": self.step_norm}
+        return {**super().__getstate__(), **own, "_shadow": self._shadow}
 
 
 def _phi(drawn: Drawn, decay: float) -> Tensor:

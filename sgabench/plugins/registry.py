@@ -132,7 +132,8 @@ class Plugin:
             also_valid: keys beside the options that an unknown one may have been meant for.
 
         Returns:
-            Every option, as JSON values, in the order of declaration.
+            Every option, as JSON values, in the order of declaration; without those that the plugin declares to have
+            been added later (its tag ``added``) where they have their default, so that keys stay.
 
         Raises:
             InputError: an unknown or an invalid option; the message starts with its name.
@@ -147,7 +148,8 @@ class Plugin:
             where = ".".join(str(part) for part in path)
             raise InputError(f"{where}: {problem} ({self.kind} {self.name!r})") from None
         try:
-            return dict(checked.model_dump(mode="json"))
+            added = [name for name in self.tags.get("added", ()) if getattr(checked, name) == self.parameters[name]]
+            return dict(checked.model_dump(mode="json", exclude=set(added)))
         except (ValueError, RecursionError):
             raise InputError(f"options of {self.kind} {self.name!r}: nested too deeply, or not data") from None
 

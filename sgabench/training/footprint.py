@@ -152,7 +152,8 @@ def state_of(optimizer: Choice) -> int:
     source, _, name = optimizer.name.rpartition(":")
     kind = name if source else _CLASSES.get(name, "")
     more = (option for option, kinds in _KEEPS_MORE.items() if kind in kinds and optimizer.options.get(option))
-    return _KEPT.get(kind, 0) + sum(1 for _ in more)
+    kept = _KEPT.get(kind, 0) + sum(1 for _ in more)
+    return 2 * kept + 1 if optimizer.options.get("step_norm") == "base" else kept  # its shadow has weights, too
 
 
 def need(footprint: Footprint, recipe: Recipe, state: int, device: str, *, half: bool = False) -> Need:

@@ -321,6 +321,7 @@ def test_closure_and_gradient_scaler() -> None:
         ({"distribution": "uniform"}, "distribution"),
         ({"mask": "update", "mask_weight_decay": False}, "mask_weight_decay"),
         ({"exclude": ("*bn*",)}, "named_parameters"),
+        ({"step_norm": "longer"}, "step_norm"),
     ],
 )
 def test_invalid_options_are_refused_and_leave_the_base_usable(options: dict[str, Any], message: str) -> None:

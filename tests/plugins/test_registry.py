@@ -53,6 +53,19 @@ def test_options_are_checked_and_filled_in(registry: Registry) -> None:
         registry["simple"].resolve({"lable": 1}, also_valid=["label"])
 
 
+def test_an_option_that_was_added_later_is_left_out_at_its_default(registry: Registry) -> None:
+    @registry.register("grown", added=("new",))
+    def grown(context: str, *, old: int = 1, new: int = 2) -> tuple[int, int]:
+        """Grow."""
+        return old, new
+
+    plugin = registry["grown"]
+    assert plugin.resolve({"new": 2}) == {"old": 1}
+    assert plugin.resolve({"new": 3}) == {"old": 1, "new": 3}
+    assert plugin.build("", **plugin.resolve({})) == (1, 2)
+    assert plugin.parameters == {"old": 1, "new": 2}
+
+
 def test_a_plugin_is_called_with_as_much_context_as_it_takes(registry: Registry) -> None:
     assert registry["simple"].build(1, "not taken", mode="b") == (1, 3, "b")
 

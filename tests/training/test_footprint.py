@@ -111,6 +111,11 @@ def test_the_state_of_an_optimizer_is_what_it_is_after_a_step(name: str, options
     assert state_of(replace(chosen, code="a plugin's")) == 0
 
 
+def test_a_matched_step_norm_takes_a_second_state_and_the_weights() -> None:
+    options = optimizers["sampled:Adam"].resolve({"step_norm": "base"})
+    assert state_of(Choice("sampled:Adam", "x", options)) == 2 * 2 + 1
+
+
 def test_the_parts_of_a_training() -> None:
     footprint = Footprint(weights=10 * MB, trained=8 * MB, fixed=2 * MB, image=MB)
     found = need(footprint, Recipe(batch_size=100), 2, "cpu")

@@ -264,6 +264,9 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
     "sampled, two groups": lambda parameters: decaying_weights(
         Sampled(torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.1))
     ),
+    "matched, two groups": lambda parameters: decaying_weights(
+        Sampled(torch.optim.Adam(parameters, lr=0.01, weight_decay=0.1, fused=True), step_norm="base")
+    ),
     "noisy update": lambda parameters: Sampled(
         torch.optim.SGD(parameters, lr=0.05), distribution="gaussian", mask="update"
     ),

@@ -28,14 +28,23 @@ def test_shipped_suites_are_valid(path: Path) -> None:
 def test_the_papers_suite_asks_for_the_papers_table() -> None:
     suite = load_suite(Path(__file__).parents[2] / "suites" / "cifar_resnet.toml")
     assert [model.name for model in suite.models] == ["resnet56", "resnet110", "resnet152"]
-    options = {optimizer.name: optimizer.options for optimizer in suite.optimizers}
-    assert set(options) == {"adam", "sgd", "stochgradadam"}
-    assert options["adam"]["lr"] == options["stochgradadam"]["lr"] == 0.01
-    assert options["stochgradadam"]["sampling_rate"] == 0.8
+    options = {optimizer.label: optimizer.options for optimizer in suite.optimizers}
+    papers = [options[f"{name}, lr of the paper"] for name in ("adam", "stochgradadam")]
+    assert [of["lr"] for of in papers] == [0.01, 0.01]
+    assert [of["weight_decay"] for of in papers] == [0, 0]
+    assert {of["sampling_rate"] for of in options.values() if "sampling_rate" in of} == {0.8}
+    fair = {name: options[name] for name in ("adam", "sgd", "stochgradadam")}
+    assert {of["weight_decay"] for of in fair.values()} == {1e-4}
+    assert {optimizer.settings["training"]["decay"] for optimizer in suite.optimizers} == {"weights"}
     magnitude = next(pruner for pruner in suite.pruners if pruner.name == "magnitude")
     assert magnitude.settings["ratios"] == [0.2, 0.4, 0.5, 0.6, 0.8]
     assert magnitude.options["scope"] == "global"
     assert suite.seeds == (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "controls", "sampling_rate"])
+def test_a_suite_that_is_to_decide_something_has_five_seeds(name: str) -> None:
+    assert load_suite(Path(__file__).parents[2] / "suites" / f"{name}.toml").seeds == (0, 1, 2, 3, 4)
 
 
 def test_defaults_of_plugins_are_filled_in(tiny: Path) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sgabench.evidence.comparison import BLOCK, missed_targets
+from sgabench.evidence.comparison import BLOCK, missed_targets, numbered
 from sgabench.evidence.intervals import ALPHA, Floats
 
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,18 @@ def profiles(cells: pd.DataFrame, levels: int = 51) -> Profiles | None:
     Source: Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice", NeurIPS 2021,
     sections 4.2 and 4.3: stratified bootstrap, performance profiles, interquartile mean.
     """
-    if cells.empty or len(cells[BLOCK].drop_duplicates()) < 2:
+    if cells.empty:
         return None
-    known = cells[(cells["ratio"] > 0) & cells["counted_top1"].notna() & ~missed_targets(cells)]
-    blocks = [part for _, part in known.groupby(BLOCK, sort=False)]
-    present = [set(part["optimizer"]) for part in blocks]
-    labels = list(cells["optimizer"].unique())
-    names = [name for name in labels if all(name in of_block for of_block in present)]
-    scores = [found for part in blocks if (found := _scores(part, names)).shape[1]]
+    block, places = numbered(cells, BLOCK)
+    optimizer, labels = pd.factorize(cells["optimizer"])
+    counts = (cells["ratio"] > 0) & cells["counted_top1"].notna()
+    rows = [of_block for number in range(len(places)) if len(of_block := np.flatnonzero(counts & (block == number)))]
+    if len(rows) < 2:
+        return None
+    everywhere = set.intersection(*({*optimizer[of_block]} for of_block in rows))
+    chosen = np.array([number in everywhere for number in range(len(labels))])
+    names = labels[chosen]
+    scores = [found for part in _parts(cells, optimizer, rows, chosen) if (found := _scores(*part)).shape[1]]
     if len(scores) < 2 or len(names) < 2:
         return None
     at = np.linspace(0, 1, levels)
@@ -152,23 +157,39 @@ def profiles(cells: pd.DataFrame, levels: int = 51) -> Profiles | None:
     return Profiles(named, len(scores), runs, at, share, share_low, share_high, middle, low, high, left_out)
 
 
-def _scores(cells: pd.DataFrame, names: list[str]) -> Floats:
+Codes = NDArray[np.int64]
+
+
+def _parts(
+    cells: pd.DataFrame, optimizer: Codes, rows: list[Codes], chosen: NDArray[np.bool_]
+) -> Iterator[tuple[Codes, Codes, Codes, Floats, NDArray[np.bool_]]]:
+    """Of each block: numbers of optimizers, seeds and prunings, the accuracies, and whether each missed its target."""
+    pruning, _ = numbered(cells, ["pruner", "of", "ratio"])
+    seed, _ = pd.factorize(cells["seed"])
+    top1, missed = cells["counted_top1"].to_numpy(dtype=float), missed_targets(cells)
+    for of_block in rows:
+        at = of_block[chosen[optimizer[of_block]]]
+        codes = [np.unique(code[at], return_inverse=True)[1] for code in (optimizer, seed, pruning)]
+        yield codes[0], codes[1], codes[2], top1[at], missed[at]
+
+
+def _scores(optimizer: Codes, seed: Codes, pruning: Codes, top1: Floats, missed: NDArray[np.bool_]) -> Floats:
     """The score of each run of a block, shape (optimizers, seeds); seeds that an optimizer lacks are left out."""
-    of_these = cells[cells["optimizer"].isin(names)]
-    place = [of_these[name] for name in ("pruner", "of", "ratio")]
-    common = of_these.groupby(place, sort=False)["optimizer"].transform("nunique") == len(names)
-    of_runs = of_these[common].groupby(["optimizer", "seed"], sort=False)["counted_top1"]
-    found = of_runs.mean().where(of_runs.size() == of_these[common].drop_duplicates(["pruner", "of", "ratio"]).shape[0])
-    return found.unstack("seed").reindex(names).dropna(axis=1).to_numpy(dtype=float)
+    values = np.full([code.max(initial=-1) + 1 for code in (optimizer, seed, pruning)], np.nan)
+    values[optimizer, seed, pruning] = top1
+    reached = np.bincount(pruning, missed, minlength=values.shape[2]) == 0
+    common = reached & ~np.isnan(values).all(1).any(0)
+    found = values[:, :, common].mean(2) if common.any() else np.full(values.shape[:2], np.nan)
+    return np.asarray(found[:, ~np.isnan(found).any(0)])
 
 
-def _shares(scores: list[Floats], levels: Floats, drawn: list[NDArray[np.int64]]) -> Floats:
+def _shares(scores: list[Floats], levels: Floats, drawn: list[Codes]) -> Floats:
     """Shares of runs at or above each level, shape (resamples, optimizers, levels)."""
-    total = np.zeros(())
-    for s, picked in zip(scores, drawn, strict=True):
-        counts = (picked[:, :, None] == np.arange(s.shape[1])).sum(1) / s.shape[1]
-        total = total + np.einsum("rs,osl->rol", counts, (s[:, :, None] >= levels).astype(float), optimize=True)
-    return np.asarray(total / len(scores))
+    times = [(picked[:, :, None] == np.arange(s.shape[1])).mean(1) for s, picked in zip(scores, drawn, strict=True)]
+    runs = np.concatenate(scores, axis=1).T
+    above = (runs[:, :, None] >= levels).reshape(len(runs), -1).astype(float)
+    shares = np.concatenate(times, axis=1) @ above / len(scores)
+    return np.asarray(shares.reshape(len(shares), runs.shape[1], len(levels)))
 
 
 def _middles(scores: list[Floats], drawn: list[NDArray[np.int64]]) -> Floats:

@@ -166,8 +166,11 @@ def answers(tables: Tables) -> list[str]:
         return []
     seconds = pd.to_numeric(tables.trials.get("seconds", pd.Series(dtype=float))).mean()
     lines = []
-    for (dataset, model, pruner), rows in tables.curves.groupby(["dataset", "model", "pruner"], sort=False):
-        judged = [row for row in rows_of(rows) if row["outcome"] != "reference"]
+    of_curve: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows_of(tables.curves):
+        of_curve.setdefault((row["dataset"], row["model"], row["pruner"]), []).append(row)
+    for (dataset, model, pruner), rows in of_curve.items():
+        judged = [row for row in rows if row["outcome"] != "reference"]
         if judged and tables.reference:
             lines.append(f"{dataset}, {model}, {pruner}: {_answer(judged, tables, seconds)}.")
     return [*lines, *(f"Note: {note}." for note in tables.notes)]

@@ -136,6 +136,11 @@ def test_profiles_count_what_every_optimizer_has() -> None:
     found = profiles(pd.concat([frame, curve({0.5: [0.9, 0.9]}, "late")], ignore_index=True))
     assert found is not None
     assert (found.optimizers, found.left_out) == (("adam", "sgd"), ("late",))
+    # A model of which nothing is measured yet changes nothing.
+    missing = curve({0.5: [math.nan, math.nan]}, model="resnet56")
+    unfinished = profiles(pd.concat([frame, missing], ignore_index=True))
+    assert unfinished is not None
+    assert (unfinished.blocks, unfinished.runs) == (2, 4)
     # A ratio that only one has, the dense network, and a seed that one lacks change nothing.
     more = [
         frame,
@@ -147,6 +152,16 @@ def test_profiles_count_what_every_optimizer_has() -> None:
     assert again is not None
     assert again.share.tolist() == found.share.tolist()
     assert again.runs == 4
+
+
+def test_a_ratio_that_one_seed_did_not_reach_counts_in_no_profile() -> None:
+    frame = two_blocks()
+    odd = pd.concat([curve({0.9: [0.0, 0.0]}, name) for name in ("adam", "sgd")]).assign(of="macs")
+    odd["theoretical_speedup"] = [10.0, 10.0, 10.0, 1.1]
+    before, after = profiles(frame), profiles(pd.concat([frame, odd], ignore_index=True))
+    assert before is not None
+    assert after is not None
+    assert (after.runs, after.interquartile.tolist()) == (before.runs, before.interquartile.tolist())
 
 
 def test_one_block_or_one_optimizer_has_no_profile() -> None:

@@ -212,7 +212,7 @@ def _make(number: int, values: Values, subject: Subject, validation: Validation,
     return create_trial(
         params=params,
         distributions=distributions,
-        value=sum(value or 0.0 for value in top1.values()) / len(top1),
+        value=validation.mean(top1),
         user_attrs={
             "optimizer": subject.label,
             "top1": top1,

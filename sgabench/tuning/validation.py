@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -62,6 +62,12 @@ class Validation:
             f"{trial.dataset.label}/{trial.model.label}/{trial.seed}": self._top1(trial, on_progress)
             for trial in self._with(optimizer)
         }
+
+    def mean(self, top1: Mapping[str, float | None]) -> float:
+        """The mean of what `top1` gave; a training that diverged counts as guessing, as in the leaderboard."""
+        chance = {label: 1 / data.spec.classes for label, data in self.data.items()}
+        counted = [chance[name.split("/")[0]] if value is None else value for name, value in top1.items()]
+        return sum(counted) / len(counted)
 
     def _top1(self, trial: TrialPlan, on_progress: OnProgress) -> float | None:
         data = self.data[trial.dataset.label]

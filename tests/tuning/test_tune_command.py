@@ -71,7 +71,7 @@ def test_what_a_reader_should_doubt_is_said(suite: Load, call: Call) -> None:
     assert "is at an end of what was searched; widen it by --lr-factors" in out
     suite('[[optimizers]]\nname = "exploding"')
     code, out, told = call("--tries", "2", "--lr-factors", "1", "10", "--force")
-    assert told.count("validation top-1 0.0 %, 1 diverged") == 2
+    assert told.count("validation top-1 10.0 %, 1 diverged") == 2
     assert "exploding: diverged in every try" in out
 
 

@@ -122,6 +122,15 @@ def test_a_page_opens_without_errors_or_requests_and_fits(
     assert (ink == "rgb(242, 245, 250)") == (scheme == "dark")
 
 
+def test_the_leaderboard_fits_into_a_common_screen(browser: Browser, page: Path) -> None:
+    browser.open(page, (1400, 900))
+    table = "document.querySelector('#leaderboard-table').closest('.scroll')"
+    assert browser.run(f"return {table}.scrollWidth") <= browser.run(f"return {table}.clientWidth")
+    browser.open(page, PHONE)
+    edge = "document.querySelectorAll('#leaderboard-table thead th')[arguments[0]].getBoundingClientRect().left"
+    assert browser.run(f"return {edge}", browser.heading("optimizer")) < PHONE[0]
+
+
 def test_a_curve_is_drawn_through_its_points(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.draw_all()

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sgabench.running.runner import run
+from sgabench import load_suite, run
 from sgabench.store.store import Store
 from sgabench.suite.plan import make_plan
-from sgabench.suite.resolving import load_suite
 
 SUITE = Path(__file__).parents[1] / "suites" / "controls" / "step_norms.toml"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,19 @@ def test_a_training_that_is_stored_is_repeated_for_its_probe_and_stays(watched: 
     for detail in norms(first).values():
         assert len(detail["step_norm"]) == 2
         assert min(detail["step_norm"]) > 0
+
+
+def test_the_script_that_compares_them_runs(
+    watched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "step_norms.py"
+    arguments = ["--suite", str(watched), "--results", str(tmp_path / "results"), "--data-dir", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+    first, itself, other = capsys.readouterr().out.splitlines()
+    assert "step norms in those of adam" in first
+    assert len(itself.split(": ")[1].split()) == 2
+    assert other.startswith("  stochgradadam, 1 seeds: ")
 
 
 def events_of(task: Task, stop: Callable[[Any], None] = lambda event: None) -> list[Record]:

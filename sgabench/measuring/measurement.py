@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import safetensors.torch
@@ -42,6 +42,10 @@ class Size:
     nonzero_macs: int
     bytes: int
     gzip_bytes: int
+
+    def numbers(self) -> dict[str, Any]:
+        """All fields but what is per layer."""
+        return {name: value for name, value in asdict(self).items() if name != "layer_sparsity"}
 
 
 def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] = ()) -> Size:

@@ -6,8 +6,9 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,52 @@ def time_inference(
     q1, median, q3 = torch.quantile(times, torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     batch_size = len(images)
     return Timing(batch_size, median, q1, q3, len(times), batch_size / median, threads)
+
+
+def speed_of(
+    network: nn.Module,
+    batch: Tensor,
+    alone: Callable[[], AbstractContextManager[bool]],
+    dense: nn.Module | None = None,
+    *,
+    precision: Literal["fp32", "bf16"],
+    min_run_time: float,
+) -> dict[str, Any]:
+    """Throughput and latency of a network, as a record has them.
+
+    Args:
+        network: on the device of the images.
+        batch: normalized images, shape (N, C, H, W); the latency is that of the first.
+        alone: lets nothing else compute meanwhile, as far as that can be had.
+        dense: the network before pruning, which is then timed in the same minute.
+        precision: as of `time_inference`; so is ``min_run_time``.
+    """
+
+    def time_one(of: nn.Module, images: Tensor) -> Timing:
+        return time_inference(of, images, precision=precision, min_run_time=min_run_time)
+
+    with alone() as was_alone:
+        large, single = time_one(network, batch), time_one(network, batch[:1])
+        beside = (time_one(dense, batch), time_one(dense, batch[:1])) if dense is not None else None
+    speed = {
+        "timed_alone": was_alone,
+        "timing_batch": large.batch_size,
+        "images_per_s": large.images_per_s,
+        "batch_s": large.median_s,
+        "batch_q1_s": large.q1_s,
+        "batch_q3_s": large.q3_s,
+        "latency_s": single.median_s,
+        "latency_q1_s": single.q1_s,
+        "latency_q3_s": single.q3_s,
+    }
+    if beside is not None:
+        speed |= {
+            "dense_images_per_s": beside[0].images_per_s,
+            "dense_latency_s": beside[1].median_s,
+            "measured_speedup": beside[0].median_s / large.median_s,
+            "latency_speedup": beside[1].median_s / single.median_s,
+        }
+    return speed
 
 
 def time_interleaved(

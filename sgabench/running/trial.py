@@ -5,29 +5,28 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from sgabench.errors import InputError, describe
 from sgabench.measuring.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.measuring.sweep import Sweep, example_of
-from sgabench.measuring.timing import Timing, time_inference
+from sgabench.measuring.timing import speed_of
 from sgabench.models.statistics import reestimate_batch_norm
 from sgabench.plugins import PruningContext, datasets, models, optimizers, probes, pruners
 from sgabench.running.part import Part, first_of, of_cell, of_probe
 from sgabench.running.task import Task
+from sgabench.store.forms import finite
 from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite.plan import CellPlan, ProbePlan
 from sgabench.suite.tables import Finetuning, Recipe
@@ -210,7 +209,7 @@ class _TrialRun:
             raise _NotDelivered from InputError(told)
         result = {
             **self._accuracy(network),
-            **_numbers(size),
+            **size.numbers(),
             **self._timing(network),
             "train_loss": training.history[-1]["loss"],
             "train_top1": training.history[-1]["top1"],
@@ -347,7 +346,7 @@ class _TrialRun:
             result = {
                 "top1": top1,
                 "loss": loss,
-                **_numbers(size),
+                **size.numbers(),
                 **self._timing(network, sweep.dense),
                 "retention": top1 / trained.result["top1"] if trained.result["top1"] else None,
                 "compression_ratio": compression_ratio(dense_size, size),
@@ -393,50 +392,9 @@ class _TrialRun:
         return {"top1": top1, "loss": loss}
 
     def _timing(self, network: nn.Module, dense: nn.Module | None = None) -> dict[str, Any]:
-        """Throughput and latency; beside a pruned network the dense one is timed in the same minute."""
-        measurement = self.task.measurement
-        if not measurement.throughput:
+        asked = self.task.measurement
+        if not asked.throughput:
             return {}
-        batch = self._data.normalize(self._data.test.images[: measurement.batch_size])
-
-        def time_one(of: nn.Module, images: Tensor) -> Timing:
-            return time_inference(of, images, precision=self.precision, min_run_time=measurement.min_run_time)
-
-        with self.alone() as alone:
-            large, single = time_one(network, batch), time_one(network, batch[:1])
-            beside = (time_one(dense, batch), time_one(dense, batch[:1])) if dense is not None else None
-        timing = {
-            "timed_alone": alone,
-            "timing_batch": large.batch_size,
-            "images_per_s": large.images_per_s,
-            "batch_s": large.median_s,
-            "batch_q1_s": large.q1_s,
-            "batch_q3_s": large.q3_s,
-            "latency_s": single.median_s,
-            "latency_q1_s": single.q1_s,
-            "latency_q3_s": single.q3_s,
-        }
-        if beside is not None:
-            timing |= {
-                "dense_images_per_s": beside[0].images_per_s,
-                "dense_latency_s": beside[1].median_s,
-                "measured_speedup": beside[0].median_s / large.median_s,
-                "latency_speedup": beside[1].median_s / single.median_s,
-            }
-        return timing
-
-
-def _numbers(size: Size) -> dict[str, Any]:
-    """The fields of a size but what is per layer."""
-    return {name: value for name, value in asdict(size).items() if name != "layer_sparsity"}
-
-
-def finite(values: Any) -> Any:
-    """Replace numbers that JSON cannot hold by None, at any depth."""
-    if isinstance(values, float):
-        return values if math.isfinite(values) else None
-    if isinstance(values, Mapping):
-        return {key: finite(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [finite(value) for value in values]
-    return values
+        batch = self._data.normalize(self._data.test.images[: asked.batch_size])
+        seconds = asked.min_run_time
+        return speed_of(network, batch, self.alone, dense, precision=self.precision, min_run_time=seconds)

@@ -129,3 +129,14 @@ def _is_plain(value: Any) -> bool:
     if kind is float or kind is int:
         return bool(-(2**63) < value < 2**63)
     return value is None or kind is bool or (kind is str and value.isprintable())
+
+
+def finite(values: Any) -> Any:
+    """Replace numbers that JSON cannot hold by None, at any depth."""
+    if isinstance(values, float):
+        return values if math.isfinite(values) else None
+    if isinstance(values, Mapping):
+        return {key: finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [finite(value) for value in values]
+    return values

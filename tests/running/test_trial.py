@@ -20,7 +20,8 @@ from sgabench.datasets.base import Dataset
 from sgabench.plugins import ImageSpec, PruningContext
 from sgabench.plugins.registry import datasets, models, probes
 from sgabench.running.part import Part
-from sgabench.running.trial import finite, run_trial
+from sgabench.running.trial import run_trial
+from sgabench.store.forms import finite
 from sgabench.store.store import Record, weights_path
 from sgabench.suite.plan import TrialPlan, make_plan
 from sgabench.suite.resolving import load_suite

@@ -14,7 +14,7 @@ from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.comparison import CURVE, Cube, cubes
 from sgabench.evidence.decisions import RESOLUTION
 from sgabench.evidence.intervals import Floats, summarize, summarize_accuracy
-from sgabench.evidence.leaderboard import NO_VERDICT, with_verdicts
+from sgabench.evidence.verdicts import NO_VERDICT, with_verdicts
 
 KEEPS = (0.99, 0.95, 0.9)
 _KEEPS = [f"keeps_{round(100 * level)}" for level in KEEPS]

@@ -13,7 +13,8 @@ import pandas as pd
 from sgabench.evidence.budgets import IS_BUDGET
 from sgabench.evidence.details import Details
 from sgabench.evidence.intervals import Floats
-from sgabench.evidence.leaderboard import GROUP, Tables
+from sgabench.evidence.leaderboard import Tables
+from sgabench.evidence.verdicts import GROUP
 from sgabench.report.display import ratio as asked
 
 # Okabe and Ito's colours but black and yellow, which one of the two backgrounds would swallow.

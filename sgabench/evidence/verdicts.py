@@ -1,0 +1,56 @@
+"""Comparisons as columns of the tables: what each row says beside its numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+GROUP = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
+NO_VERDICT: dict[str, Any] = {
+    "reference": "",
+    "difference": math.nan,
+    "difference_low": math.nan,
+    "difference_high": math.nan,
+    "n_paired": 0,
+    "p": math.nan,
+    "level": math.nan,
+    "outcome": "none",
+    "leading": False,
+    "verdict": "",
+}
+
+
+def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float) -> pd.DataFrame:
+    """The rows with what there is of `NO_VERDICT`, from comparisons with the reference."""
+    identity = [name for name in GROUP if name in board and name != "optimizer"]
+    found = compared[compared["second"] == reference].rename(columns={"first": "optimizer"})
+    names = [name for name in NO_VERDICT if name in found]
+    extra = [name for name in ("more_seeds", "most_seeds") if len(identity) < len(GROUP) - 1]
+    board = board.merge(found[[*identity, "optimizer", *names, *extra]], on=[*identity, "optimizer"], how="left")
+    itself = board["optimizer"] == reference
+    board["outcome"] = board["outcome"].astype(object).fillna("none").mask(itself, "reference")
+    board["verdict"] = board["verdict"].astype(object).fillna("").mask(itself, "reference")
+    for name in ("n_paired", *extra):
+        board[name] = board[name].fillna(0).astype(int)
+    board["reference"] = reference if len(compared) else ""
+    board["leading"] = _leading(board, identity, reference, resolution)
+    return board
+
+
+def _leading(board: pd.DataFrame, identity: list[str], reference: str, resolution: float) -> NDArray[Any]:
+    import numpy as np
+
+    from sgabench.evidence.comparison import leading
+
+    marks = np.zeros(len(board), dtype=bool)
+    names, outcomes, lows = (board[name].to_numpy() for name in ("optimizer", "outcome", "difference_low"))
+    for rows in board.groupby(identity, sort=False).indices.values():
+        of_rows = zip(names[rows], outcomes[rows], lows[rows], strict=True)
+        known = {name: (outcome, low) for name, outcome, low in of_rows if outcome not in ("none", "reference")}
+        leaders = leading(known, reference, resolution) if known else set()
+        marks[rows] = [name in leaders for name in names[rows]]
+    return marks

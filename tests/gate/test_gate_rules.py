@@ -1,59 +1,21 @@
-"""The gate: what it calls a regression, what it tells apart, and how often it is wrong."""
+"""What the gate calls a regression: rules, tolerances, caps and floors."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import DENSE, ENVIRONMENT, PRUNED, fill, variant
+from gate_groups import baseline, compare, group
+from support import ENVIRONMENT
 
 from sgabench.errors import InputError
-from sgabench.evidence.leaderboard import make_tables
-from sgabench.gate.baseline import Baseline, Group, Spread, as_json, freeze, read_baseline, write_baseline
 from sgabench.gate.check import check
-from sgabench.gate.items import Item, Outcome
-from sgabench.gate.measured import check_plan, complete, measured
-from sgabench.store.store import Store
-from sgabench.suite.plan import Plan, make_plan
+from sgabench.gate.items import Outcome
+from sgabench.suite.plan import make_plan
 from sgabench.suite.resolving import load_suite
 from sgabench.suite.rules import METRICS, GateTable, parse_floor
-
-COUNTS: dict[str, Any] = {"classes": 10, "test_images": 1000}
-
-
-def group(values: dict[str, Any], *, seeds: Any = None, keys: str = "k", **labels: Any) -> Group:
-    """A cell (or, with ``pruner=None``, a trial) with these values."""
-    cell: dict[str, Any] = {"pruner": "magnitude", "ratio": 0.5, "of": "weights"}
-    if "pruner" in labels and labels["pruner"] is None:
-        cell = dict(COUNTS)
-    names: dict[str, Any] = {"dataset": "digits", "model": "resnet8", "optimizer": "adam", **cell}
-    names |= {key: value for key, value in labels.items() if value is not None}
-    n = len(next(iter(values.values())))
-    chosen = tuple(range(n)) if seeds is None else tuple(seeds)
-    metrics = {name: Spread.of(column) for name, column in values.items()}
-    return Group(**names, seeds=chosen, keys=tuple(f"{keys}{seed}" for seed in chosen), metrics=metrics)
-
-
-def baseline(*cells: Group, trials: tuple[Group, ...] | None = None, environment: Any = ENVIRONMENT) -> Baseline:
-    """A baseline of these cells; the trials follow from them."""
-    names = dict.fromkeys((cell.dataset, cell.model, cell.optimizer) for cell in cells)
-    made = tuple(Group(dataset=d, model=m, optimizer=o, seeds=(), keys=(), metrics={}, **COUNTS) for d, m, o in names)
-    return Baseline(suite="s", environments=(environment,), trials=made if trials is None else trials, cells=cells)
-
-
-def compare(was: dict[str, Any], now: dict[str, Any], keys: str = "k", **rules: Any) -> Item:
-    """The first item of one metric of one cell: of an accuracy, the test."""
-    found = check(baseline(group(was)), baseline(group(now, keys=keys)), GateTable.model_validate(rules))
-    assert {item.metric for item in found.items} == set(was)
-    return found.items[0]
-
-
-# -- rules ------------------------------------------------------------------------------------------------------------
 
 WORSE = [
     ("pruned_top1", [0.90, 0.91, 0.92], [0.80, 0.81, 0.825]),
@@ -327,201 +289,6 @@ def test_the_gate_enters_no_key_and_can_be_set(tiny: Path) -> None:
     assert [cell.key for _, cell in gated.cells()] == [cell.key for _, cell in plain.cells()]
 
 
-# -- what it tells apart ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
-def frozen(plan: Plan, tmp_path: Path) -> Path:
-    """A baseline of known numbers."""
-    with Store(tmp_path / "was", create=True) as store:
-        fill(store, plan)
-    path = tmp_path / "baseline.json"
-    write_baseline(complete(plan, tmp_path / "was"), path)
-    return path
-
-
-def outcome(plan: Plan, folder: Path, frozen: Path, only: str | None = None, **changes: dict[str, Any]) -> Outcome:
-    """What the gate says of known numbers with some changes."""
-    with Store(folder / "now", create=True) as store:
-        fill(store, plan, **changes)
-    return check_plan(plan, folder / "now", frozen, only)
-
-
-def edited(path: Path, edit: Callable[[Any], object]) -> Path:
-    data = json.loads(path.read_text())
-    edit(data)
-    path.write_text(json.dumps(data))
-    return path
-
-
-def test_the_same_results_are_unchanged(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    found = outcome(plan, tmp_path, frozen)
-    assert (found.exit_code, found.gaps, found.notes) == (0, (), ())
-    assert {item.status for item in found.items} == {"unchanged"}
-    assert {item.metric for item in found.items} == {"dense_top1", "pruned_top1", "sparsity"}
-
-
-def test_a_missing_cell_is_incomplete(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    found = outcome(plan, tmp_path, frozen, adam_1={"trial": "missing"})
-    assert found.exit_code == 3
-    assert found.gaps == ("missing: trial digits/resnet8/adam: seed 1",)
-    assert any("--run" in note for note in found.notes)
-
-
-def test_an_empty_store_is_incomplete(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    Store(tmp_path / "now", create=True).close()
-    found = check_plan(plan, tmp_path / "now", frozen)
-    assert (found.exit_code, found.compared, len(found.gaps)) == (3, 0, 2)
-
-
-def test_what_fails_now_is_a_regression(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    found = outcome(plan, tmp_path, frozen, adam_1={"trial": "failed"})
-    assert found.exit_code == 1
-    (item,) = found.having("regressed")
-    assert (item.metric, item.name, item.note) == ("status", "digits/resnet8/adam", "failed: seed 1")
-
-
-def test_what_diverges_now_counts_at_chance(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    found = outcome(plan, tmp_path, frozen, adam_1={"trial": "diverged"})
-    assert found.exit_code == 1
-    means = {item.metric: item.now.mean for item in found.having("regressed") if item.now}
-    assert means == {"dense_top1": pytest.approx((0.8 + 0.1) / 2), "pruned_top1": pytest.approx((0.4 + 0.1) / 2)}
-    assert "diverged, so counted at chance: digits/resnet8/adam: seed 1" in found.notes
-
-
-def test_a_cell_that_fails_is_a_regression_of_its_own(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    (item,) = outcome(plan, tmp_path, frozen, adam_1={"cell": "failed"}).having("regressed")
-    assert (item.metric, item.name) == ("status", "digits/resnet8/adam/magnitude/0.5")
-
-
-def test_what_diverged_in_the_baseline_may_diverge_again(plan: Plan, tmp_path: Path) -> None:
-    with Store(tmp_path / "now", create=True) as store:
-        fill(store, plan, adam_1={"trial": "diverged"})
-    with pytest.raises(InputError, match=r"2 of 8 results are not there .*seed 1: diverged.*--allow-incomplete"):
-        complete(plan, tmp_path / "now")
-    path = tmp_path / "incomplete.json"
-    write_baseline(measured(plan, tmp_path / "now"), path)
-    assert read_baseline(path).trials[0].lacking == {1: "diverged"}
-    assert check_plan(plan, tmp_path / "now", path).exit_code == 0
-
-
-def test_an_empty_baseline_is_nothing_to_compare(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    edited(frozen, lambda data: data.update(trials=[], cells=[]))
-    found = outcome(plan, tmp_path, frozen)
-    assert found.exit_code == 3
-    assert found.gaps == ("nothing to compare: the baseline is empty; make it anew with sgabench baseline",)
-
-
-def test_a_renamed_optimizer_is_told_with_the_nearest_name(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    frozen.write_text(frozen.read_text().replace('"stochgradadam"', '"stochgradam"'))
-    found = outcome(plan, tmp_path, frozen)
-    assert found.exit_code == 3
-    (gap,) = found.gaps
-    assert gap.startswith("not in the suite: optimizer 'stochgradam' of the baseline (1 cells;")
-    assert gap.endswith("did you mean 'stochgradadam'?")
-    assert any(note.startswith("not in the baseline, so not compared: 2 trials and cells") for note in found.notes)
-
-
-def test_a_ratio_that_was_taken_out_is_told(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    edited(frozen, lambda data: data["cells"][0].update(ratio=0.25))
-    (gap,) = outcome(plan, tmp_path, frozen).gaps
-    assert gap.startswith("not in the suite: cell digits/resnet8/adam/magnitude/0.25 of the baseline")
-
-
-def test_the_baseline_of_another_suite_is_refused(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    edited(frozen, lambda data: data.update(suite="quickstart"))
-    with pytest.raises(InputError, match="the baseline is of suite 'quickstart', this suite is 'tiny'"):
-        outcome(plan, tmp_path, frozen)
-
-
-def test_only_cuts_down_both_sides_and_says_so(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    found = outcome(plan, tmp_path, frozen, only="*/adam/*", stochgradadam_0={"trial": "missing"})
-    assert (found.exit_code, len(found.items)) == (0, 3)
-    assert found.notes == ("only */adam/*: 1 of the baseline's 2 cells are compared",)
-    one_seed = check_plan(plan, tmp_path / "now", frozen, "*/adam/0")
-    assert {item.was.n for item in one_seed.items if item.was} == {1}
-    edited(frozen, lambda data: data.update(trials=data["trials"][1:], cells=data["cells"][1:]))
-    with pytest.raises(InputError, match=r"--only \*/adam/\*: matches no trial .* of the baseline"):
-        check_plan(plan, tmp_path / "now", frozen, "*/adam/*")
-
-
-# -- the file ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_baseline_is_a_line_for_each_trial_and_cell_and_reads_back(plan: Plan, tmp_path: Path, frozen: Path) -> None:
-    lines = frozen.read_text().splitlines()
-    assert sum('"pruner"' in line for line in lines) == 2
-    assert sum('"dense_top1"' in line for line in lines) == 2
-    assert json.loads(frozen.read_text())["format"] == 2
-    read = read_baseline(frozen)
-    assert as_json(read) == frozen.read_text()
-    (adam,) = [cell for cell in read.cells if cell.optimizer == "adam"]
-    assert adam.metrics["pruned_top1"].values == (PRUNED["adam", 0], PRUNED["adam", 1])
-    assert adam.metrics["retention"].mean == pytest.approx((0.4 / 0.8 + 0.6 / 0.9) / 2, abs=1e-6)
-    assert adam.metrics["sparsity"].values == (0.5, 0.5)
-    assert read.trials[0].metrics["dense_top1"].std == pytest.approx(np.std([0.8, 0.9], ddof=1), abs=1e-6)
-    assert read.trials[0].keys == tuple(t.key[:12] for t in plan.trials if t.optimizer.label == "adam")
-    assert DENSE["adam", 1] == read.trials[0].metrics["dense_top1"].values[1]
-
-
-def test_a_baseline_does_not_depend_on_the_order_of_the_suite(tiny: Path, tmp_path: Path, frozen: Path) -> None:
-    turned = make_plan(load_suite(variant(tiny, "seeds = [0, 1]", "seeds = [1, 0]")), Path("data"))
-    assert as_json(measured(turned, tmp_path / "was")) == frozen.read_text()
-
-
-BAD: list[tuple[str, Callable[[Any], object]]] = [
-    ("of format 1, this sgabench reads 2; make it anew with sgabench baseline", lambda data: data.update(format=1)),
-    ("has an accuracy and its trial lacks classes or test_images", lambda data: data["trials"][0].pop("classes")),
-    ("not a baseline", lambda data: data.pop("suite")),
-    ("cells.0.metrics.retention: n is 3, but there are 2", lambda d: d["cells"][0]["metrics"]["retention"].update(n=3)),
-    ("is not the mean of its values", lambda d: d["cells"][0]["metrics"]["retention"].update(mean=0.9)),
-    ("cells.0.seeds.0", lambda data: data["cells"][0].update(seeds=["0", 1])),
-    ("seeds must increase", lambda data: data["cells"][0].update(seeds=[1, 0])),
-    ("unknown metric 'accuracy'", lambda d: d["cells"][0]["metrics"].update(accuracy={"mean": 1.0, "n": 2})),
-    ("is there twice", lambda data: data["cells"].append(data["cells"][0])),
-    ("trials.0.model: is required", lambda data: data["trials"][0].pop("model")),
-    ("must be printable text", lambda data: data["cells"][0].update(optimizer="\x1b[31m")),
-    ("pruner, ratio and of belong together", lambda data: data["cells"][0].pop("ratio")),
-    ("cells: must be a list", lambda data: data.update(cells="x")),
-    ("cells.0.metrics.retention.n", lambda d: d["cells"][0]["metrics"].update(retention={"mean": 1.0, "n": 10**9})),
-]
-
-
-@pytest.mark.parametrize(("told", "edit"), BAD, ids=[case[0] for case in BAD])
-def test_a_baseline_that_is_wrong_is_refused_in_one_line(frozen: Path, told: str, edit: Callable[[Any], Any]) -> None:
-    with pytest.raises(InputError) as refusal:
-        read_baseline(edited(frozen, edit))
-    assert str(refusal.value).startswith(f"--baseline {frozen}: ")
-    assert told in str(refusal.value)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1]", "NaN", "[" * 100_000, '{"format": 2, "suite": Infinity}'])
-def test_what_is_no_baseline_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "b.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=r"not JSON|not a baseline"):
-        read_baseline(path)
-    with pytest.raises(InputError, match="make one with sgabench baseline"):
-        read_baseline(tmp_path / "none.json")
-
-
-def test_a_baseline_that_was_written_by_hand_may_leave_out_the_point_of_whole_numbers(frozen: Path) -> None:
-    whole = edited(frozen, lambda data: data["cells"][0]["metrics"].update(sparsity={"mean": 1, "n": 2}))
-    assert read_baseline(whole).cells[0].metrics["sparsity"].values == (1.0, 1.0)
-
-
-def test_a_plan_without_records_freezes_to_what_is_lacking(plan: Plan, tmp_path: Path) -> None:
-    with Store(tmp_path / "none") as store:
-        empty = freeze(make_tables(store, plan), "tiny")
-    assert {tuple(group.lacking.values()) for group in empty.groups} == {("missing", "missing")}
-    assert replace(check(empty, empty, GateTable()), notes=()).exit_code == 3
-
-
 def test_a_gate_with_fewer_seeds_than_its_baseline_is_not_green() -> None:
     was = baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}))
     one = check(was, baseline(group({"pruned_top1": [0.87]})), GateTable())
@@ -536,27 +303,6 @@ def test_what_the_baseline_did_not_measure_is_told() -> None:
     now = baseline(group({"pruned_top1": [0.90, 0.91], "retention": [0.5, 0.6]}))
     (note,) = check(was, now, GateTable()).notes
     assert note.startswith("not measured in the baseline, so not compared: 1 trials and cells (digits/resnet8/adam/")
-
-
-@pytest.mark.parametrize(
-    ("metric", "values"), [("retention", [-3.0, 0.5]), ("pruned_top1", [0.5, 1.5]), ("bytes", [1e300, 1e300])]
-)
-def test_numbers_that_cannot_be_are_refused(tmp_path: Path, metric: str, values: list[float]) -> None:
-    path = tmp_path / "b.json"
-    write_baseline(baseline(group({"retention": [0.25, 0.75]})), path)
-    data = json.loads(path.read_text())
-    data["cells"][0]["metrics"] = {metric: {"mean": sum(values) / 2, "std": 0.0, "n": 2, "values": values}}
-    path.write_text(json.dumps(data))
-    with pytest.raises(InputError, match=str(path)):
-        read_baseline(path)
-
-
-def test_a_pipe_is_no_baseline(tmp_path: Path) -> None:
-    import os
-
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="not a regular file"):
-        read_baseline(tmp_path / "pipe")
 
 
 def test_a_floor_about_what_is_not_selected_is_left_out() -> None:

@@ -76,6 +76,7 @@ def report(
     from sgabench.evidence.details import load_details
     from sgabench.evidence.leaderboard import make_tables
     from sgabench.report import render
+    from sgabench.report.display import warnings
     from sgabench.store.store import Store
 
     plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
@@ -90,6 +91,9 @@ def report(
         for part in (name, value)
     ]
     commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])
+    if form is ReportFormat.csv:  # which has no place for words
+        for line in warnings(tables):
+            typer.echo(line, err=True)
     text = render(tables, form.value, plan.suite if plan else None, cells=cells, details=details, commands=commands)
     if figures is not None and details is not None:
         from sgabench.report.static import write_figures

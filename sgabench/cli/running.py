@@ -241,10 +241,12 @@ def _foresight(plan: Plan, results: Path, looks: Looks | None) -> str:
 
 
 def _print_plan(plan: Plan, results: Path) -> None:
+    from sgabench.evidence.revisions import earlier_revisions
     from sgabench.store.store import Store
 
     with Store(results) as store:
         stored = store.statuses()
+        earlier = earlier_revisions(store, plan)
 
     def state(key: str) -> str:
         return {"done": "stored", "diverged": "diverged", "failed": "failed"}.get(stored.get(key, ""), "to run")
@@ -262,4 +264,5 @@ def _print_plan(plan: Plan, results: Path) -> None:
     for name, by_state in counts.items():
         parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         lines.append(f"{sum(by_state.values())} {name}: {parts}")
+    lines += earlier
     typer.echo("\n".join(lines))

@@ -31,7 +31,8 @@ class Frames:
             chance, and NaN where nothing is known (missing, failed).
         cells: a row per cell, its trial's dense accuracy beside it; ``counted_top1`` and ``counted_dense`` likewise.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
-        environments: the different environments that the records were made in.
+        environments: the different environments that the records were made in; the column ``environment`` of trials
+            and cells numbers them.
     """
 
     trials: pd.DataFrame
@@ -150,15 +151,17 @@ def _are_in(frame: pd.DataFrame, labels: pd.DataFrame) -> NDArray[np.bool_]:
 
 def _frames(found: Mapping[str, Columns], trials: _Rows, cells: _Rows) -> Frames:
     made_in = [*_environments(found["trial"], trials.record), *_environments(found["cell"], cells.record)]
+    environments = {content_key(environment): environment for environment in made_in}
+    numbers = {identity: number for number, identity in enumerate(environments)}
     return Frames(
-        _trials(found["trial"], trials),
-        _cells(found["cell"], found["trial"], cells),
+        _trials(found["trial"], trials, numbers),
+        _cells(found["cell"], found["trial"], cells, numbers),
         _failures(found),
-        tuple({content_key(environment): environment for environment in made_in}.values()),
+        tuple(environments.values()),
     )
 
 
-def _trials(records: Columns, rows: _Rows) -> pd.DataFrame:
+def _trials(records: Columns, rows: _Rows, numbers: Mapping[str, int]) -> pd.DataFrame:
     if not len(rows.keys):
         return pd.DataFrame()
     results = _taken(records.results.frame(), rows.record)
@@ -173,12 +176,12 @@ def _trials(records: Columns, rows: _Rows) -> pd.DataFrame:
             "at_chance": at_chance,
             "counted_top1": _counted(_column(results, "top1"), status, at_chance, chance),
             "key": rows.keys,
-            **_shown_of_environments(records, rows.record),
+            **_shown_of_environments(records, rows.record, numbers),
         }
     )
 
 
-def _cells(records: Columns, of_trials: Columns, rows: _Rows) -> pd.DataFrame:
+def _cells(records: Columns, of_trials: Columns, rows: _Rows, numbers: Mapping[str, int]) -> pd.DataFrame:
     if not len(rows.keys):
         return pd.DataFrame()
     of_trial = _values(of_trials.statuses, rows.trial, "done")
@@ -207,7 +210,7 @@ def _cells(records: Columns, of_trials: Columns, rows: _Rows) -> pd.DataFrame:
             "dense_images_per_s": _column(dense, "images_per_s"),
             **{str(name): results[name] for name in results if name not in ("top1", "loss")},
             "key": rows.keys,
-            **_shown_of_environments(records, rows.record),
+            **_shown_of_environments(records, rows.record, numbers),
         }
     )
 
@@ -272,8 +275,8 @@ def _environments(records: Columns, places: Places) -> list[Mapping[str, Any]]:
     return [records.environments[number] for number in dict.fromkeys(made_in.tolist())]
 
 
-def _shown_of_environments(records: Columns, places: Places) -> dict[str, pd.Series[Any]]:
-    """What of the environments tables show."""
+def _shown_of_environments(records: Columns, places: Places, numbers: Mapping[str, int]) -> dict[str, pd.Series[Any]]:
+    """What of the environments tables show, and their numbers among all."""
     different, made_in = np.unique(np.array([*records.made_in, NONE])[places], return_inverse=True)
     known = [None if number == NONE else records.environments[number] for number in different]
     shown = {
@@ -281,4 +284,6 @@ def _shown_of_environments(records: Columns, places: Places) -> dict[str, pd.Ser
         "threads": [environment and environment["threads"] for environment in known],
         "machine": [environment and (environment.get("gpu") or environment["cpu"]) for environment in known],
     }
-    return {name: pd.Series(values).take(made_in).reset_index(drop=True) for name, values in shown.items()}
+    numbered = [environment and numbers[content_key(environment)] for environment in known]
+    series = {"environment": pd.Series(numbered, dtype=object), **{name: pd.Series(of) for name, of in shown.items()}}
+    return {name: values.take(made_in).reset_index(drop=True) for name, values in series.items()}

@@ -53,9 +53,11 @@ class Tables:
         cells: a row per cell, its trial's dense accuracy beside it.
         trials: a row per trial; ``at_chance``: no better than guessing.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
-        environments: the different environments that the records were made in.
+        environments: the different environments that the records were made in; the column ``environment`` of trials
+            and cells numbers them.
         question: what was asked.
         notes: what a reader of the verdicts must know beside them.
+        warnings: what a reader must know before the numbers: how rows were made differently, and what is left out.
     """
 
     leaderboard: pd.DataFrame
@@ -67,6 +69,7 @@ class Tables:
     environments: tuple[Mapping[str, Any], ...]
     question: Question
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -118,6 +121,8 @@ def make_tables(
     from sgabench.evidence.curves import curves
     from sgabench.evidence.frames import of_everything, of_plan
     from sgabench.evidence.looks import looks_of, notes, with_decided
+    from sgabench.evidence.mixing import mixed_rows
+    from sgabench.evidence.revisions import earlier_revisions
 
     if plan and looks is None:
         looks = looks_of(store.folder, plan.suite)
@@ -149,6 +154,10 @@ def make_tables(
         frames.environments,
         question,
         notes(looks),
+        (
+            *mixed_rows(frames.trials, frames.cells, frames.environments),
+            *(earlier_revisions(store, plan) if plan else ()),
+        ),
     )
 
 

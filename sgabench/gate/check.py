@@ -12,8 +12,10 @@ from sgabench.evidence.decisions import FEWEST
 from sgabench.gate.accuracy import FEW, Network, common, counted, judge
 from sgabench.gate.baseline import Baseline, Group
 from sgabench.gate.differences import (
+    CODE,
     environment_differences,
     fewer_seeds,
+    mixed_now,
     new_groups,
     new_metrics,
     one_device,
@@ -42,16 +44,17 @@ def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = Fal
     pairs = _pairs(was, now)
     changed = environment_differences(was, now)
     notes = ["sgabench run, or sgabench check --run, computes what is missing"] if missing else []
-    notes += [*changed, *new_groups(was, now), *new_metrics(was, now), *_other_keys(pairs)]
+    notes += [*changed, *mixed_now(now), *new_groups(was, now), *new_metrics(was, now), *_other_keys(pairs)]
     items = [*_failed(was, now), *judge([*_networks(was, now, pairs, rules)], rules)]
     same_device = one_device(was, now)
+    same_environment = not environment_differences(was, now, CODE)
     for old, new in pairs:
         for metric in old.metrics:
             if metric not in new.metrics:
                 if new.seeds and rules.setting(metric)[0] != "off":
                     gaps.append(f"{new.name}: {metric} is in the baseline and not measured now")
             elif metric not in ACCURACIES or rules.setting(metric)[0] == "exact":
-                found = _compare(metric, old, new, rules, not changed, same_device)
+                found = _compare(metric, old, new, rules, same_environment, same_device)
                 items += [found] if found else []
     floors = _floors(now, rules, partial)
     items += [item for item in floors if item.now]

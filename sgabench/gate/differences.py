@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sgabench.errors import suggestion
+from sgabench.evidence.mixing import mixed
 from sgabench.gate.baseline import Baseline
 
 LABELS = ("dataset", "model", "optimizer", "pruner")
+CODE = ("code", "commit")  # what is under test when results are compared with a baseline
 MOST_EXPLAINED = 100  # names; to look for what was meant takes long
 
 
@@ -89,18 +91,23 @@ def unmeasured(now: Baseline) -> list[str]:
     return lines
 
 
-def environment_differences(was: Baseline, now: Baseline) -> list[str]:
-    """A line per fact of the environment that differs; nothing if one side is empty."""
+def environment_differences(was: Baseline, now: Baseline, but: Collection[str] = ()) -> list[str]:
+    """A line per fact of the environment that differs, ``but`` for some; nothing if one side is empty."""
     if not was.environments or not now.environments:
         return []
     old, new = ([_flat(environment) for environment in side.environments] for side in (was, now))
     lines = []
-    for fact in dict.fromkeys(fact for environment in (*old, *new) for fact in environment):
+    for fact in dict.fromkeys(fact for environment in (*old, *new) for fact in environment if fact not in but):
         before, after = ({environment.get(fact, "none") for environment in side} for side in (old, new))
         if before != after:
             told = (" and ".join(sorted(values)) for values in (before, after))
             lines.append(f"environment: {fact}: {next(told)} in the baseline, {next(told)} now")
     return lines
+
+
+def mixed_now(now: Baseline) -> list[str]:
+    """How what is measured now was made differently among itself."""
+    return [f"environment: what is compared now was made {phrase}" for phrase in mixed(now.environments)]
 
 
 def one_device(was: Baseline, now: Baseline) -> bool:

@@ -60,6 +60,7 @@ class Plugin:
         factory: the registered function.
         origin: where it comes from.
         tags: facts that the registration states, such as what a probe looks at.
+        revision: raised when the same options give other numbers; part of the keys.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Plugin:
     factory: Callable[..., Any]
     origin: Origin
     tags: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
 
     @property
     def description(self) -> str:
@@ -185,25 +187,34 @@ class Registry:
         self._sources: dict[str, Plugin] = {}
         self._loaded = False
 
-    def register(self, name: str, **tags: Any) -> Callable[[Factory], Factory]:
+    def register(self, name: str, *, revision: int = 1, **tags: Any) -> Callable[[Factory], Factory]:
         """Decorator: make a function nameable in suites.
 
+        Args:
+            name: how suites name it.
+            revision: a number from 1 on, raised when the same options give other numbers.
+            tags: facts about it.
+
         Raises:
-            InputError: the name is taken by a plugin from elsewhere.
+            InputError: the name is taken by a plugin from elsewhere, or the revision is no such number.
         """
         if ":" in name:
             raise InputError(f"{self.kind} {name!r}: a name has no colon; use register_source for a source")
-        return partial(self._add, self._plugins, name, tags)
+        return partial(self._add, self._plugins, name, tags, revision)
 
-    def register_source(self, source: str, **tags: Any) -> Callable[[Factory], Factory]:
+    def register_source(self, source: str, *, revision: int = 1, **tags: Any) -> Callable[[Factory], Factory]:
         """Decorator: make ``source:anything`` nameable.
 
         The function gets the part behind the colon as its first positional argument.
         """
-        return partial(self._add, self._sources, source, tags)
+        return partial(self._add, self._sources, source, tags, revision)
 
-    def _add(self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], factory: Factory) -> Factory:
-        plugin = Plugin(self.kind, name, factory, _origin.get(), tags)
+    def _add(
+        self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], revision: int, factory: Factory
+    ) -> Factory:
+        if type(revision) is not int or revision < 1:
+            raise InputError(f"{self.kind} {name!r}: revision must be a whole number from 1 on, got {revision!r}")
+        plugin = Plugin(self.kind, name, factory, _origin.get(), tags, revision)
         if plugin.origin is not BUILT_IN:
             plugin.check()
         present = table.get(name)
@@ -233,7 +244,7 @@ class Registry:
                 if not callable(loaded):
                     raise TypeError(f"{point.value} is not a function")
                 if point.name not in self._plugins:
-                    self._add(self._plugins, point.name, {}, loaded)
+                    self._add(self._plugins, point.name, {}, 1, loaded)
                 elif self._plugins[point.name].factory is not loaded:
                     raise InputError(f"the name is taken by {self._plugins[point.name].origin.label}")
             except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises, the rest must work
@@ -251,7 +262,8 @@ class Registry:
         source, colon, rest = name.partition(":")
         if colon and source in self._sources and rest:
             template = self._sources[source]
-            return Plugin(self.kind, name, partial(template.factory, rest), template.origin, template.tags)
+            factory = partial(template.factory, rest)
+            return Plugin(self.kind, name, factory, template.origin, template.tags, template.revision)
         if name in self._plugins:
             return self._plugins[name]
         if name in self.broken:

@@ -14,6 +14,7 @@ import pandas as pd
 from sgabench.errors import InputError
 from sgabench.evidence.details import Details
 from sgabench.evidence.leaderboard import Tables, each_cell
+from sgabench.report.display import warnings
 from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
 from sgabench.report.profiles import profile_records
@@ -103,6 +104,7 @@ def as_json(tables: Tables, suite: Suite | None = None) -> str:
     """Everything in the tables as one JSON object."""
     content: dict[str, Any] = {
         "suite": suite.name if suite else None,
+        "warnings": warnings(tables),
         "leaderboard": records(tables.leaderboard),
         "comparisons": records(tables.comparisons),
         "curves": records(tables.curves),

@@ -13,6 +13,7 @@ from sgabench.evidence.comparison import rows_of, size
 from sgabench.evidence.curves import KEEPS
 from sgabench.evidence.decisions import FEWEST, MOST_SEEDS
 from sgabench.evidence.leaderboard import Tables
+from sgabench.evidence.mixing import code_of
 
 HEADINGS = {
     "pruner": "pruner",
@@ -323,6 +324,11 @@ def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
     ]
 
 
+def warnings(tables: Tables) -> list[str]:
+    """What stands above the tables in every format: how rows were made differently, and what is left out."""
+    return [f"Warning: {line}." for line in tables.warnings]
+
+
 def environment_lines(tables: Tables) -> list[str]:
     """A line per environment that the trials were run in."""
     lines = [f"{environment_line(environment)} a trial" for environment in tables.environments]
@@ -332,9 +338,9 @@ def environment_lines(tables: Tables) -> list[str]:
 def environment_line(environment: Mapping[str, Any]) -> str:
     """Versions, device and cores of an environment, in one line."""
     packages = environment["packages"]
-    versions = ", ".join(
-        f"{name} {packages[name]}" for name in ("sgabench", "torch", "torchvision") if name in packages
-    )
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "torchvision") if name in packages)
+    if code := code_of(environment):
+        versions = f"sgabench {code}, {versions}"
     device = environment.get("gpu") or environment["cpu"]
     threads = f"{environment['threads']} of {environment['cores']} cores"
     return f"{versions}, Python {environment['python']}; {environment['device']}: {device}, {threads}"

@@ -24,6 +24,7 @@ from sgabench.report.display import (
     failure_lines,
     note,
     sections,
+    warnings,
 )
 from sgabench.report.embedded import libraries, script_json
 from sgabench.report.profiles import NOTE, profile_table, profiles_in_words
@@ -117,6 +118,7 @@ def html(
     return environment.get_template("page.html").render(
         suite=suite,
         commands=commands,
+        warnings=warnings(tables),
         answers=answers(tables),
         shown=ANSWERS,
         note=note(),

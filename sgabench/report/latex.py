@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report.display import HEADINGS, LEFT, in_short, sections
+from sgabench.report.display import HEADINGS, LEFT, in_short, sections, warnings
 from sgabench.suite.resolving import Suite
 
 SPECIAL = str.maketrans(
@@ -33,6 +33,8 @@ HEADER = (
 def latex(tables: Tables, suite: Suite | None = None) -> str:
     """A table per data set and model; what is not shown to be worse than another is bold."""
     lines = [HEADER, f"% Leaderboard of {' '.join(suite.name.split())}" if suite else "% Leaderboard"]
+    for warning in warnings(tables):
+        lines += ["", rf"\par\noindent\textbf{{{escape(warning)}}}\par"]
     for title, frame in sections(tables).items():
         lines += ["", *_table(title, frame)]
     return "\n".join(lines) + "\n"

@@ -16,6 +16,7 @@ from sgabench.report.display import (
     failure_lines,
     note,
     sections,
+    warnings,
 )
 from sgabench.report.profiles import NOTE, profile_table, profiles_in_words
 from sgabench.suite.resolving import Suite
@@ -26,6 +27,7 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     lines = [f"# Leaderboard of {escape(suite.name)}" if suite else "# Leaderboard", ""]
     if suite and suite.description:
         lines += [escape(suite.description), ""]
+    lines += [line for warning in warnings(tables) for line in (f"**{escape(warning)}**", "")]
     lines += [line for answer in answers(tables) for line in (escape(answer), "")]
     parts = sections(tables)
     for title, frame in parts.items():

@@ -18,6 +18,7 @@ from sgabench.report.display import (
     in_short,
     note,
     sections,
+    warnings,
     without_limits,
 )
 from sgabench.suite.resolving import Suite
@@ -68,7 +69,7 @@ def renderable(tables: Tables, width: int) -> RenderableType:
         told = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
         parts.append(Text(told, style="dim"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
-    return Group(*parts)
+    return Group(*(Text(line, style="red") for line in warnings(tables)), *parts)
 
 
 def _columns(names: list[str], width: int) -> list[str]:

@@ -95,6 +95,7 @@ class _TrialRun:
         self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
         self.environment = describe_environment(task.device, task.threads)
         self.precision = precision_on(self.recipe, self.environment)
+        self.environment["precision"] = self.precision
 
     def run(self) -> None:
         trial = self.trial
@@ -306,7 +307,8 @@ class _TrialRun:
     def _snapshots(self, micro_batches: int) -> Snapshots:
         task = self.task
         # Another version, device or number of threads would round differently from here on.
-        same: dict[str, Any] = {"key": self.trial.key, "precision": self.precision, "environment": self.environment}
+        environment = {name: fact for name, fact in self.environment.items() if name != "commit"}  # the code tells
+        same: dict[str, Any] = {"key": self.trial.key, "precision": self.precision, "environment": environment}
         same["micro_batches"] = micro_batches
         if self._watching:
             same["probes"] = sorted(plan.key for plan in self._watching)

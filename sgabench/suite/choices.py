@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -30,6 +30,7 @@ class Choice:
         code: identifies the plugin's code where it is not a built-in.
         settings: what sgabench itself does with it (sizes of splits, recipe, fine-tuning, ...).
         tags: facts from the plugin's registration.
+        revision: of the plugin.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Choice:
     code: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
 
     def identity(self) -> dict[str, Any]:
         """What enters a key: everything but the label, and the content of a data set instead of its path."""
@@ -45,6 +47,8 @@ class Choice:
         if "content" in self.settings:
             options.pop("path", None)
         identity = {"name": self.name, "options": options, **self.settings}
+        if self.revision != 1:  # the first needs no mention, so that keys stay when a plugin learns to have one
+            identity["revision"] = self.revision
         return {**identity, "code": self.code} if self.code else identity
 
 
@@ -111,7 +115,7 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
     resolved = plugin.resolve(options, also_valid=declared)
     suffix = "".join(f" {key}={_plain(value)}" for key, value in swept.items())
     label = (entry.label or entry.name) + suffix
-    choice = Choice(plugin.name, label, resolved, plugin.origin.code, defaults, plugin.tags)
+    choice = Choice(plugin.name, label, resolved, plugin.origin.code, defaults, plugin.tags, plugin.revision)
     return choice, options
 
 
@@ -133,7 +137,7 @@ def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[st
         label = choice.label
         if count[label] > 1:
             label += "".join(f" {k}={_plain(v)}" for k, v in options.items() if f" {k}=" not in label)
-        labelled.append(Choice(choice.name, label, choice.options, choice.code, choice.settings, choice.tags))
+        labelled.append(replace(choice, label=label))
     for choice in labelled:  # values of a sweep are part of them
         if not choice.label.isprintable() or len(choice.label) > MAX_LABEL:
             raise InputError(f"{section}: {shorten(choice.label)} cannot be shown in a table; give it a label")

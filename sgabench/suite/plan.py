@@ -15,8 +15,12 @@ from sgabench.suite.choices import Choice
 from sgabench.suite.limits import check_records
 from sgabench.suite.resolving import Suite
 
-# Raise it when a change of sgabench makes the same description mean another result.
+# The form of the keys. What changes numbers raises a revision instead: of a plugin where it is registered, else here.
 KEY_VERSION = 1
+# Raised when a training gives other numbers than before: its loop, schedule, evaluation, fine-tuning, seeds.
+TRAINING_REVISION = 1
+# Raised when the same network is measured otherwise than before.
+MEASURING_REVISION = 1
 
 
 def content_key(description: Any) -> str:
@@ -61,7 +65,7 @@ class CellPlan:
 
     def description(self) -> dict[str, Any]:
         """What the key is made of, beside the trial's."""
-        return {**_without_ratios(self.pruner), "ratio": self.ratio, "measurement": dict(self.measurement)}
+        return _described(self.pruner, self.ratio, self.measurement)
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class TrialPlan:
             "model": self.model.identity(),
             "optimizer": self.optimizer.identity(),
             "seed": self.seed,
+            **_training_revision(),
         }
 
     def labels(self, cell: CellPlan | None = None) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
     _check_size(suite, on)
     measurement = suite.measurement.model_dump(mode="json")
     pruners = [
-        (pruner, ratio, content_key({**_without_ratios(pruner), "ratio": ratio, "measurement": measurement}))
+        (pruner, ratio, content_key(_described(pruner, ratio, measurement)))
         for pruner in suite.pruners
         for ratio in pruner.settings["ratios"]
     ]
@@ -146,6 +151,7 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
                     "dataset": dataset.identity(),
                     "model": model.identity(),
                     "optimizer": optimizer.identity(),
+                    **_training_revision(),
                 }
                 group_key = content_key(group)
                 for seed in suite.seeds:
@@ -194,10 +200,15 @@ def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
     return tuple(ProbePlan(content_key([subject, probe.identity()]), probe) for probe in probes)
 
 
-def _without_ratios(pruner: Choice) -> dict[str, Any]:
-    identity = pruner.identity()
-    identity.pop("ratios")
-    return identity
+def _described(pruner: Choice, ratio: float, measurement: Mapping[str, Any]) -> dict[str, Any]:
+    """What the key of a cell is made of, beside the trial's."""
+    described = {**pruner.identity(), "ratio": ratio, "measurement": dict(measurement)}
+    described.pop("ratios")
+    return described if MEASURING_REVISION == 1 else {**described, "measuring_revision": MEASURING_REVISION}
+
+
+def _training_revision() -> dict[str, int]:
+    return {} if TRAINING_REVISION == 1 else {"training_revision": TRAINING_REVISION}
 
 
 def with_content(dataset: Choice, data_dir: Path) -> Choice:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError
+from sgabench.system.source import code_hash, commit
 
 PACKAGES = (
     "sgabench",
@@ -44,7 +45,7 @@ def register_fact(name: str, of: Callable[[str], Any]) -> None:
 
 
 def describe_environment(device: str, threads: int) -> dict[str, Any]:
-    """The environment as a record keeps it: versions, processor, device; no names of hosts or users.
+    """The environment as a record keeps it: versions, code, processor, device; no names of hosts or users.
 
     Args:
         device: ``cpu`` or ``cuda``.
@@ -64,8 +65,11 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "device": device,
         "bf16": has_fast_bf16(device),
+        "code": code_hash(),
         **{name: of(device) for name, of in sorted(_facts.items())},
     }
+    if (at := commit()) is not None:
+        environment["commit"] = at
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         environment["gpu"] = properties.name

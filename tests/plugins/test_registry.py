@@ -9,6 +9,7 @@ from pydantic import Field
 
 from sgabench.errors import InputError
 from sgabench.plugins.registry import REGISTRIES, Registry, load_plugin_file, optimizers
+from sgabench.suite.choices import Choice
 
 
 @pytest.fixture
@@ -163,3 +164,13 @@ def test_every_built_in_is_described_and_has_json_defaults() -> None:
             assert plugin.description.endswith(".")
             required = [name for name, default in plugin.parameters.items() if default is ...]
             plugin.resolve(dict.fromkeys(required, "x"))
+
+
+def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
+    registry.register("new", revision=2, on="dense")(lambda: None)
+    registry.register_source("any", revision=3)(lambda name: name)
+    assert (registry["new"].revision, registry["any:x"].revision, registry["new"].tags) == (2, 3, {"on": "dense"})
+    assert "revision" not in Choice("new", "new", {}).identity()
+    assert Choice("new", "new", {}, revision=2).identity()["revision"] == 2
+    with pytest.raises(InputError, match=r"thing 'old': revision must be a whole number from 1 on, got 0"):
+        registry.register("old", revision=0)(lambda: None)

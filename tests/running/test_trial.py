@@ -25,6 +25,7 @@ from sgabench.store.forms import finite
 from sgabench.store.store import Record, weights_path
 from sgabench.suite.plan import TrialPlan, make_plan
 from sgabench.suite.resolving import load_suite
+from sgabench.system.source import code_hash
 from sgabench.training.building import initial_network, load_data
 
 pytestmark = pytest.mark.usefixtures("_plugins")
@@ -48,6 +49,7 @@ def test_a_trial_gives_a_record_of_everything_that_was_asked(tiny: Path, tmp_pat
     assert len(trial.detail["normalization"]["mean"]) == 1
     assert trial.environment["packages"]["torch"]
     assert trial.environment["device"] == "cpu"
+    assert (trial.environment["code"], trial.environment["precision"]) == (code_hash(), "fp32")
     assert probe.parent == trial.key
     assert cell.result["sparsity"] == pytest.approx(0.5, abs=1e-3)
     assert cell.result["retention"] == pytest.approx(cell.result["top1"] / trial.result["top1"])

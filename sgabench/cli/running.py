@@ -91,7 +91,7 @@ def run(
     with stoppable(), listener(quiet) as display:
         tables = run_and_write(plan, options, display, until_decided=until_decided)
     if not quiet:
-        print_tables(tables, results / plan.suite.name)
+        print_tables(tables, results / plan.suite.folder)
     if len(tables.failures):
         for line in failure_lines(tables) if quiet else []:
             typer.echo(line, err=True)
@@ -243,6 +243,7 @@ def _foresight(plan: Plan, results: Path, looks: Looks | None) -> str:
 def _print_plan(plan: Plan, results: Path) -> None:
     from sgabench.evidence.revisions import earlier_revisions
     from sgabench.store.store import Store
+    from sgabench.suite.plan import left_out
 
     with Store(results) as store:
         stored = store.statuses()
@@ -265,4 +266,10 @@ def _print_plan(plan: Plan, results: Path) -> None:
         parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         lines.append(f"{sum(by_state.values())} {name}: {parts}")
     lines += earlier
+    told = (
+        left_out(trial.dataset, size, trial.optimizer.settings["training"]["batch_size"])
+        for trial in plan.trials
+        if (size := trial.dataset.settings["train_size"]) and stored.get(trial.key) != "done"
+    )  # without train_size, only the data tells
+    lines += dict.fromkeys(f"warning: {line}" for line in told if line)
     typer.echo("\n".join(lines))

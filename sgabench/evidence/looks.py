@@ -156,7 +156,7 @@ def question_of(suite: Suite) -> str:
 
 def path_of(results: Path, suite: Suite) -> Path:
     """Where the looks at a suite are kept."""
-    return results / suite.name / FILE
+    return results / suite.looks_folder / FILE
 
 
 def looks_of(results: Path, suite: Suite) -> Looks | None:

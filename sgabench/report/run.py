@@ -93,12 +93,12 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
         note_look(plan, options)
     with Store(options.results) as store, Quiet(options.results).busy():
         tables = make_tables(store, plan)
-        write_leaderboard(tables, prepare_folder(options.results / plan.suite.name), plan.suite)
+        write_leaderboard(tables, prepare_folder(options.results / plan.suite.folder), plan.suite)
         return tables if options.only is None else make_tables(store, select(plan, options.only))
 
 
 def _run(plan: Plan, options: Options, listener: Listener) -> None:
     check(plan, options)
     with Store(options.results, create=True) as store, store.sharing():
-        prepare_folder(options.results / plan.suite.name)
+        prepare_folder(options.results / plan.suite.folder)
         run_plan(plan, store, options, listener)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,12 +15,15 @@ from sgabench.errors import InputError, describe
 from sgabench.plugins import ImageSpec
 from sgabench.running.task import Task
 from sgabench.suite.choices import Choice
+from sgabench.suite.plan import left_out
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import has_fast_bf16
 from sgabench.system.memory import require
 from sgabench.training.building import build_optimizer, initial_network, load_data
 from sgabench.training.data import Data
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of
+
+_logger = logging.getLogger("sgabench")
 
 
 def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) -> None:
@@ -57,6 +61,9 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
                 raise InputError(
                     f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
                 )
+            told = left_out(dataset, len(data.train), batch_size) if trains else None
+            if told and first_time(told):
+                _logger.warning("warning: %s", told)
         network = json.dumps([dataset.identity(), model.identity()], sort_keys=True)
         if data is not None and first_time(network):
             with input_errors_of("model", model, strict):

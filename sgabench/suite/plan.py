@@ -22,6 +22,8 @@ TRAINING_REVISION = 1
 # Raised when the same network is measured otherwise than before.
 MEASURING_REVISION = 1
 
+MOST_LEFT_OUT = 0.1  # of an epoch, without a word
+
 
 def content_key(description: Any) -> str:
     """Hash of a JSON value, independent of the order of its keys: 32 hexadecimal digits."""
@@ -222,6 +224,17 @@ def with_content(dataset: Choice, data_dir: Path) -> Choice:
         raise InputError(f"dataset {dataset.label!r}: its fingerprint is {shorten(content)}, not a text")
     settings = {**dataset.settings, "content": content}
     return replace(dataset, settings=settings)
+
+
+def left_out(dataset: Choice, images: int, batch_size: int) -> str | None:
+    """What to say where the last batch, which is dropped, is many of the images; None where it is few."""
+    dropped = images % batch_size
+    if dropped <= MOST_LEFT_OUT * images or images < batch_size:
+        return None
+    return (
+        f"dataset {dataset.label!r}: batch_size {batch_size} leaves {dropped} of {images} training images out of "
+        "each epoch, other ones each time (the last batch is dropped); a batch_size that divides train_size leaves none"
+    )
 
 
 def select(plan: Plan, pattern: str | None) -> Plan:

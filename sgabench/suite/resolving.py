@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,13 @@ TAKEN_NAMES = re.compile(r"weights|lost|snapshots|(store|tuning)\.sqlite.*")
 
 @dataclass(frozen=True)
 class Suite:
-    """A checked suite: every entry resolved, every sweep multiplied out."""
+    """A checked suite: every entry resolved, every sweep multiplied out.
+
+    Attributes:
+        folder: where a run writes its leaderboard, in the results folder: the name, and a hash where ``--set`` changed
+            the file, so that a trial of something else does not replace what the file stands for.
+        looks_folder: the same for the looks at it, which other seeds do not change.
+    """
 
     name: str
     description: str
@@ -43,6 +51,8 @@ class Suite:
     gate: GateTable = field(default_factory=GateTable)
     question: QuestionTable = field(default_factory=QuestionTable)
     rounds: SeedRange | None = None
+    folder: str = ""
+    looks_folder: str = ""
 
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
@@ -76,9 +86,22 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     for override in overrides:
         apply_override(data, override)
     try:
-        return resolve(data, path)
+        suite = resolve(data, path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    written = tomllib.loads(text) if overrides else data
+    if written.get("name", path.stem) != suite.name:
+        return suite  # a name of its own is a folder of its own
+    seeds_aside = [{key: value for key, value in of.items() if key != "seeds"} for of in (written, data)]
+    of_looks = _folder(suite.name, *seeds_aside)
+    same_seeds = written.get("seeds") == data.get("seeds")
+    return replace(suite, folder=of_looks if same_seeds else _folder(suite.name, written, data), looks_folder=of_looks)
+
+
+def _folder(name: str, written: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
+    """The name, and where a suite was changed, six digits of what it became."""
+    before, after = (json.dumps(data, sort_keys=True, default=str) for data in (written, changed))
+    return name if before == after else f"{name}-{hashlib.sha256(after.encode()).hexdigest()[:6]}"
 
 
 def read_text(path: Path, most: int, what: str) -> str:
@@ -133,6 +156,8 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         gate=written.gate,
         question=written.question,
         rounds=rounds,
+        folder=name,
+        looks_folder=name,
     )
     ratios = {choice.label: list(choice.settings["ratios"]) for choice in suite.pruners}
     suite.question.check([choice.label for choice in suite.optimizers], ratios)

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import timed, variant
+from support import fill, timed, variant
+
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -231,3 +234,30 @@ print(len(tables.cells), tables.leaderboard.loc[0, "n"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2 2\n"
+
+
+def test_run_and_plan_warn_of_a_large_part_of_each_epoch_that_is_left_out(
+    sgabench: Run, tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "warning: dataset 'digits': batch_size 64 leaves 36 of 100 training images out of each epoch"
+    few = ("--set", "datasets.digits.train_size=100")
+    assert said in sgabench("plan", tiny, *few).stdout
+    assert sgabench("run", tiny, *few, "--dry-run").returncode == 0
+    assert caplog.text.count(said) == 1  # on the standard error, if nobody listens
+    assert "warning" not in sgabench("plan", tiny).stdout
+
+
+def test_a_run_with_set_leaves_the_leaderboard_of_the_suite_alone(
+    sgabench: Run, tiny: Path, tmp_path: Path, plan: Plan
+) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan)
+    assert sgabench("run", variant(tiny, "ratios = [0.5]", "ratios = [0.5]\nprobes = []")).returncode == 0
+    board = tmp_path / "results" / "tiny" / "leaderboard.md"
+    before = board.read_bytes()
+    changed = sgabench("run", tiny, "--set", "seeds=[0]")
+    assert changed.returncode == 0
+    assert board.read_bytes() == before
+    (own,) = (tmp_path / "results").glob("tiny-*")
+    assert f"written: results/{own.name}/leaderboard.md" in changed.stdout
+    assert (own / "leaderboard.csv").is_file()

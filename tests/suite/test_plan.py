@@ -7,7 +7,8 @@ from support import timed, variant
 
 from sgabench.errors import InputError
 from sgabench.plugins import datasets, probes
-from sgabench.suite.plan import Plan, content_key, left_of, make_plan, only_failed, remaining, select
+from sgabench.suite.choices import Choice
+from sgabench.suite.plan import Plan, content_key, left_of, left_out, make_plan, only_failed, remaining, select
 from sgabench.suite.resolving import load_suite
 
 GOLDEN = (
@@ -264,3 +265,13 @@ def test_what_was_tried_is_not_left(tiny: Path) -> None:
     tried = {trial.cells[0].key, trial.cells[1].key, *(probe.key for probe in trial.probes)}
     assert left_of(trial, stored, tried) is None
     assert left_of(trial, {trial.key: "failed"}, {trial.key}) is None
+
+
+@pytest.mark.parametrize(("images", "batch", "dropped"), [(100, 64, 36), (256, 64, 0), (1437, 64, 0), (60, 64, 0)])
+def test_a_dropped_last_batch_is_told_where_it_is_many_of_the_images(images: int, batch: int, dropped: int) -> None:
+    told = left_out(Choice("digits", "few", {}), images, batch)
+    if not dropped:
+        assert told is None
+    else:
+        assert told is not None
+        assert told.startswith(f"dataset 'few': batch_size {batch} leaves {dropped} of {images} training images out of")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,17 @@ def test_a_label_made_of_swept_values_must_fit_into_a_table(tiny: Path, tag: str
     )
     with pytest.raises(InputError, match="cannot be shown in a table; give it a label"):
         load_suite(tiny)
+
+
+def test_what_set_changes_has_a_folder_of_its_own(tiny: Path) -> None:
+    def folders(*overrides: str) -> tuple[str, str]:
+        suite = load_suite(tiny, overrides)
+        return suite.folder, suite.looks_folder
+
+    assert folders() == folders("training.epochs=1", "ratios=[0.5]") == ("tiny", "tiny")
+    changed, looks = folders("training.epochs=2", "seeds=[0]")
+    assert re.fullmatch("tiny-[0-9a-f]{6}", changed)
+    assert folders("seeds=[0]", "training.epochs=2") == (changed, looks)
+    assert folders("training.epochs=2") == (looks, looks) != (changed, looks)
+    assert folders("seeds=[0]")[1] == "tiny"  # the same question, looked at once more
+    assert folders("name=other", "seeds=[0]") == ("other", "other")

@@ -1,4 +1,4 @@
-"""The SQLite file of a store: its tables, opening it wherever it lies, its versions and its backup copies."""
+"""The SQLite file of a store: its tables, opening it wherever it lies, its version and its backup copies."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from typing import Any
 from sgabench.errors import InputError
 from sgabench.store.locks import once
 
-SCHEMA_VERSION = 2
-FIRST_WITH_CHECKSUMS = 2
+SCHEMA_VERSION = 2  # 1 was never released
 PAGE_SIZE = 16384  # a record of up to a quarter lies in its page with others; a longer one takes a page of its own
 
 _SCHEMA = """
@@ -35,7 +34,7 @@ CREATE TABLE records (
     error TEXT NOT NULL,          -- traceback of a failure
     environment TEXT NOT NULL REFERENCES environments (id),
     finished_at REAL NOT NULL,
-    checksum TEXT NOT NULL DEFAULT ''  -- of all other columns, since version 2
+    checksum TEXT NOT NULL DEFAULT ''  -- of all other columns
 ) WITHOUT ROWID;
 CREATE INDEX records_by_kind ON records (kind, parent);
 """
@@ -73,9 +72,9 @@ def row_checksum(row: Sequence[Any]) -> str:
 
 
 def intact(row: Sequence[Any], checksum: str | None) -> bool:
-    """Whether a record is what was written; of version 1, which has no checksums, nobody can say no."""
+    """Whether a record is what was written."""
     try:
-        return checksum is None or row_checksum(row) == checksum
+        return row_checksum(row) == checksum
     except UnicodeEncodeError:
         return False
 
@@ -85,16 +84,13 @@ def environment_id(content: object) -> str:
     return hashlib.sha256(str(content).encode()).hexdigest()[:16]
 
 
-def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
+def open_database(path: Path, create: bool) -> sqlite3.Connection:
     """Open a store's file and look whether its structure is sound.
 
     Args:
         path: of the file.
-        create: make it if it is not there, migrate it if it is of an older version, and look at every page
-            before anything is written. Reading changes nothing, and needs to know less: that no record is lost.
-
-    Returns:
-        The connection, and the version of the schema (1: records have no checksums).
+        create: make it if it is not there, and look at every page before anything is written. Reading changes nothing,
+            and needs to know less: that no record is lost.
 
     Raises:
         DamagedStore: the file is damaged.
@@ -106,17 +102,14 @@ def open_database(path: Path, create: bool) -> tuple[sqlite3.Connection, int]:
     database = None
     try:
         database = connect(path, create)
-        version = _checked_version(database, path, create)
-        if create and version < SCHEMA_VERSION:
-            once(path.parent, lambda: _version(database) < SCHEMA_VERSION, lambda: _migrate(database, path))
-            version = SCHEMA_VERSION
+        _check(database, path, create)
     except BaseException as error:
         if database is not None:
             database.close()
         if isinstance(error, Complaint) and is_damage(error):
             raise DamagedStore(path, error) from None
         raise
-    return database, version
+    return database
 
 
 def create_database(path: Path) -> None:
@@ -171,27 +164,27 @@ def _copied(path: Path, log: Path) -> sqlite3.Connection:
     return memory
 
 
-def _checked_version(database: sqlite3.Connection, path: Path, create: bool) -> int:
+def _check(database: sqlite3.Connection, path: Path, create: bool) -> None:
     version = _version(database)
-    if create or version < FIRST_WITH_CHECKSUMS:
+    if create:
         (finding,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if finding != "ok":
             raise DamagedStore(path, finding)
     if version == 0 and create:
-        return _initialize(database, path)
+        _initialize(database, path)
+        return
     if version > SCHEMA_VERSION:
         raise InputError(
-            f"{path}: written by a newer sgabench (store version {version}, this one reads up to "
+            f"{path}: written by a newer sgabench (store version {version}, this one reads "
             f"{SCHEMA_VERSION}); upgrade sgabench or name another folder with --results"
         )
-    if version < 1:
+    if version < SCHEMA_VERSION:
         raise _not_ours(database, path)
     (programs,) = database.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
     if programs:  # they would run as part of what we ask for
         raise InputError(f"{path}: has triggers or views, which no store has; name another folder with --results")
-    if not create and version >= FIRST_WITH_CHECKSUMS and not _has_all_records(database):
+    if not create and not _has_all_records(database):
         raise DamagedStore(path, "records are lost")
-    return version
 
 
 def _version(database: sqlite3.Connection) -> int:
@@ -216,14 +209,16 @@ def _has_all_records(database: sqlite3.Connection) -> bool:
 
 
 def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
-    """Why a file without a version is refused: it is another program's, or it lost its own."""
+    """Why a file without the version is refused: it is another program's, or it lost its own."""
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables - {"records", "environments"}:
         return InputError(f"{path}: not a store of sgabench (it has other tables); name another folder with --results")
-    return DamagedStore(path, "no schema version" if tables else "it is empty")
+    version = _version(database)
+    told = f"schema version {version}, not {SCHEMA_VERSION}" if version else "no schema version"
+    return DamagedStore(path, told if tables else "it is empty")
 
 
-def _initialize(database: sqlite3.Connection, path: Path) -> int:
+def _initialize(database: sqlite3.Connection, path: Path) -> None:
     """Make the tables, unless another process was faster or the file is something else's."""
     with transaction(database):
         version = _version(database)
@@ -234,17 +229,6 @@ def _initialize(database: sqlite3.Connection, path: Path) -> int:
             for statement in _SCHEMA.split(";"):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    return SCHEMA_VERSION
-
-
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Version 1 to 2: give every record a checksum; the file as it was stays beside it."""
-    back_up(database, path.with_name(f"{path.name}.v{_version(database)}.bak"))
-    database.create_function("row_checksum", -1, lambda *row: row_checksum(row), deterministic=True)
-    with transaction(database):
-        database.execute("ALTER TABLE records ADD COLUMN checksum TEXT NOT NULL DEFAULT ''")
-        database.execute(f"UPDATE records SET checksum = row_checksum({COLUMNS})")
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def back_up(database: sqlite3.Connection, target: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import IO, Any
 from sgabench.errors import InputError
 
 CLAIMS = "claims"
-# Seconds to wait for what another process does alone and soon: making, migrating or cleaning a store.
+# Seconds to wait for what another process does alone and soon: making or cleaning a store.
 PATIENCE = 10.0
 _POLL_SECONDS = 0.02
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)

@@ -13,7 +13,6 @@ from typing import Any
 from sgabench.errors import InputError
 from sgabench.store.database import (
     COLUMNS,
-    SCHEMA_VERSION,
     Complaint,
     back_up,
     connect,
@@ -86,7 +85,7 @@ def _salvage(path: Path) -> tuple[list[Row], list[Row]]:
         return [], []
     known = {identity for identity, _ in environments}
     allowed = ("trial", "cell", "probe"), ("done", "failed", "diverged")
-    sound = [r for r in records if intact(r[:-1], r[-1] or "") and r[1] in allowed[0] and r[3] in allowed[1]]
+    sound = [r for r in records if intact(r[:-1], r[-1]) and r[1] in allowed[0] and r[3] in allowed[1]]
     return environments, [row for row in sound if row[8] in known]
 
 
@@ -122,13 +121,7 @@ def _rows(database: sqlite3.Connection, query: str, keys: Iterable[Any]) -> Iter
 def _mend(results: Path) -> list[str]:
     """Remove damaged records and those that depend on them; move files that belong to nothing."""
     done = []
-    with Store(results) as store:
-        version = store.version
     with Store(results, create=True) as store, exclusive(results):
-        if version < SCHEMA_VERSION:
-            done.append(
-                f"migrated store.sqlite to version {SCHEMA_VERSION}; as it was, it is {store.path.name}.v{version}.bak"
-            )
         found = inspect(store)
         if unsound := (*found.damaged, *found.parentless):
             with closing(connect(store.path)) as database:

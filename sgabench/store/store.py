@@ -19,8 +19,6 @@ from pydantic_core import from_json
 from sgabench.errors import InputError
 from sgabench.store.database import (
     COLUMNS,
-    FIRST_WITH_CHECKSUMS,
-    SCHEMA_VERSION,
     Complaint,
     DamagedStore,
     environment_id,
@@ -71,7 +69,6 @@ class Store:
         self.folder = Path(folder)
         self.path = self.folder / "store.sqlite"
         self.weights = self.folder / "weights"
-        self.version = SCHEMA_VERSION
         self._database: sqlite3.Connection | None = None
         try:
             if create:
@@ -79,7 +76,7 @@ class Store:
                 if not os.access(self.weights, os.W_OK):
                     raise PermissionError(13, "not writable")
             if create or self.path.exists():
-                self._database, self.version = open_database(self.path, create)
+                self._database = open_database(self.path, create)
         except (OSError, sqlite3.OperationalError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"results folder {self.folder}: {reason}; name another with --results DIR") from None
@@ -253,8 +250,7 @@ class Store:
     ) -> Iterator[tuple[list[Any], Mapping[str, Any] | None]]:
         """Records as they are stored, by `COLUMNS`; each with its environment, or None in place of it if damaged."""
         environments: dict[str, Any] = {}
-        checksum = "checksum" if self.version >= FIRST_WITH_CHECKSUMS else "NULL"
-        query = f"SELECT {COLUMNS}, {checksum} FROM records WHERE {condition} ORDER BY key"
+        query = f"SELECT {COLUMNS}, checksum FROM records WHERE {condition} ORDER BY key"
         for *row, expected in self._rows(query, (value,)):
             environment = row[8]
             if environment not in environments:

@@ -1,4 +1,4 @@
-"""Older stores, backup copies, folders that cannot be written, and disks that are full."""
+"""Damaged stores, folders that cannot be written, and disks that are full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -20,56 +19,16 @@ from support import variant
 
 from sgabench import run
 from sgabench.errors import InputError
-from sgabench.store import locks
 from sgabench.store.doctor import check_store
-from sgabench.store.locks import exclusive
 from sgabench.store.repair import repair
-from sgabench.store.store import Record, Store
+from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, make_plan
 from sgabench.suite.resolving import load_suite
-
-# As version 0.1.0 made it before records had checksums.
-VERSION_1 = """
-CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE records (
-    key TEXT PRIMARY KEY,
-    kind TEXT NOT NULL CHECK (kind IN ('trial', 'cell', 'probe')),
-    parent TEXT,
-    status TEXT NOT NULL CHECK (status IN ('done', 'failed', 'diverged')),
-    labels TEXT NOT NULL,
-    description TEXT NOT NULL,
-    result TEXT NOT NULL,
-    detail TEXT NOT NULL,
-    error TEXT NOT NULL,
-    environment TEXT NOT NULL REFERENCES environments (id),
-    finished_at REAL NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX records_by_kind ON records (kind, parent);
-PRAGMA user_version = 1;
-"""
-COLUMNS = "key, kind, parent, status, labels, description, result, detail, error, environment, finished_at"
 
 
 @pytest.fixture
 def plan(tiny: Path) -> Plan:
     return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
-def old(tmp_path: Path, plan: Plan) -> tuple[Path, dict[str, Record]]:
-    """A store of version 1, and what is in it."""
-    with Store(tmp_path / "new", create=True) as store:
-        fill_whole(store, plan)
-        records = everything(store)
-    folder = tmp_path / "old"
-    shutil.copytree(tmp_path / "new/weights", folder / "weights")
-    with closing(sqlite3.connect(folder / "store.sqlite", isolation_level=None)) as database:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.executescript(VERSION_1)
-        database.execute("ATTACH ? AS new", (str(tmp_path / "new/store.sqlite"),))
-        database.execute("INSERT INTO environments SELECT * FROM new.environments")
-        database.execute(f"INSERT INTO records SELECT {COLUMNS} FROM new.records")
-    return folder, records
 
 
 @pytest.fixture
@@ -80,58 +39,21 @@ def world() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_an_older_store_is_read_as_it_is(old: tuple[Path, dict[str, Record]]) -> None:
-    folder, records = old
-    before = (folder / "store.sqlite").read_bytes()
-    with Store(folder) as store:
-        assert store.version == 1
-        assert everything(store) == records
-    assert (folder / "store.sqlite").read_bytes() == before
-    assert not (folder / "store.sqlite.v1.bak").exists()
-
-
-def test_an_older_store_is_migrated_after_a_backup_copy(old: tuple[Path, dict[str, Record]]) -> None:
-    folder, records = old
-    before = list(sqlite3.connect(folder / "store.sqlite").execute(f"SELECT {COLUMNS} FROM records"))
-    with Store(folder, create=True) as store:
-        assert store.version == 2
-        assert everything(store) == records
-    with Store(folder) as store:
-        assert (store.version, everything(store)) == (2, records)
-    with closing(sqlite3.connect(folder / "store.sqlite.v1.bak")) as backup:
-        assert backup.execute("PRAGMA user_version").fetchone() == (1,)
-        assert list(backup.execute(f"SELECT {COLUMNS} FROM records")) == before
-    assert not list(folder.glob("*.part"))
-
-
-def test_a_migration_replaces_no_older_backup(old: tuple[Path, dict[str, Record]]) -> None:
-    folder, _ = old
-    (folder / "store.sqlite.v1.bak").write_text("mine")
-    Store(folder, create=True).close()
-    assert (folder / "store.sqlite.v1.bak").read_text() == "mine"
-    assert (folder / "store.sqlite.v1.bak.2").is_file()
-
-
-def test_of_several_that_open_an_old_store_one_migrates_it(old: tuple[Path, dict[str, Record]]) -> None:
-    folder, records = old
-
-    def read(_: int) -> dict[str, Record]:
-        with Store(folder, create=True) as store, store.sharing():
-            return everything(store)
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(read, range(4))) == [records] * 4
-    assert len(list(folder.glob("*.bak*"))) == 1
-
-
-def test_a_store_that_a_run_writes_to_is_not_migrated(
-    old: tuple[Path, dict[str, Record]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("create", [True, False])
+def test_a_store_that_lost_its_version_is_damaged_and_repaired_by_its_checksums(
+    tmp_path: Path, plan: Plan, create: bool
 ) -> None:
-    monkeypatch.setattr(locks, "PATIENCE", 0.05)
-    with exclusive(old[0]), pytest.raises(InputError, match="another run is writing"):
-        Store(old[0], create=True)
-    with Store(old[0]) as store:
-        assert store.version == 1
+    folder = tmp_path / "results"
+    with Store(folder, create=True) as store:
+        fill_whole(store, plan)
+        records = everything(store)
+    with closing(sqlite3.connect(folder / "store.sqlite")) as database:
+        database.execute("PRAGMA user_version = 1")
+    with pytest.raises(InputError, match=r"damaged \(schema version 1, not 2\)"):
+        Store(folder, create=create)
+    repair(folder)
+    with Store(folder) as store:
+        assert everything(store) == records
 
 
 @pytest.mark.parametrize(
@@ -251,12 +173,6 @@ def test_the_log_of_a_killed_run_is_read_where_nothing_can_be_written(
         with Store(world / "results") as store:
             assert everything(store) == records
     assert sorted(path.name for path in (world / "results").iterdir()) == files
-
-
-def test_a_read_only_store_of_an_older_version_is_read(world: Path, old: tuple[Path, dict[str, Record]]) -> None:
-    shutil.copytree(old[0], world / "results")
-    with read_only(world / "results"), Store(world / "results") as store:
-        assert everything(store) == old[1]
 
 
 def test_nobody_writes_where_nothing_can_be_written(world: Path, plan: Plan) -> None:

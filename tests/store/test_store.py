@@ -12,7 +12,8 @@ import pytest
 from support import ENVIRONMENT
 
 from sgabench.errors import InputError
-from sgabench.store.store import SCHEMA_VERSION, Record, Store, write_atomically
+from sgabench.store.database import SCHEMA_VERSION
+from sgabench.store.store import Record, Store, write_atomically
 
 LABELS: dict[str, dict[str, Any]] = {
     "trial": {"dataset": "digits", "model": "resnet8", "optimizer": "sgd", "seed": 0, "group": "g"}

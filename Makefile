@@ -4,13 +4,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: quickstart test torture gate controls lint docs bench gpu-bench clean
+.PHONY: quickstart test oldest torture gate controls lint docs bench gpu-bench clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/sgabench run suites/quickstart.toml
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# A part of the tests with the oldest versions that pyproject.toml allows, in an environment of its own.
+# OLDEST_OPTIONS='--but torch --but torchvision' takes these as new as they are.
+OLDEST ?= build/oldest
+OLDEST_TESTS ?= tests/suite tests/plugins tests/store/test_store.py tests/evidence/test_frames.py tests/models \
+  tests/pruners tests/optimizers/test_optimizer_plugins.py tests/report/test_report.py tests/running/test_trial.py
+oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) .ci/oldest.py $(OLDEST_OPTIONS) > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable '.[test,tune]'
+	$(OLDEST)/bin/python -m pytest -n 2 $(OLDEST_TESTS)
 
 torture: $(VENV)/.installed-test
 	SGABENCH_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/torture tests/store/test_database.py
@@ -35,7 +46,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports --no-cache
 
 bench: $(VENV)/.installed-test
-	$(PIP) --editable '.[test,bench]'
+	$(PIP) --editable '.[bench]'
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds
 
 # With the interpreter as it is: nothing is installed. Exit code 3 without CUDA.
@@ -54,7 +65,7 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[test,lint,docs,figures,tune]' # tests/test_style.py and test_docs.py start the tools
 	touch $@
 
 clean:

@@ -182,9 +182,8 @@ def _working(variants: Mapping[str, Variant], images: Tensor) -> tuple[dict[str,
 
 def _transient(run: Callable[[], object], device: str) -> int:
     peak = PeakMemory(device)
-    before = peak.bytes()
     run()
-    return peak.bytes() - before
+    return peak.growth()
 
 
 def _bytes(network: nn.Module) -> int:

@@ -110,9 +110,8 @@ def _of_model(name: str, of: list[nn.Parameter], makers: dict[str, Make], device
 
 def _transient(optimizer: Optimizer, device: str) -> int:
     peak = PeakMemory(device)
-    before = peak.bytes()
     optimizer.step()
-    return peak.bytes() - before
+    return peak.growth()
 
 
 def _state_bytes(optimizer: Optimizer) -> int:

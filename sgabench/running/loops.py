@@ -190,10 +190,9 @@ def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) ->
         for plugin in plugins:
             load_plugin_file(plugin)
         used = PeakMemory(device)
-        before = used.bytes()
         loop = make()
         loop.block(0)
-        connection.send(used.bytes() - before)
+        connection.send(used.growth())
         while True:
             connection.send(loop.block(connection.recv()))
     except (EOFError, OSError):

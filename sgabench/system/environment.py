@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -149,15 +150,18 @@ class PeakMemory:
             import torch
 
             torch.cuda.reset_peak_memory_stats()
-            return
-        _give_back_freed()  # or new work hides in the memory of old work
-        try:
-            Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            return
+        else:
+            _give_back_freed()  # or new work hides in the memory of old work
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+        self._start = self.bytes() or 0
 
-    def bytes(self) -> int:
-        """The peak since this object was made."""
+    def growth(self) -> int:
+        """How much the peak has grown since this object was made; 0 where the system does not tell."""
+        return (self.bytes() or 0) - self._start
+
+    def bytes(self) -> int | None:
+        """The peak since this object was made; None where the system does not tell."""
         if self._device == "cuda":
             import torch
 
@@ -167,8 +171,10 @@ class PeakMemory:
             line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
             return int(line.split()[1]) * 1024
         except (OSError, StopIteration):
-            import resource
-
+            try:
+                import resource
+            except ImportError:  # not a Unix
+                return None
             usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return usage if platform.system() == "Darwin" else usage * 1024
 

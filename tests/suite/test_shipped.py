@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tarfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -65,3 +68,27 @@ def test_the_version_is_told(sgabench: Run) -> None:
     import sgabench as package
 
     assert sgabench("--version").stdout == f"sgabench {package.__version__}\n"
+
+
+def test_the_oldest_versions_that_are_allowed_are_printed_as_constraints() -> None:
+    script = [sys.executable, str(ROOT / ".ci" / "oldest.py"), "--but", "torchvision"]
+    lines = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"torch==2.11", "numpy==1.26", "pytest==8.3", "optuna==4.4"} < set(lines)
+    assert len(lines) > len(project["dependencies"])
+    assert not any(line.startswith("torchvision") for line in lines)
+
+
+def test_the_source_distribution_has_the_suites_and_no_part_of_the_tests(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("sgabench", "suites", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    build = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, check=True)
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        files = {name.partition("/")[2] for name in tar.getnames()}
+    assert {f"suites/{name}.toml" for name in shipped_suites()} <= files
+    assert {"sgabench/models/batch_norm.cpp", "sgabench/report/templates/page.html", "sgabench/py.typed"} <= files
+    assert not any(name.startswith("tests") for name in files)

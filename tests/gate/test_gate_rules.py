@@ -214,6 +214,17 @@ def test_another_environment_is_told_and_skips_what_must_be_exact() -> None:
     assert check(*sides, GateTable()).exit_code == 0
 
 
+def test_other_code_is_told_and_skips_nothing() -> None:
+    before, after = ({**ENVIRONMENT, "code": code * 12, "commit": code * 40} for code in "ab")
+    sides = (
+        baseline(group({"bytes": [90, 91]}), environment=before),
+        baseline(group({"bytes": [90, 95]}), environment=after),
+    )
+    found = check(*sides, GateTable.model_validate({"bytes": {"rule": "exact"}}))
+    assert f"environment: code: {'a' * 12} in the baseline, {'b' * 12} now" in found.notes
+    assert [item.status for item in found.items] == ["regressed"]
+
+
 def test_speed_is_off_and_only_compared_on_the_same_device() -> None:
     fast, slow = {"images_per_s": [900.0, 901.0, 903.0]}, {"images_per_s": [90.0, 92.0, 91.0]}
     assert check(baseline(group(fast)), baseline(group(slow)), GateTable()).items == ()

@@ -94,8 +94,7 @@ class _TrialRun:
         self._measured_size: Size | None = None
         self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
         self.environment = describe_environment(task.device, task.threads)
-        self.precision = precision_on(self.recipe, self.environment)
-        self.environment["precision"] = self.precision
+        self.precision = self.environment["precision"] = precision_on(self.recipe, self.environment)
 
     def run(self) -> None:
         trial = self.trial
@@ -308,8 +307,7 @@ class _TrialRun:
         task = self.task
         # Another version, device or number of threads would round differently from here on.
         environment = {name: fact for name, fact in self.environment.items() if name != "commit"}  # the code tells
-        same: dict[str, Any] = {"key": self.trial.key, "precision": self.precision, "environment": environment}
-        same["micro_batches"] = micro_batches
+        same = {"key": self.trial.key, "environment": environment, "micro_batches": micro_batches}
         if self._watching:
             same["probes"] = sorted(plan.key for plan in self._watching)
         return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)

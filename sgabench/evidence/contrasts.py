@@ -66,6 +66,7 @@ class Contrasts:
         variance: of the estimate.
         freedom: degrees of freedom of the variance.
         difference: mean difference of the accuracy.
+        error: standard error of that, from the spread of its own alone.
         parts: the accuracies, to tell a difference of log-odds in points.
     """
 
@@ -74,6 +75,7 @@ class Contrasts:
     variance: Floats
     freedom: Floats
     difference: Floats
+    error: Floats
     parts: Sequence[Sides] = field(repr=False)
 
     def p(self) -> Floats:
@@ -130,8 +132,8 @@ def contrasts(parts: Sequence[Sides], number: int) -> Contrasts:
         number: how many comparisons there are; those that are in no part stay unknown.
     """
     n = np.zeros(number, dtype=np.int64)
-    unknown = [np.full(number, np.nan) for _ in range(4)]
-    estimate, variance, freedom, difference = unknown
+    unknown = [np.full(number, np.nan) for _ in range(5)]
+    estimate, variance, freedom, difference, error = unknown
     family = np.full(number, -1)
     parts = [part for part in parts if len(part.place)]
     spreads = [_spreads(part) for part in parts]
@@ -146,6 +148,7 @@ def contrasts(parts: Sequence[Sides], number: int) -> Contrasts:
         difference[at] = part.first.mean((1, 2)) - part.second.mean((1, 2))
         if n[at[0]] < 2:
             continue
+        error[at] = _error(part)
         of_family = together(part.family, 0.0), alike(part.family, 1.0), np.maximum(counts[part.family], 1)
         of_mean = [side.of_mean(*of_family) for side in sides]
         total = sum(v for v, _ in of_mean)
@@ -156,7 +159,7 @@ def contrasts(parts: Sequence[Sides], number: int) -> Contrasts:
     for block in np.unique(family[~np.isnan(variance)]):
         at = np.flatnonzero((family == block) & ~np.isnan(variance))
         variance[at], freedom[at] = moderated(variance[at], freedom[at], n[at])
-    return Contrasts(n, estimate, variance, freedom, difference, parts)
+    return Contrasts(n, estimate, variance, freedom, difference, error, parts)
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,13 @@ class _Spread:
             return np.full(len(self.own), np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
             return (self.own / self.parts - 1) / (self.ratios - 1)
+
+
+def _error(part: Sides) -> Floats:
+    """Standard error of the mean difference of the accuracy."""
+    first, second = part.first.mean(2), part.second.mean(2)
+    sides = [first - second] if part.paired else [first, second]
+    return np.asarray(np.sqrt(sum(side.var(1, ddof=1) / side.shape[1] for side in sides)))
 
 
 def _spreads(part: Sides) -> list[_Spread]:

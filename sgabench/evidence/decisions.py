@@ -28,6 +28,7 @@ CURVES = 0.04
 DETAILS = 0.01
 FEWEST = 3  # seeds: with two, no procedure keeps its error rate where networks collapse now and then
 RESOLUTION = 0.02  # of accuracy: two points
+ERRORS = 2.0  # standard errors of the accuracy that a difference must have as well
 MOST_SEEDS = 1000
 
 Outcomes = NDArray[np.object_]
@@ -78,8 +79,9 @@ def decide(
     known = (found.n >= FEWEST) & np.isfinite(found.variance)
     outcome = np.where(known, "undecided", np.where(found.n >= 1, "few", "none")).astype(object)
     p = np.where(known, found.p(), np.nan)
-    # Where points and log-odds disagree on the direction, skewness decides it, and nothing is claimed.
-    may_differ = opened & (np.sign(found.estimate) == np.sign(found.difference))
+    # Where points and log-odds disagree, only the shapes of distributions may differ, and nothing is claimed.
+    agree = np.sign(found.estimate) == np.sign(found.difference)
+    may_differ = opened & agree & ~(np.abs(found.difference) < ERRORS * found.error)
     counts = np.bincount(family[known], minlength=len(budget))
     level = np.where(known, (budget / np.maximum(counts, 1))[family], np.nan)
     low, high = found.interval(level)

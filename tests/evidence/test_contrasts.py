@@ -35,6 +35,7 @@ def test_one_comparison_at_one_ratio_is_the_paired_t_test_of_log_odds() -> None:
     assert found.p()[0] == pytest.approx(expected.pvalue)
     assert found.estimate[0] == pytest.approx((log_odds(a, IMAGES) - log_odds(b, IMAGES)).mean())
     assert found.difference[0] == pytest.approx((a - b).mean())
+    assert found.error[0] == pytest.approx(stats.sem((a - b)[0, :, 0]))
 
 
 def test_one_comparison_of_other_seeds_is_welchs_test() -> None:
@@ -43,6 +44,7 @@ def test_one_comparison_of_other_seeds_is_welchs_test() -> None:
     sides = log_odds(a, IMAGES)[0, :, 0], log_odds(b, IMAGES)[0, :, 0]
     assert found.p()[0] == pytest.approx(stats.ttest_ind(*sides, equal_var=False).pvalue)
     assert found.n[0] == 4
+    assert found.error[0] == pytest.approx(np.hypot(stats.sem(a[0, :, 0]), stats.sem(b[0, :, 0])))
 
 
 def test_ratios_lend_degrees_of_freedom_and_never_lower_the_variance_below_its_own() -> None:

@@ -106,6 +106,21 @@ def test_skewness_alone_is_no_verdict() -> None:
     assert judged.outcome[0] == "undecided"
 
 
+def test_shapes_that_differ_around_the_same_mean_are_no_difference_however_many_seeds() -> None:
+    """Log-odds differ, and seventy of a hundred reports would say so; percentages do not."""
+    random = np.random.default_rng(5)
+    reports, n = 200, 50
+    second = random.normal(0.9, 0.005, (reports, n, 4))
+    first = random.normal(0.9, 0.005, (reports, n, 4)) + np.where(random.random((reports, n, 1)) < 0.5, -0.07, 0.07)
+    places = np.arange(reports)
+    found = contrasts([Sides(places, places, first, second, np.full(reports, 1e3), True)], reports)
+    assert (found.p() <= CURVES).mean() > 0.5
+    judged = decide(found, places, np.full(reports, CURVES))
+    shown = np.isin(judged.outcome, ("better", "worse"))
+    assert shown.mean() <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / reports)
+    assert not ((judged.low > 0) | (judged.high < 0))[~shown].any()
+
+
 def test_the_seeds_that_are_asked_for_decide() -> None:
     random = np.random.default_rng(3)
     second = random.normal(0.6, 0.05, (1, 4, 3))

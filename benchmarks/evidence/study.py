@@ -136,6 +136,38 @@ def near_chance(random: np.random.Generator, reports: int, n: int) -> Floats:
     return CHANCE + np.maximum(random.normal(0, 0.01, shape) + learned, 0)
 
 
+def two_kinds(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Every network is at 30 or at 90 %."""
+    shape = (reports, 5, n, len(COLUMNS))
+    return np.where(random.random((*shape[:3], 1)) < 0.5, 0.3, 0.9) + random.normal(0, 0.02, shape)
+
+
+def skewed(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Errors of 2 %, log-normal with a long tail."""
+    shape = (reports, 5, n, len(COLUMNS))
+    spread = random.normal(0, 1.2, (*shape[:3], 1)) + random.normal(0, 0.3, shape)
+    return 1 - np.minimum(0.02 * np.exp(spread), 0.9)
+
+
+def equal_means(narrow: float, wide: float) -> Callable[[np.random.Generator, int, int], Floats]:
+    """Networks near 90 % beside ones above or below it: means of accuracy are the same, of log-odds are not."""
+
+    def draw(random: np.random.Generator, reports: int, n: int) -> Floats:
+        found = random.normal(0.9, narrow, (reports, 3, n, len(COLUMNS)))
+        found[:, 1:] += np.where(random.random((reports, 2, n, 1)) < 0.5, -wide, wide)
+        return np.clip(found, 0, 1)
+
+    return draw
+
+
+def collapses_of_a_better_one(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """The reference at 50 %, two others at 60 % of which one network in five collapses to 10 %."""
+    found = random.normal(0, 0.03, (reports, 3, n, len(COLUMNS)))
+    found[:, :1] += 0.5
+    found[:, 1:] += np.where(random.random((reports, 2, n, 1)) < 0.2, CHANCE, 0.6)
+    return np.clip(found, 0, 1)
+
+
 def counted(draw: Callable[[np.random.Generator, int, int], Floats], images: int) -> Callable[..., Floats]:
     """In whole images."""
     return lambda random, reports, n: np.round(draw(random, reports, n) * images) / images
@@ -187,6 +219,27 @@ def populations(table: pd.DataFrame) -> Iterator[Population]:
     yield Population("made up: near chance", counted(near_chance, 360), 360, names)
     few = counted(made_up((0.5,) * 5, (0.3,) * 5, block=0.5), 50)
     yield Population("made up: 50 test images", few, 50, names)
+    yield from harder(names)
+
+
+def harder(names: tuple[str, ...]) -> Iterator[Population]:
+    """What nobody chose the procedure by: other shapes, exchangeable or of equal means."""
+    fifty = counted(made_up((0.7,) * 5, (0.3,) * 5, center=5.0), 50)
+    yield Population("made up: 50 test images, near 100 %", fifty, 50, names)
+    yield Population("made up: networks at 30 or 90 %", counted(two_kinds, 1000), 1000, names)
+    yield Population("made up: skewed errors", counted(skewed, 1000), 1000, names)
+    yield Population("made up: wide reference", made_up((2.0,) + (0.2,) * 4, (0.3,) * 5), 1e5, names)
+    whole = (slice(0, SPLIT),)
+    yield Population(
+        "made up: three alike, ratios as one", made_up((0.5,) * 3, (0.95,) * 3), 1e5, names[:3], None, whole
+    )
+    spreads, together = tuple(np.geomspace(0.05, 2, 20)), tuple(np.linspace(0, 0.95, 20))
+    many = tuple(f"optimizer {i}" for i in range(20))
+    yield Population("made up: twenty, from narrow to wide as a whole", made_up(spreads, together), 1e5, many)
+    for narrow, wide in ((0.02, 0.05), (0.005, 0.07)):
+        draw = counted(equal_means(narrow, wide), 1000)
+        yield Population(f"equal means: 90 % ± {100 * narrow:g} and ± {100 * wide:g}", draw, 1000, names[:3])
+    yield Population("equal means: 50 %, one from collapses", counted(collapses_of_a_better_one, 1000), 1000, names[:3])
 
 
 # --- procedures: claims of each report as signs, shape (reports, pruners, optimizers - 1), 0 for none

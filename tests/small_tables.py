@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from sgabench.evidence.comparison import Question, compare
+from sgabench.evidence.cubes import cubes
 from sgabench.evidence.curves import curves
 from sgabench.evidence.leaderboard import Tables, _leaderboard
 
@@ -52,10 +53,10 @@ def curve(top1: dict[float, list[float]], optimizer: str = "adam", **same: Any) 
 def tables(frame: pd.DataFrame, question: Question) -> Tables:
     """What a report is made of, from cells."""
     frame = frame.reset_index(drop=True)
-    compared = compare(frame, question)
+    compared = compare(cubes(frame), question)
     about = (compared, question.reference, question.resolution)
     trials = frame.drop_duplicates(["dataset", "model", "optimizer", "seed"])
     trials = trials.assign(seconds=trials["trial_seconds"], top1=trials["dense_top1"], at_chance=False, classes=10)
     failures = pd.DataFrame(columns=["kind", "name", "status", "error"])
     board = _leaderboard(frame, *about)
-    return Tables(board, curves(frame, *about), compared, frame, trials, failures, (), question)
+    return Tables(board, curves(cubes(frame), *about), compared, frame, trials, failures, (), question)

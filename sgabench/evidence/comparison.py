@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sgabench.evidence.contrasts import Contrasts, Sides, contrasts
+from sgabench.evidence.cubes import CONTEXT, Cubes
 from sgabench.evidence.decisions import (
     CURVES,
     DETAILS,
@@ -23,12 +23,8 @@ from sgabench.evidence.decisions import (
 )
 from sgabench.evidence.intervals import Floats
 
-BLOCK = ["dataset", "model"]
-CURVE = [*BLOCK, "pruner", "of"]
-CONTEXT = [*CURVE, "ratio"]
 DENSE = "(dense)"  # in place of a pruner
 OF_DENSE = 0.2  # of what details may spend: the dense networks
-MISSED = 0.02  # of a target: a pruner that leaves so much more did not reach it
 VERDICT = [
     "n_paired",
     "difference",
@@ -136,11 +132,11 @@ def _alike(masks: Flags) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(kind.ravel() == number) for number in range(len(kinds))]
 
 
-def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
+def compare(found: Cubes, question: Question) -> pd.DataFrame:
     """Compare optimizers on pruned accuracy, paired by seed.
 
     Args:
-        cells: with `CONTEXT`, ``optimizer``, ``seed``, ``counted_top1``, ``counted_dense`` and ``test_images``.
+        found: what `cubes` gives.
         question: what is to be decided.
 
     Returns:
@@ -151,13 +147,13 @@ def compare(cells: pd.DataFrame, question: Question) -> pd.DataFrame:
         Dense networks have the pruner `DENSE`.
     """
     columns = [*CONTEXT, "first", "second", *VERDICT]
-    curves, details, parents = _gather(cells, question)
+    curves, details, parents = _gather(found, question)
     if not curves.places:
         return pd.DataFrame(columns=columns)
-    found = curves.compared()
+    of_curves = curves.compared()
     asked = np.array([question.pruner is None or place[2] == question.pruner for place in curves.places])
-    judged = _judge_curves(found, asked, question)
-    parts = [_rows(curves, found, judged, question)]
+    judged = _judge_curves(of_curves, asked, question)
+    parts = [_rows(curves, of_curves, judged, question)]
     parts.append(_of_single_ratios(curves, parts[0]))
     if details.places:
         of_details = details.compared()
@@ -190,14 +186,14 @@ def _judge_curves(found: Contrasts, asked: NDArray[np.bool_], question: Question
     return decide(found, family, budget, question.resolution, opened=asked)
 
 
-def _gather(cells: pd.DataFrame, question: Question) -> tuple[_Gathered, _Gathered, NDArray[np.int64]]:
+def _gather(found: Cubes, question: Question) -> tuple[_Gathered, _Gathered, NDArray[np.int64]]:
     """Curves, details, and the family that each detail is judged in."""
     curves, details = _Gathered(), _Gathered()
     families: dict[tuple[Any, ...], int] = {}
     parents: list[int] = []
     blocks: dict[tuple[Any, ...], int] = {}
     dense_done: set[tuple[Any, ...]] = set()
-    for place, cube in cubes(cells):
+    for place, cube in found:
         block = blocks.setdefault(place[:2], len(blocks))
         images = cube.images
         whole = cube.reached & (cube.ratios > 0) if (cube.ratios > 0).any() else cube.reached
@@ -247,82 +243,6 @@ def _opened_by(curves: _Gathered, details: _Gathered) -> Iterator[list[int]]:
         of_curve.setdefault((*place[:2], DENSE, "", *names), []).append(number)
     for place in details.places:
         yield of_curve[(*place[:4], *place[5:])]
-
-
-@dataclass(frozen=True)
-class Cube:
-    """The cells of one pruner on one data set and model.
-
-    Attributes:
-        optimizers: labels, in order of appearance.
-        ratios: increasing.
-        pruned: accuracy as it counts, shape (optimizers, seeds, ratios), NaN where nothing is known.
-        dense: the same of the dense networks, shape (optimizers, seeds).
-        planned: whether a seed was asked for, shape (optimizers, seeds).
-        reached: the ratios that every network was pruned to.
-        images: in the test split.
-    """
-
-    optimizers: list[Any]
-    ratios: Floats
-    pruned: Floats
-    dense: Floats
-    planned: NDArray[np.bool_]
-    reached: NDArray[np.bool_]
-    images: float
-
-    @cached_property
-    def known(self) -> NDArray[np.bool_]:
-        """The ratios that each optimizer has anything at, shape (optimizers, ratios)."""
-        return np.asarray(~np.isnan(self.pruned).all(1))
-
-
-def cubes(cells: pd.DataFrame) -> Iterator[tuple[tuple[Any, ...], Cube]]:
-    """The cells of each `CURVE` as an array, in order of appearance."""
-    if cells.empty:
-        return
-    curve, places = numbered(cells, CURVE)
-    optimizer, optimizers = pd.factorize(cells["optimizer"])
-    seed, _ = pd.factorize(cells["seed"])
-    ratio = cells["ratio"].to_numpy(dtype=float)
-    pruned, dense, images = (
-        cells[name].to_numpy(dtype=float) for name in ("counted_top1", "counted_dense", "test_images")
-    )
-    missed = missed_targets(cells)
-    order = np.argsort(curve, kind="stable")
-    for place, rows in zip(
-        places.itertuples(index=False, name=None), np.split(order, np.cumsum(np.bincount(curve))[:-1]), strict=True
-    ):
-        of_optimizer, present = pd.factorize(optimizer[rows])
-        of_seed, seeds = pd.factorize(seed[rows])
-        ratios, of_ratio = np.unique(ratio[rows], return_inverse=True)
-        values = np.full((len(present), len(seeds), len(ratios)), np.nan)
-        values[of_optimizer, of_seed, of_ratio] = pruned[rows]
-        of_dense = np.full((len(present), len(seeds)), np.nan)
-        of_dense[of_optimizer, of_seed] = dense[rows]
-        planned = np.zeros(of_dense.shape, dtype=bool)
-        planned[of_optimizer, of_seed] = True
-        reached = np.bincount(of_ratio, missed[rows], minlength=len(ratios)) == 0
-        known = images[rows][~np.isnan(images[rows])]
-        count = float(known[0]) if len(known) else np.nan
-        yield place, Cube(list(optimizers[present]), ratios, values, of_dense, planned, reached, count)
-
-
-def missed_targets(cells: pd.DataFrame) -> NDArray[np.bool_]:
-    """Cells whose pruner left more than was asked for: of parameters, or of multiply-adds."""
-    missed = np.zeros(len(cells), dtype=bool)
-    for of, achieved in (("params", "compression_ratio"), ("macs", "theoretical_speedup")):
-        if achieved in cells:
-            removed = 1 - 1 / cells[achieved].to_numpy(dtype=float)
-            with np.errstate(invalid="ignore"):
-                missed |= (cells["of"] == of).to_numpy() & (removed < cells["ratio"].to_numpy(dtype=float) - MISSED)
-    return missed
-
-
-def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
-    """The number of each row's combination of values, and the combinations in order of appearance."""
-    numbers = frame.groupby(columns, sort=False).ngroup().to_numpy()
-    return np.asarray(numbers, dtype=np.int64), frame[columns].drop_duplicates(ignore_index=True)
 
 
 def _rows(gathered: _Gathered, found: Contrasts, judged: Decisions, question: Question) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.comparison import CURVE, Cube, cubes
+from sgabench.evidence.cubes import CURVE, Cube, Cubes
 from sgabench.evidence.decisions import RESOLUTION
 from sgabench.evidence.intervals import Floats, summarize, summarize_accuracy
 from sgabench.evidence.verdicts import NO_VERDICT, with_verdicts
@@ -33,12 +33,12 @@ NUMBERS = [
 ]
 
 
-def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float = RESOLUTION) -> pd.DataFrame:
+def curves(of: Cubes, compared: pd.DataFrame, reference: str, resolution: float = RESOLUTION) -> pd.DataFrame:
     """Summaries of whole curves, a row per data set, model, pruner and optimizer. Only seeds with every ratio count.
 
     Args:
-        cells: as `sgabench.evidence.comparison.compare` takes them.
-        compared: what that found.
+        of: the cells, as `sgabench.evidence.comparison.cubes` gives them.
+        compared: what `sgabench.evidence.comparison.compare` found.
         reference: the optimizer that the others are compared with.
         resolution: a difference of accuracy that does not matter.
 
@@ -50,7 +50,7 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, resoluti
         and the comparison with the reference.
     """
     columns = [*CURVE, "optimizer", *NUMBERS, *NO_VERDICT, "more_seeds", "most_seeds"]
-    found = [(place, cube, alike) for place, cube in cubes(cells) for alike in _alike(cube)]
+    found = [(place, cube, alike) for place, cube in of for alike in _alike(cube)]
     if not found:
         return pd.DataFrame(columns=columns)
     numbers = [_summaries(place, cube, alike) for place, cube, alike in found]
@@ -58,7 +58,8 @@ def curves(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, resoluti
     places = [(*place, cube.optimizers[i]) for place, cube, alike in found for i in alike.which]
     table = pd.concat([pd.DataFrame(places, columns=[*CURVE, "optimizer"]), table], axis=1)
     table[["n", "ratios"]] = table[["n", "ratios"]].astype(int)
-    order = {label: number for number, label in enumerate(cells["optimizer"].unique())}
+    labels = dict.fromkeys(label for _, cube in of for label in cube.optimizers)
+    order = {label: number for number, label in enumerate(labels)}
     curve = {place[:-1]: number for number, place in reversed(list(enumerate(places)))}
     ranks = [(curve[place[:-1]], order[place[-1]]) for place in places]
     table = table.iloc[np.lexsort(np.array(ranks).T[::-1])].reset_index(drop=True)

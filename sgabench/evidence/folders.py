@@ -8,6 +8,7 @@ import pandas as pd
 
 from sgabench.errors import InputError
 from sgabench.evidence.comparison import DENSE, Question, compare
+from sgabench.evidence.cubes import cubes
 from sgabench.evidence.leaderboard import Tables, make_tables
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan
@@ -38,7 +39,7 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
     # The same comparison as of optimizers, with the folders in their place.
     shifted = both[both["pruner"] != DENSE].assign(model=both["model"] + SEPARATOR + both["optimizer"])
     shifted = shifted.drop(columns="optimizer").rename(columns={"side": "optimizer"})
-    compared = compare(shifted, Question(names[0]))
+    compared = compare(cubes(shifted), Question(names[0]))
     compared[["model", "optimizer"]] = compared["model"].str.split(SEPARATOR, expand=True).reindex(columns=[0, 1])
     rows = both[PLACE].drop_duplicates().merge(compared.drop(columns=["first", "second"]), on=PLACE, how="outer")
     for side, part in zip(("first", "second"), sides, strict=True):

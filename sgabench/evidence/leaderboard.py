@@ -118,6 +118,7 @@ def make_tables(
         InputError: the reference is not among the optimizers.
     """
     from sgabench.evidence.comparison import Question, compare
+    from sgabench.evidence.cubes import cubes
     from sgabench.evidence.curves import curves
     from sgabench.evidence.frames import of_everything, of_plan
     from sgabench.evidence.looks import looks_of, notes, with_decided
@@ -141,12 +142,13 @@ def make_tables(
         question = replace(question, pruner=asked.pruner, ratios=ratios, resolution=asked.resolution / 100)
     if looks:
         question = replace(question, share=looks.share)
-    compared = compare(frame, question)
+    of_curves = cubes(frame)
+    compared = compare(of_curves, question)
     if looks and by == "ratio" and reference is None and pairs == "reference":
         compared = with_decided(compared, looks)
     return Tables(
         _leaderboard(frame, compared, chosen, question.resolution),
-        curves(frame, compared, chosen, question.resolution),
+        curves(of_curves, compared, chosen, question.resolution),
         compared,
         frame.drop(columns=["group", "pruner_key"], errors="ignore"),
         frames.trials.drop(columns="group", errors="ignore"),
@@ -256,7 +258,7 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from sgabench.evidence.comparison import missed_targets
+    from sgabench.evidence.cubes import missed_targets
 
     nothing = pd.Series(float("nan"), index=cells.index)
     found = {name: pd.to_numeric(cells.get(name, nothing)) for name in (*MEANS, *SPEEDS)}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sgabench.evidence.comparison import BLOCK, missed_targets, numbered
+from sgabench.evidence.cubes import BLOCK, missed_targets, numbered
 from sgabench.evidence.intervals import ALPHA, Floats
 
 RESAMPLES = 1000

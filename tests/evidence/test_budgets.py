@@ -10,6 +10,7 @@ from small_tables import curve
 
 from sgabench.evidence.budgets import at_budget
 from sgabench.evidence.comparison import Question, compare
+from sgabench.evidence.cubes import cubes
 from sgabench.evidence.curves import curves
 
 
@@ -48,7 +49,7 @@ def test_a_budget_keeps_what_is_lacking() -> None:
 
 def test_curves_over_budgets_start_at_one() -> None:
     cells = at_budget(budget("adam", {0.5: (2.0, 0.4)}), "compression")
-    row = curves(cells, compare(cells, Question("adam")), "adam").iloc[0]
+    row = curves(cubes(cells), compare(cubes(cells), Question("adam")), "adam").iloc[0]
     assert (row["of"], row["largest_ratio"]) == ("compression", 2.0)
     assert 1.0 < row["keeps_90"] < 1.25
 

@@ -10,6 +10,7 @@ import pytest
 from small_tables import cells, curve
 
 from sgabench.evidence.comparison import DENSE, Question, compare, leading, verdict
+from sgabench.evidence.cubes import cubes
 
 SEEDS = 6
 
@@ -33,7 +34,7 @@ def rows(found: pd.DataFrame, **where: object) -> pd.DataFrame:
 
 
 def test_curves_come_first_then_ratios_then_the_dense_networks() -> None:
-    found = compare(made({"sgd": 0.0, "good": 2.0, "twin": 0.0}), Question("sgd"))
+    found = compare(cubes(made({"sgd": 0.0, "good": 2.0, "twin": 0.0})), Question("sgd"))
     assert rows(found, ratio=None)["first"].tolist() == ["good", "twin"]
     assert set(found["second"]) == {"sgd"}
     assert len(rows(found, pruner=DENSE)) == 2
@@ -45,7 +46,7 @@ def test_curves_come_first_then_ratios_then_the_dense_networks() -> None:
 
 
 def test_single_ratios_are_decided_inside_a_curve_only() -> None:
-    found = compare(made({"sgd": 0.0, "good": 2.0, "twin": 0.0}), Question("sgd"))
+    found = compare(cubes(made({"sgd": 0.0, "good": 2.0, "twin": 0.0})), Question("sgd"))
     of_good = rows(found, first="good", pruner="magnitude")
     assert set(of_good["outcome"]) == {"better"}
     twin = rows(found, first="twin", pruner="magnitude")
@@ -54,70 +55,72 @@ def test_single_ratios_are_decided_inside_a_curve_only() -> None:
 
 
 def test_a_curve_of_one_ratio_is_that_ratio() -> None:
-    found = compare(made({"sgd": 0.0, "good": 2.0}, ratios=(0.5,)), Question("sgd"))
+    found = compare(cubes(made({"sgd": 0.0, "good": 2.0}, ratios=(0.5,))), Question("sgd"))
     whole, single = rows(found, ratio=None).iloc[0], rows(found, ratio=0.5).iloc[0]
     assert whole.drop("ratio").equals(single.drop("ratio"))
 
 
 def test_the_pruner_that_is_asked_about_is_judged_alone_first() -> None:
     both = pd.concat([made({"sgd": 0.0, "good": 2.0}), made({"sgd": 0.0, "good": 1.0}, pruner="random")])
-    alike = compare(both, Question("sgd"))
-    asked = compare(both, Question("sgd", pruner="random"))
+    alike = compare(cubes(both), Question("sgd"))
+    asked = compare(cubes(both), Question("sgd", pruner="random"))
     place = {"first": "good", "ratio": None}
     assert (
         rows(asked, pruner="random", **place)["level"].iloc[0] > rows(alike, pruner="random", **place)["level"].iloc[0]
     )
     open_one = pd.concat([made({"sgd": 0.0, "twin": 0.0}), made({"sgd": 0.0, "twin": 2.0}, pruner="random")])
-    shut = compare(open_one, Question("sgd", pruner="magnitude"))
+    shut = compare(cubes(open_one), Question("sgd", pruner="magnitude"))
     assert rows(shut, pruner="random", ratio=None)["outcome"].tolist() == ["undecided"]
-    assert rows(compare(open_one, Question("sgd")), pruner="random", ratio=None)["outcome"].tolist() == ["better"]
+    assert rows(compare(cubes(open_one), Question("sgd")), pruner="random", ratio=None)["outcome"].tolist() == [
+        "better"
+    ]
 
 
 def test_a_ratio_may_be_what_is_asked_about() -> None:
-    asked = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd", pruner="magnitude", ratios=(0.8,)))
+    asked = compare(cubes(made({"sgd": 0.0, "good": 2.0})), Question("sgd", pruner="magnitude", ratios=(0.8,)))
     whole, single = rows(asked, ratio=None).iloc[0], rows(asked, ratio=0.8).iloc[0]
     assert whole["difference"] == single["difference"]
 
 
 def test_all_pairs_are_compared_on_request() -> None:
-    found = compare(made({"a": 0.0, "b": 0.5, "c": 1.0}), Question("b", pairs="all"))
+    found = compare(cubes(made({"a": 0.0, "b": 0.5, "c": 1.0})), Question("b", pairs="all"))
     pairs = [(row.first, row.second) for row in rows(found, ratio=None).itertuples()]
     assert pairs == [("a", "b"), ("c", "a"), ("c", "b")]  # the reference is always the second
 
 
 def test_all_pairs_pay_for_each_other() -> None:
     cells = made({"a": 0.0, "b": 0.5, "c": 0.5})
-    few, all_ = (compare(cells, Question("a", pairs=pairs)) for pairs in ("reference", "all"))
+    few, all_ = (compare(cubes(cells), Question("a", pairs=pairs)) for pairs in ("reference", "all"))
     narrow, wide = (rows(found, ratio=None, first="b", second="a").iloc[0] for found in (few, all_))
     assert wide["difference"] == narrow["difference"]
     assert wide["difference_low"] < narrow["difference_low"] < narrow["difference_high"] < wide["difference_high"]
 
 
 def test_each_look_spends_its_share() -> None:
-    whole = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd"))
-    part = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd", share=0.25))
+    whole = compare(cubes(made({"sgd": 0.0, "good": 2.0})), Question("sgd"))
+    part = compare(cubes(made({"sgd": 0.0, "good": 2.0})), Question("sgd", share=0.25))
     assert rows(part, ratio=None)["level"].iloc[0] == pytest.approx(rows(whole, ratio=None)["level"].iloc[0] / 4)
 
 
 def test_interpolated_rows_are_not_judged_one_by_one() -> None:
-    found = compare(made({"sgd": 0.0, "good": 2.0}), Question("sgd", interpolated=True))
+    found = compare(cubes(made({"sgd": 0.0, "good": 2.0})), Question("sgd", interpolated=True))
     assert found["ratio"].isna().all()
 
 
 def test_a_ratio_that_a_pruner_did_not_reach_is_no_part_of_a_curve() -> None:
     frame = made({"sgd": 0.0, "good": 2.0}, of="macs")
     frame["theoretical_speedup"] = np.where(frame["ratio"] == 0.8, 1 / (1 - 0.6), 1 / (1 - 0.5))
-    found = compare(frame, Question("sgd"))
+    found = compare(cubes(frame), Question("sgd"))
     curves = rows(found, ratio=None).iloc[0]
     assert curves["difference"] == rows(found, ratio=0.5).iloc[0]["difference"]
     assert rows(found, ratio=0.8)["outcome"].tolist() == ["none"]
 
 
 def test_without_the_reference_nothing_is_compared() -> None:
-    assert compare(made({"sgd": 0.0, "good": 2.0}), Question("adam")).empty
-    assert compare(pd.DataFrame(), Question("adam")).empty
+    assert compare(cubes(made({"sgd": 0.0, "good": 2.0})), Question("adam")).empty
+    assert compare(cubes(pd.DataFrame()), Question("adam")).empty
     nothing = curve({0.5: [math.nan] * 3}, "sgd")
-    found = compare(pd.concat([nothing, curve({0.5: [0.5, 0.6, 0.7]}, "good")]), Question("sgd"))
+    found = compare(cubes(pd.concat([nothing, curve({0.5: [0.5, 0.6, 0.7]}, "good")])), Question("sgd"))
     assert set(found[found["pruner"] != DENSE]["outcome"]) == {"none"}
 
 

@@ -9,13 +9,14 @@ import pytest
 from small_tables import FEW, cells, curve
 
 from sgabench.evidence.comparison import Question, compare
+from sgabench.evidence.cubes import cubes
 from sgabench.evidence.curves import curves
 from sgabench.evidence.ranks import profiles, ranks
 
 
 def summaries(frame: pd.DataFrame, reference: str = "adam") -> pd.DataFrame:
     """Of cells, with what the comparison with a reference gives."""
-    return curves(frame, compare(frame, Question(reference)), reference)
+    return curves(cubes(frame), compare(cubes(frame), Question(reference)), reference)
 
 
 def test_curves_by_hand() -> None:

@@ -140,6 +140,9 @@ def _check(config: pytest.Config) -> Outcome:
 
 def _run(config: pytest.Config, suite: Any, **arguments: Any) -> Tables:
     """`sgabench.run` with the results folder and the plugins of the command line; torch keeps its threads."""
+    from sgabench.system.threads import wait_politely
+
+    wait_politely()
     import torch
 
     from sgabench import run

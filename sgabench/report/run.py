@@ -17,6 +17,7 @@ from sgabench.running.runner import check, run_plan
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, make_plan, select
 from sgabench.suite.resolving import Suite, load_suite
+from sgabench.system.threads import wait_politely
 
 
 def run(
@@ -67,6 +68,7 @@ def run(
         retry_failed,
         trial_timeout,
     )
+    wait_politely()
     checked = suite if isinstance(suite, Suite) else load_suite(suite)
     return run_and_write(make_plan(checked, options.data), options, Silent(), until_decided=until_decided)
 

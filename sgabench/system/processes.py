@@ -6,9 +6,12 @@ import signal
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 
+from sgabench.system.threads import wait_politely
+
 
 def start(process: BaseProcess) -> None:
     """Start a process that calls `ignore_ctrl_c`; one that comes before it can do so waits until it does."""
+    wait_politely()
     if not hasattr(signal, "pthread_sigmask"):  # not a Unix
         process.start()
         return

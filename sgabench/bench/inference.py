@@ -19,7 +19,8 @@ from sgabench.measuring.timing import time_interleaved
 from sgabench.models.layers import input_and_classifier, prunable_layers
 from sgabench.models.operations import count_macs
 from sgabench.plugins import PruningContext, pruners
-from sgabench.system.environment import PeakMemory, describe_environment, has_fast_bf16
+from sgabench.system.environment import PeakMemory, describe_environment
+from sgabench.system.precision import uses_bf16
 from sgabench.training.building import set_up_torch
 
 MODELS = ("resnet20", "torchvision:resnet18", "timm:vit_small_patch16_224")
@@ -56,7 +57,7 @@ def measure(names: Sequence[str], device: str) -> Benchmark:
         InputError: an unknown model.
     """
     set_up_torch(device, torch.get_num_threads())
-    dtype = torch.bfloat16 if has_fast_bf16(device) else torch.float32
+    dtype = torch.bfloat16 if uses_bf16(device) else torch.float32
     networks = {name: network_of(name, device) for name in names or MODELS}
     rows = [row for name, network in networks.items() for row in _of_model(name, network, device, dtype)]
     only = "" if device == "cuda" else ", only on CUDA"

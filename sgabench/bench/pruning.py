@@ -14,7 +14,8 @@ from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.measuring.sweep import Sweep
 from sgabench.measuring.timing import time_interleaved
 from sgabench.plugins import ImageSpec, PruningContext, models, pruners
-from sgabench.system.environment import describe_environment, has_fast_bf16
+from sgabench.system.environment import describe_environment
+from sgabench.system.precision import uses_bf16
 from sgabench.training.building import seeded, set_up_torch
 from sgabench.training.data import Data, Images, batches
 
@@ -45,7 +46,7 @@ def measure(names: Sequence[str], device: str, *, images: int | None = None) -> 
         InputError: an unknown model, or one whose channels cannot be removed.
     """
     set_up_torch(device, torch.get_num_threads())
-    precision = "bf16" if has_fast_bf16(device) else "fp32"
+    precision = "bf16" if uses_bf16(device) else "fp32"
     data = noise(images or _IMAGES[device], device)
     networks = {name: network_of(name, device) for name in names or MODELS}
     rows = [row for name, network in networks.items() for row in _of_model(name, network, data, precision, device)]

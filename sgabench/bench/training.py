@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,6 +21,7 @@ from sgabench.running.loops import Died, Processes, Workload, trials_at_once
 from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import cores, describe_environment
+from sgabench.system.precision import has_bf16_instructions
 from sgabench.training.building import initial_network, precision_on, set_up_torch
 
 MODELS = ("resnet20",)
@@ -31,11 +32,11 @@ _ROUNDS = {"cpu": 5, "cuda": 3}
 _BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
 _NOTE = (
     "Batches of {batch} random images of 3 x 32 x 32, cropped and flipped, Adam. {reference}: two workers, transforms "
-    "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last, "
-    "{precision}. Each in its own processes. Median over {rounds} rounds, in which all take turns; ratio in the same "
-    "round, median [first to third quartile]. Utilization: multiply-adds of the network, three times for forward and "
-    "backward, of those of a large matrix product ({peak:.2f} T/s here). Memory: what the processes or the device held "
-    "at most beside what they held before."
+    "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last; several at "
+    "once in {precision}, which a recipe that allows bf16 gets here. Each in its own processes. Median over {rounds} "
+    "rounds, in which all take turns; ratio in the same round, median [first to third quartile]. Utilization: "
+    "multiply-adds of the network, three times for forward and backward, of those of the fastest large matrix product "
+    "({peaks}). Memory: what the processes or the device held at most beside what they held before."
 )
 
 
@@ -53,10 +54,15 @@ def measure(names: Sequence[str], device: str, plugins: Sequence[Path] = ()) -> 
     set_up_torch(device, cores())
     environment = describe_environment(device, cores())
     precision = precision_on(RECIPE, environment)
-    peak = _peak(device, precision)
-    rows = [row for name in names or MODELS for row in _of_model(name, device, precision, peak, plugins)]
+    peaks = {each: _peak(device, each) for each in precisions(device)}
+    best = max(peaks.values())
+    rows = [row for name in names or MODELS for row in _of_model(name, device, precision, best, plugins)]
     note = _NOTE.format(
-        batch=RECIPE.batch_size, reference=REFERENCE, precision=precision, rounds=_ROUNDS[device], peak=peak / 1e12
+        batch=RECIPE.batch_size,
+        reference=REFERENCE,
+        precision=precision,
+        rounds=_ROUNDS[device],
+        peaks=", ".join(f"{peak / 1e12:.2f} T/s in {each}" for each, peak in peaks.items()),
     )
     return Benchmark("training", rows, [_shown(row) for row in rows], note, environment)
 
@@ -66,6 +72,11 @@ def at_once(device: str) -> tuple[int, ...]:
     return (2, 4, 8, 16) if device == "cuda" else tuple(sorted({2, cores()}))
 
 
+def precisions(device: str) -> tuple[Literal["fp32", "bf16"], ...]:
+    """Those that are measured: bf16 where it is computed by instructions of its own, faster or not."""
+    return ("fp32", "bf16") if device == "cuda" or has_bf16_instructions() else ("fp32",)
+
+
 def _of_model(name: str, device: str, precision: str, peak: float, plugins: Sequence[Path]) -> list[dict[str, Any]]:
     model = Choice(name, name, models[name].resolve({}))
     macs, _ = count_macs(initial_network(model, SPEC, 0), torch.zeros(1, SPEC.channels, SPEC.height, SPEC.width))
@@ -73,11 +84,11 @@ def _of_model(name: str, device: str, precision: str, peak: float, plugins: Sequ
     trials = partial(trials_at_once, work=work, device=device, precision=precision)
     makes: dict[str, Callable[[], Processes]] = {
         REFERENCE: lambda: Processes([partial(LoaderLoop, work, device)], device, plugins),
-        "one trial": partial(trials, 1),
+        **{f"one trial, {each}": partial(trials, 1, precision=each) for each in precisions(device)},
         **{f"{number} trials at once": partial(trials, number) for number in at_once(device)},
     }
     if device == "cuda":
-        makes["one trial, not captured"] = partial(trials, 1, captured=False)
+        makes[f"one trial, {precision}, not captured"] = partial(trials, 1, captured=False)
     speeds: dict[str, list[float]] = {label: [] for label in makes}
     with ExitStack() as stack:
         loops = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,21 @@ import typer
 
 from sgabench.cli.app import app
 from sgabench.cli.common import confirm_run, plan_of, prepare_output, refuse_to_replace, require_store, stoppable, write
-from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Jobs, Only, Plugins, Results, Set, SuiteFile, Yes
+from sgabench.cli.options import (
+    DEFAULT_RESULTS,
+    PRECISION,
+    DataDir,
+    Device,
+    InPrecision,
+    Jobs,
+    Only,
+    Plugins,
+    Precision,
+    Results,
+    Set,
+    SuiteFile,
+    Yes,
+)
 from sgabench.errors import InputError
 
 
@@ -60,6 +75,7 @@ def check(
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="With --run: fetch a data set that is not there.")] = True,
     device: Annotated[Device, typer.Option(help="With --run: where to compute.")] = Device.auto,
+    precision: InPrecision = Precision.auto,
     jobs: Jobs = 1,
     only: Only = None,
     set_: Set = None,
@@ -80,6 +96,7 @@ def check(
     from sgabench.running.options import Options
     from sgabench.suite.plan import select
 
+    os.environ[PRECISION] = precision.value
     whole = plan_of(suite, results, data_dir, None, set_, plugin)
     sources = [suite, baseline, *(plugin or ())]
     prepare_output(output, sources, [results])

@@ -15,6 +15,12 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Precision(StrEnum):
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
 class Retry(StrEnum):
     failed = "failed"
 
@@ -37,6 +43,15 @@ Only = Annotated[
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE.py", help="Python file that registers plugins. Repeatable."),
+]
+PRECISION = "SGABENCH_PRECISION"  # an environment variable
+InPrecision = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        envvar=PRECISION,
+        help="Of recipes that allow bf16; auto: bf16 where it is faster, which is measured once a machine.",
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before more than 100,000 cells are run.")]
 

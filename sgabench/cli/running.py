@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,11 +12,14 @@ from sgabench.cli.app import app, stop
 from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_to_replace, require_store, stoppable
 from sgabench.cli.options import (
     DEFAULT_RESULTS,
+    PRECISION,
     DataDir,
     Device,
+    InPrecision,
     Jobs,
     Only,
     Plugins,
+    Precision,
     Results,
     Retry,
     Set,
@@ -38,6 +42,7 @@ def run(
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    precision: InPrecision = Precision.auto,
     jobs: Jobs = 1,
     only: Only = None,
     set_: Set = None,
@@ -73,6 +78,7 @@ def run(
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
 
+    os.environ[PRECISION] = precision.value  # workers have it, too
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     failed_only = retry is not None
@@ -126,6 +132,7 @@ def tune(
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
+    precision: InPrecision = Precision.auto,
     set_: Set = None,
     plugin: Plugins = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
@@ -150,6 +157,7 @@ def tune(
     from sgabench.tuning.suite_file import TunedSuite
 
     judged = Objective.parse(objective)
+    os.environ[PRECISION] = precision.value
     load_plugins(plugin)
     loaded = load_suite(suite, set_ or ())
     settings = Settings(tries, validation_size, tuple(seed or [1000]), lr_factors, weight_decays, judged)

@@ -17,8 +17,8 @@ from sgabench.running.task import Task
 from sgabench.suite.choices import Choice
 from sgabench.suite.plan import left_out
 from sgabench.suite.tables import Recipe
-from sgabench.system.environment import has_fast_bf16
 from sgabench.system.memory import require
+from sgabench.system.precision import uses_bf16
 from sgabench.training.building import build_optimizer, initial_network, load_data
 from sgabench.training.data import Data
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of
@@ -109,7 +109,7 @@ def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) ->
     """Refuse a training that cannot fit into memory."""
     optimizer = task.trial.optimizer
     recipe = Recipe.model_validate(optimizer.settings["training"])
-    half = recipe.precision == "bf16" and has_fast_bf16(task.device)
+    half = recipe.precision == "bf16" and uses_bf16(task.device)
     needed = need(footprint, recipe, state_of(optimizer), task.device, half=half)
     what = f"training with optimizer {optimizer.label!r} at batch size {recipe.batch_size} ({needed})"
     total, left = needed.total, None

@@ -14,6 +14,7 @@ from sgabench.errors import InputError, foreign
 from sgabench.store.database import SCHEMA_VERSION, Complaint, DamagedStore, connect
 from sgabench.store.store import Record, Store, weights_path
 from sgabench.system.environment import PACKAGES, cores
+from sgabench.system.precision import precision_here
 
 State = Literal["ok", "warning", "problem"]
 
@@ -260,7 +261,7 @@ def check_devices() -> list[Check]:
         return [Check("device", "problem", str(error), "install PyTorch again")]
     checks = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        told = f"{cores()} cores" if device == "cpu" else torch.cuda.get_device_name(0)
+        told = f"{cores()} cores{precision_here()}" if device == "cpu" else torch.cuda.get_device_name(0)
         try:
             with foreign(""):
                 ones = torch.ones(1, 1, 3, 3, device=device)

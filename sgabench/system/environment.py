@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError
+from sgabench.system.precision import uses_bf16
+from sgabench.system.processor import processor
 from sgabench.system.source import code_hash, commit
 
 PACKAGES = (
@@ -65,7 +67,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
         "cores": cores(),
         "threads": threads,
         "device": device,
-        "bf16": has_fast_bf16(device),
+        "bf16": uses_bf16(device),
         "code": code_hash(),
         **{name: of(device) for name, of in sorted(_facts.items())},
     }
@@ -102,32 +104,6 @@ def cores() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(available, int(limit))) if limit.isdecimal() else available
-
-
-def has_fast_bf16(device: str) -> bool:
-    """Whether bfloat16 is computed by instructions of its own rather than emulated."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    if supported is not None and supported():
-        return True
-    return platform.machine() in ("arm64", "aarch64") and "bf16" in cpuinfo("Features")
-
-
-def processor() -> str:
-    """The processor's name."""
-    return cpuinfo("model name") or platform.processor() or platform.machine()
-
-
-def cpuinfo(field: str) -> str:
-    """What Linux says of the first processor; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def _version(name: str) -> str | None:

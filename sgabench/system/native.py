@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from sgabench.system.environment import cpuinfo
+from sgabench.system.processor import cpuinfo, instructions
 
 # Without contraction and with IEEE roots and quotients, the result does not depend on the instructions chosen.
 FLAGS = (
@@ -37,7 +37,7 @@ def load(source: Path) -> ctypes.CDLL:
         Unavailable: no compiler, it failed, or there is no safe place to keep the library.
     """
     compiler = _compiler()
-    folder = _cache()
+    folder = cache_folder()
     parts = (source.read_text(encoding="utf-8"), FLAGS, _version(compiler), platform.machine(), *_processor())
     library = folder / f"{source.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}.so"
     try:
@@ -62,7 +62,7 @@ def _version(compiler: list[str]) -> str:
 
 
 def _processor() -> tuple[str, str]:
-    return cpuinfo("model name"), cpuinfo("flags") or cpuinfo("Features")
+    return cpuinfo("model name"), instructions()
 
 
 def _compile(compiler: list[str], source: Path, library: Path) -> None:
@@ -87,8 +87,12 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _cache() -> Path:
-    """A folder that nobody else can write to: what lies in it is executed."""
+def cache_folder() -> Path:
+    """A folder for what is computed once a machine, that nobody else can write to: what lies in it is executed.
+
+    Raises:
+        Unavailable: there is no safe place.
+    """
     if not hasattr(os, "geteuid"):
         raise Unavailable("on this system nothing is compiled")
     named = Path(os.environ.get("XDG_CACHE_HOME") or "")

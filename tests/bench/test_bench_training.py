@@ -19,14 +19,14 @@ def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: p
     monkeypatch.setattr(training, "at_once", lambda device: ())  # tests/test_sharing.py has several
     benchmark = training.measure(["resnet8"], "cpu")
     rows = {row["mode"]: row for row in benchmark.rows}
-    assert list(rows) == ["DataLoader loop", "one trial"]
+    assert list(rows) == ["DataLoader loop", *(f"one trial, {each}" for each in training.precisions("cpu"))]
     for row in rows.values():
         assert 0 < row["images_per_s"][0] <= row["images_per_s"][1] <= row["images_per_s"][2]
         assert 0 < row["utilization"] < 1.5
     assert rows["DataLoader loop"]["ratio"] == [1, 1, 1]
     assert all(row["memory_bytes"] > 0 for row in rows.values())
     text = render(benchmark, "markdown")
-    assert text.count("resnet8") == 2
+    assert text.count("resnet8") == len(rows)
     assert text.splitlines()[1] == "| --- | --- | ---: | ---: | ---: | ---: |"
     assert "1.00 \\[1.00 to 1.00\\]" in text
     assert "two workers" in text

@@ -57,4 +57,5 @@ def test_compiled_kernels_use_the_threads_of_torch() -> None:
     if (problem := compiled.problem()) is not None:
         pytest.skip(problem)
     maps = Path("/proc/self/maps").read_text().splitlines()
-    assert len({line.split()[-1] for line in maps if "libgomp" in line}) == 1
+    loaded = {line.split()[-1] for line in maps if "libgomp" in line}
+    assert len({path for path in loaded if "scikit_learn" not in path}) == 1  # that brings its own

@@ -58,6 +58,7 @@ class Block:
 
 BLOCKS = [Block(page.name, *match) for page in PAGES for match in FENCE.findall(page.read_text(encoding="utf-8"))]
 PLUGINS = [b for b in BLOCKS if b.language == "python" and b.title.endswith(".py")]
+READ_BY_PLUGINS = [b for b in BLOCKS if b.language == "text" and b.title.endswith(".txt")]
 SNIPPETS = [b for b in BLOCKS if b.language == "python" and b.title == "from Python"]
 SUITES = [b for b in BLOCKS if b.language == "toml" and not b.title]
 FRAGMENTS = [b for b in BLOCKS if b.language == "toml" and b.title == "part of a suite"]
@@ -82,7 +83,7 @@ def registered(block: Block) -> list[tuple[str, str]]:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a suite of all plugins of the docs was run by the real command line."""
     folder = tmp_path_factory.mktemp("docs")
-    for plugin in PLUGINS:
+    for plugin in PLUGINS + READ_BY_PLUGINS:
         (folder / plugin.title).write_text(plugin.text, encoding="utf-8")
     entries: dict[str, list[str]] = {kind: [] for kind in REGISTRIES}
     for kind, name in [item for plugin in PLUGINS for item in registered(plugin)]:
@@ -120,6 +121,7 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
     titles = {
         "toml": {"", "part of a suite", "five.toml", "gate.toml", "pyproject.toml"},
         "python": {"from Python", *(b.title for b in PLUGINS)},
+        "text": {b.title for b in READ_BY_PLUGINS},
         "sh": {""},
         "yaml": {".github/workflows/gate.yml", ".gitlab-ci.yml"},
     }
@@ -156,7 +158,9 @@ def test_the_suite_of_the_plugins_names_them_all() -> None:
     (five,) = [block for block in BLOCKS if block.title == "five.toml"]
     sections = {kind: entries for kind, entries in tomllib.loads(five.text).items() if kind in REGISTRIES}
     shown = {(kind, entry["name"]) for kind, entries in sections.items() for entry in entries}
-    assert shown == {item for plugin in PLUGINS if plugin.page == "plugins.md" for item in registered(plugin)}
+    named = [plugin for plugin in PLUGINS if plugin.page == "plugins.md" and plugin.title in page("plugins.md")[:2000]]
+    assert shown == {item for plugin in named for item in registered(plugin)}
+    assert len(named) == len(REGISTRIES)
 
 
 def test_the_entry_points_that_are_shown_have_the_right_groups() -> None:

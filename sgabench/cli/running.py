@@ -249,13 +249,14 @@ def _foresight(plan: Plan, results: Path, looks: Looks | None) -> str:
 
 
 def _print_plan(plan: Plan, results: Path) -> None:
-    from sgabench.evidence.revisions import earlier_revisions
+    from sgabench.evidence.revisions import earlier_records
+    from sgabench.report.known import known_lines
     from sgabench.store.store import Store
     from sgabench.suite.plan import left_out
 
     with Store(results) as store:
         stored = store.statuses()
-        earlier = earlier_revisions(store, plan)
+        earlier = earlier_records(store, plan)
 
     def state(key: str) -> str:
         return {"done": "stored", "diverged": "diverged", "failed": "failed"}.get(stored.get(key, ""), "to run")
@@ -273,7 +274,7 @@ def _print_plan(plan: Plan, results: Path) -> None:
     for name, by_state in counts.items():
         parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         lines.append(f"{sum(by_state.values())} {name}: {parts}")
-    lines += earlier
+    lines += [*earlier, *known_lines(plan.suite)]
     told = (
         left_out(trial.dataset, size, trial.optimizer.settings["training"]["batch_size"])
         for trial in plan.trials

@@ -123,7 +123,7 @@ def make_tables(
     from sgabench.evidence.frames import of_everything, of_plan
     from sgabench.evidence.looks import looks_of, notes, with_decided
     from sgabench.evidence.mixing import mixed_rows
-    from sgabench.evidence.revisions import earlier_revisions
+    from sgabench.evidence.revisions import earlier_records
 
     if plan and looks is None:
         looks = looks_of(store.folder, plan.suite)
@@ -158,7 +158,7 @@ def make_tables(
         notes(looks),
         (
             *mixed_rows(frames.trials, frames.cells, frames.environments),
-            *(earlier_revisions(store, plan) if plan else ()),
+            *(earlier_records(store, plan) if plan else ()),
         ),
     )
 

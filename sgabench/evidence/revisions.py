@@ -1,21 +1,26 @@
-"""Records of earlier revisions: what a store still has of a plan, made before its plugins changed their numbers."""
+"""Records of earlier code: what a store still has of a plan, made before a plugin, or sgabench, changed its numbers."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sgabench.plugins.registry import REGISTRIES
 from sgabench.store.store import Store
-from sgabench.suite.plan import MEASURING_REVISION, TRAINING_REVISION, Plan, content_key
+from sgabench.suite.choices import Choice
+from sgabench.suite.plan import MEASURING_REVISION, TRAINING_REVISION, Plan, content_key, keys_of
 
 PARTS = ("dataset", "model", "optimizer")
 _OWN = {"training_revision": "the training loop", "measuring_revision": "the measurements"}
+# What a description says of the code and the content of what it names.
+_CHANGING = frozenset({"revision", "code", "files", "content", *_OWN})
+MOST_NAMED = 3  # modules
 
 
-def earlier_revisions(store: Store, plan: Plan) -> list[str]:
-    """A line per plugin, or part of sgabench, whose earlier revision made records that differ in nothing else."""
-    if not _is_revised(plan):
+def earlier_records(store: Store, plan: Plan) -> list[str]:
+    """A line per plugin, or part of sgabench, whose earlier code made records that differ in nothing else."""
+    if not (_is_revised(plan) or (_is_foreign(plan) and not keys_of(plan) <= store.statuses().keys())):
         return []  # and a large store is not read
     trials = {content_key(_bare(trial.description())): trial for trial in plan.trials}
     cells = _cells(plan)
@@ -25,9 +30,9 @@ def earlier_revisions(store: Store, plan: Plan) -> list[str]:
     for record in store.records("trial"):
         same = trials.get(content_key(_bare(record.description)))
         if same is not None and same.key != record.key and record.key not in current:
-            made_by[record.key] = _changed(record.description, same.description())
+            made_by[record.key] = _changed(record.description, same.description(), "")
             counts[made_by[record.key]] += 1
-    keys = {cell.key for _, cell in plan.cells()}
+    keys = keys_of(plan)
     for record in store.records("cell"):
         parent = record.parent or ""
         if parent in made_by:
@@ -35,40 +40,89 @@ def earlier_revisions(store: Store, plan: Plan) -> list[str]:
         elif parent in current and record.key not in keys:
             now = cells.get(content_key(_bare(record.description)))
             if now is not None:
-                made_by[record.key] = _changed(record.description, now)
+                made_by[record.key] = _changed(record.description, now, "pruner")
         counts.update([made_by[record.key]] if record.key in made_by else [])
-    counts.update(made_by[record.parent] for record in store.records("probe") if record.parent in made_by)
+    probes = _probes(plan)
+    for record in store.records("probe"):
+        if record.parent in made_by:
+            counts[made_by[record.parent]] += 1
+        elif (now := probes.get(content_key(_bare(record.description)))) is not None and record.key not in keys:
+            counts[_changed(record.description, now, "probe")] += 1
     return [
-        f"{number} record{'s' if number > 1 else ''} of an earlier revision of {name} {'are' if number > 1 else 'is'} "
-        "in the store; they are kept, and not counted here"
-        for name, number in counts.items()
+        f"{number} record{'s' if number > 1 else ''} of {what} {'are' if number > 1 else 'is'} in the store; "
+        "they are kept, and not counted here"
+        for what, number in counts.items()
     ]
+
+
+def _choices(plan: Plan) -> tuple[Choice, ...]:
+    suite = plan.suite
+    return (*suite.datasets, *suite.models, *suite.optimizers, *suite.pruners, *suite.probes)
 
 
 def _is_revised(plan: Plan) -> bool:
     """Whether anything that a plan asks for has an earlier revision at all."""
-    suite = plan.suite
-    choices = (*suite.datasets, *suite.models, *suite.optimizers, *suite.pruners)
-    return TRAINING_REVISION != 1 or MEASURING_REVISION != 1 or any(choice.revision != 1 for choice in choices)
+    return TRAINING_REVISION != 1 or MEASURING_REVISION != 1 or any(choice.revision != 1 for choice in _choices(plan))
+
+
+def _is_foreign(plan: Plan) -> bool:
+    """Whether it asks for anything whose code or content is the user's own, and may have been another."""
+    return any(choice.code or choice.tags.keys() & {"files", "fingerprint"} for choice in _choices(plan))
 
 
 def _cells(plan: Plan) -> dict[str, dict[str, Any]]:
-    """The description of each pruning, by what it is but for revisions."""
+    """The description of each pruning, by what it is but for its code."""
     different = {(id(cell.pruner), cell.ratio): cell for _, cell in plan.cells()}
     descriptions = [cell.description() for cell in different.values()]
     return {content_key(_bare(description)): description for description in descriptions}
 
 
+def _probes(plan: Plan) -> dict[str, dict[str, Any]]:
+    """The same of each probe that may have had another code."""
+    of_trials = [(trial.key, probe.probe) for trial in plan.trials for probe in trial.probes]
+    of_cells = [(cell.key, probe.probe) for _, cell in plan.cells() for probe in cell.probes]
+    asked = (*of_trials, *of_cells)
+    of = [{**probe.identity(), "subject": key} for key, probe in asked if probe.code or probe.revision != 1]
+    return {content_key(_bare(description)): description for description in of}
+
+
 def _bare(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description without revisions."""
-    without = {name: value for name, value in description.items() if name not in ("revision", *_OWN)}
+    """A description without what tells code and content of the same name apart."""
+    without = {name: value for name, value in description.items() if name not in _CHANGING}
     return without | {part: _bare(without[part]) for part in PARTS if isinstance(without.get(part), Mapping)}
 
 
-def _changed(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What has another revision now."""
-    names = [name for key, name in _OWN.items() if was.get(key) != now.get(key)]
-    for before, after in ((was, now), *((was.get(part, {}), now.get(part, {})) for part in PARTS)):
+def _changed(was: Mapping[str, Any], now: Mapping[str, Any], kind: str) -> str:
+    """What is another one now.
+
+    Args:
+        was, now: descriptions of a trial, or of a cell.
+        kind: of the plugin that a description names by itself; empty: it is of a trial.
+    """
+    revised = [name for key, name in _OWN.items() if was.get(key) != now.get(key)]
+    others: list[str] = []
+    for of, before, after in ((kind, was, now), *((part, was.get(part, {}), now.get(part, {})) for part in PARTS)):
         if before.get("revision") != after.get("revision"):
-            names.append(str(after["name"]))
-    return " and ".join(names) or "sgabench"
+            revised.append(str(after["name"]))
+        if before.get("code") != after.get("code"):
+            others.append(_code_of(of, str(after["name"])))
+        if any(before.get(name) != after.get(name) for name in ("files", "content")):
+            others.append(f"another content of what {of} {after['name']} reads")
+    told = [f"an earlier revision of {' and '.join(revised)}"] if revised else []
+    return " and ".join([*told, *dict.fromkeys(others)]) or "an earlier sgabench"
+
+
+def _code_of(kind: str, name: str) -> str:
+    """An earlier plugin file, with what it imports, or an earlier package."""
+    origin = REGISTRIES[f"{kind}s"][name].origin
+    if origin.sources is None or origin.sources.path is None:
+        return f"an earlier {origin.label}"
+    beside = origin.sources.beside
+    return f"an earlier {origin.label}" + (f" or of {enumerated(beside)} beside it" if beside else "")
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names as a sentence has them, the first few of many."""
+    if len(names) > MOST_NAMED:
+        return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
+    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -17,7 +17,7 @@ import inspect
 import math
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -28,25 +28,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 from pydantic.fields import FieldInfo
 
 from sgabench.errors import InputError, describe, first_problem, foreign, shorten, suggestion
+from sgabench.plugins.context import check_context
+from sgabench.plugins.origins import BUILT_IN, Origin, origin_of
+from sgabench.plugins.sources import Beside, Sources, of_file, of_package, prepare
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a plugin comes from.
-
-    Attributes:
-        label: what ``sgabench list`` shows.
-        code: identifies the code behind a third-party plugin; part of the keys, so that results of
-            an older version of a plugin are not taken for results of the present one.
-    """
-
-    label: str
-    code: str = ""
-
-
-BUILT_IN = Origin("built-in")
 _origin: ContextVar[Origin] = ContextVar("origin", default=BUILT_IN)
 
 
@@ -111,15 +99,17 @@ class Plugin:
         """Whether options are checked by what is built rather than by declared parameters."""
         return self._options.model_config.get("extra") == "allow"
 
-    def check(self) -> None:
+    def check(self, *, is_source: bool = False) -> None:
         """Look at what a third party declares.
 
         Raises:
-            InputError: not a function, an annotation that means nothing, a default that is not data.
+            InputError: not a function, an option where the context is passed, an annotation that means nothing, a
+                default that is not data.
         """
         where = f"{self.kind} {self.name!r} of {self.origin.label}"
         if not callable(self.factory):
             raise InputError(f"{where}: {shorten(self.factory)} is not a function")
+        check_context(self.kind, self.name, self.factory, is_source=is_source)
         with foreign(f"{where}: its parameters cannot be options of a suite: "):
             defaults = {name: value for name, value in self.parameters.items() if value is not ...}
             TypeAdapter(dict[str, Any]).dump_json(defaults)
@@ -193,10 +183,11 @@ class Registry:
         Args:
             name: how suites name it.
             revision: a number from 1 on, raised when the same options give other numbers.
-            tags: facts about it.
+            tags: facts about it. ``files``: files that it reads, relative to its own; ``fingerprint``: a function of
+                the data folder and the options that identifies what else it reads. Both enter the keys.
 
         Raises:
-            InputError: the name is taken by a plugin from elsewhere, or the revision is no such number.
+            InputError: the name is taken by a plugin from elsewhere, or what is declared cannot be.
         """
         if ":" in name:
             raise InputError(f"{self.kind} {name!r}: a name has no colon; use register_source for a source")
@@ -214,9 +205,14 @@ class Registry:
     ) -> Factory:
         if type(revision) is not int or revision < 1:
             raise InputError(f"{self.kind} {name!r}: revision must be a whole number from 1 on, got {revision!r}")
-        plugin = Plugin(self.kind, name, factory, _origin.get(), tags, revision)
+        origin = _origin.get()
+        if origin is BUILT_IN:
+            origin = origin_of(factory)
+        if "files" in tags:
+            tags = {**tags, "files": _declared(f"{self.kind} {name!r}", tags["files"], origin.sources)}
+        plugin = Plugin(self.kind, name, factory, origin, tags, revision)
         if plugin.origin is not BUILT_IN:
-            plugin.check()
+            plugin.check(is_source=table is self._sources)
         present = table.get(name)
         if present is not None and present.origin.label != plugin.origin.label:
             raise InputError(
@@ -236,7 +232,7 @@ class Registry:
         importlib.import_module(self.package)
         for point in importlib.metadata.entry_points(group=self.package):
             distribution = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-            token = _origin.set(Origin(distribution, distribution))
+            token = _origin.set(Origin(distribution, find=partial(of_package, distribution, point.module)))
             try:
                 loaded = point.load()
                 if isinstance(loaded, types.ModuleType):
@@ -295,26 +291,31 @@ REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, o
 
 
 def load_plugin_file(path: Path) -> None:
-    """Run a Python file whose decorators register plugins.
+    """Run a Python file whose decorators register plugins; it can import modules that lie beside it.
 
     Raises:
-        InputError: the file is missing, or raises when it is run.
+        InputError: the file is missing, is no Python file, or raises when it is run.
     """
-    try:
-        source = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"--plugin {path}: {error.strerror or error}") from None
     for registry in REGISTRIES.values():
         registry.load()
-    code = hashlib.sha256(source).hexdigest()[:16]
-    name = f"sgabench_plugin_{path.stem}_{code}"
+    try:
+        if path.suffix != ".py" and path.is_file():
+            hint = f"; a suite is an argument: sgabench run {path}" if path.suffix == ".toml" else ""
+            raise InputError(f"is no Python file (.py){hint}")
+        sources = of_file(path)
+        prepare(sources, _files_in_use(but=sources.path))
+    except OSError as error:
+        raise InputError(f"--plugin {path}: {error.strerror or error}") from None
+    except InputError as error:
+        raise InputError(f"--plugin {path}: {error}") from None
+    name = f"sgabench_plugin_{path.stem}_{hashlib.sha256(sources.source).hexdigest()[:16]}"
     module = types.ModuleType(name)
-    module.__file__ = str(path)
+    module.__file__ = str(sources.path)
     sys.modules[name] = module
-    token = _origin.set(Origin(path.name, code))
+    token = _origin.set(Origin(path.name, sources))
     try:
         # Just the bytes that were hashed: an import could run a cached, older version.
-        exec(compile(source, str(path), "exec"), module.__dict__)
+        exec(compile(sources.source, str(sources.path), "exec"), module.__dict__)
     except InputError as error:
         del sys.modules[name]
         raise InputError(f"--plugin {path}: {error}") from None
@@ -323,6 +324,24 @@ def load_plugin_file(path: Path) -> None:
         raise InputError(f"--plugin {path}: {describe(error)}") from error
     finally:
         _origin.reset(token)
+
+
+def _declared(where: str, files: Any, sources: Sources | None) -> dict[str, Path]:
+    """The files that a plugin reads, by the names that it gives them."""
+    folder = sources.folder if sources else Path()
+    if isinstance(files, str | Path) or not all(isinstance(file, str | Path) for file in files):
+        raise InputError(f"{where}: files must be a list of paths, got {shorten(files)}")
+    return {str(file): folder / file for file in files}
+
+
+def _files_in_use(but: Path | None = None) -> Iterator[Sources]:
+    """The code of the plugin files that are registered, or being loaded."""
+    tables = [table for registry in REGISTRIES.values() for table in (registry._plugins, registry._sources)]
+    origins = [_origin.get(), *(plugin.origin for table in tables for plugin in table.values())]
+    return (origin.file for origin in origins if origin.file is not None and origin.file.path != but)
+
+
+sys.meta_path.insert(0, Beside(_files_in_use))
 
 
 def _is_finite(value: Any) -> bool:

@@ -23,9 +23,10 @@ from sgabench.measuring.measurement import Size, compression_ratio, measure_size
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import speed_of
 from sgabench.models.statistics import reestimate_batch_norm
-from sgabench.plugins import PruningContext, datasets, models, optimizers, probes, pruners
+from sgabench.plugins import PruningContext, probes
 from sgabench.running.part import Part, first_of, of_cell, of_probe
 from sgabench.running.task import Task
+from sgabench.running.unchanged import check_unchanged
 from sgabench.store.forms import finite
 from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite.plan import CellPlan, ProbePlan
@@ -101,7 +102,7 @@ class _TrialRun:
         network = None
         trained = self.task.trained
         with self._isolated(first_of(trial, trained is not None)):
-            self._check_plugins()
+            check_unchanged(self.trial, self.task.data_dir)
             network = self._load(trained) if trained else None
             if network is None:
                 network, trained = self._train()
@@ -144,16 +145,6 @@ class _TrialRun:
         )
         self.emit(record)
         return record
-
-    def _check_plugins(self) -> None:
-        """The plugins must be those that the keys were made of; a worker reads their files anew."""
-        trial = self.trial
-        used = [(datasets, trial.dataset), (models, trial.model), (optimizers, trial.optimizer)]
-        used += [(pruners, cell.pruner) for cell in trial.cells]
-        used += [(probes, plan.probe) for plan in (*trial.probes, *(p for cell in trial.cells for p in cell.probes))]
-        for registry, choice in used:
-            if registry[choice.name].origin.code != choice.code:
-                raise InputError(f"{registry.kind} {choice.name!r}: the plugin was changed during the run; run again")
 
     @cached_property
     def _calibration(self) -> Images:

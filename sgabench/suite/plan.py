@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sgabench.errors import InputError, foreign, shorten, suggestion
+from sgabench.errors import InputError, suggestion
 from sgabench.suite.choices import Choice
+from sgabench.suite.contents import with_contents
 from sgabench.suite.limits import check_records
 from sgabench.suite.resolving import Suite
 
@@ -134,20 +135,21 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
     computed twice, and a changed parameter changes exactly the keys that depend on it.
 
     Raises:
-        InputError: a data set whose content enters the key is not there; more records than a plan can have.
+        InputError: data or a file whose content enters the key is not there; more records than a plan can have.
     """
-    on = _probes_by_network(suite)
-    _check_size(suite, on)
+    _check_size(suite, _probes_by_network(suite))
+    read = with_contents(suite, data_dir)
+    on = _probes_by_network(read)
     measurement = suite.measurement.model_dump(mode="json")
     pruners = [
         (pruner, ratio, content_key(_described(pruner, ratio, measurement)))
-        for pruner in suite.pruners
+        for pruner in read.pruners
         for ratio in pruner.settings["ratios"]
     ]
     trials = []
-    for dataset in (with_content(dataset, data_dir) for dataset in suite.datasets):
-        for model in suite.models:
-            for optimizer in suite.optimizers:
+    for dataset in read.datasets:
+        for model in read.models:
+            for optimizer in read.optimizers:
                 group = {
                     "version": KEY_VERSION,
                     "dataset": dataset.identity(),
@@ -211,19 +213,6 @@ def _described(pruner: Choice, ratio: float, measurement: Mapping[str, Any]) -> 
 
 def _training_revision() -> dict[str, int]:
     return {} if TRAINING_REVISION == 1 else {"training_revision": TRAINING_REVISION}
-
-
-def with_content(dataset: Choice, data_dir: Path) -> Choice:
-    """Put the content of a data set of the user's own into its identity, in place of its path."""
-    fingerprint = dataset.tags.get("fingerprint")
-    if fingerprint is None:
-        return dataset
-    with foreign(f"dataset {dataset.label!r}: its fingerprint fails: "):
-        content = fingerprint(data_dir, dict(dataset.options))
-    if not isinstance(content, str):
-        raise InputError(f"dataset {dataset.label!r}: its fingerprint is {shorten(content)}, not a text")
-    settings = {**dataset.settings, "content": content}
-    return replace(dataset, settings=settings)
 
 
 def left_out(dataset: Choice, images: int, batch_size: int) -> str | None:

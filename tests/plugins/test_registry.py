@@ -39,7 +39,7 @@ def test_a_plugin_says_what_it_is(registry: Registry) -> None:
     plugin = registry["simple"]
     assert plugin.description == "Do something simple."
     assert plugin.parameters == {"size": 3, "mode": "a"}
-    assert plugin.origin.label == "built-in"
+    assert plugin.origin.label == "test_registry.py"
 
 
 def test_options_are_checked_and_filled_in(registry: Registry) -> None:

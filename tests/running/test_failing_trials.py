@@ -239,8 +239,22 @@ def test_a_plugin_that_changed_during_the_run_is_refused(tiny: Path, tmp_path: P
     path.write_text(source)
     load_plugin_file(path)
     task = tasks(variant(tiny, '"magnitude"', '"mine"'), tmp_path)[0]
-    path.write_text(source + "# changed\n")
+    path.write_text(source + "changed = True\n")
     load_plugin_file(path)
     (record,) = run_one(task)
     assert record.status == "failed"
     assert "pruner 'mine': the plugin was changed during the run" in record.error
+
+
+def test_a_file_that_a_plugin_reads_and_that_changed_during_the_run_is_refused(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from sgabench.plugins import pruners\n"
+        "@pruners.register('mine', files=['order.txt'])\ndef mine(network): return network\n"
+    )
+    (tmp_path / "order.txt").write_text("1")
+    load_plugin_file(path)
+    task = tasks(variant(tiny, '"magnitude"', '"mine"'), tmp_path)[0]
+    (tmp_path / "order.txt").write_text("2")
+    (record,) = run_one(task)
+    assert "pruner 'mine': what it reads was changed during the run" in record.error

@@ -1,0 +1,29 @@
+"""What keys know of plugins of the user's own, and what they cannot know."""
+
+from __future__ import annotations
+
+from sgabench.evidence.revisions import enumerated
+from sgabench.plugins.registry import REGISTRIES
+from sgabench.suite.resolving import Suite
+
+
+def known_lines(suite: Suite) -> list[str]:
+    """A line for each plugin file or package that a suite uses."""
+    known: dict[str, dict[str, None]] = {}
+    for section, registry in REGISTRIES.items():
+        for choice in getattr(suite, section):
+            origin = registry[choice.name].origin
+            if origin.sources is None:
+                continue
+            beside = origin.sources.beside if origin.sources.path else []
+            parts = known.setdefault(origin.label, {"its code": None})
+            if beside:
+                parts[f"{enumerated(beside)} beside it"] = None
+            parts |= dict.fromkeys(f"the content of {name}" for name in choice.tags.get("files", ()))
+            if "fingerprint" in choice.tags:
+                parts[f"the fingerprint of {choice.label}"] = None
+    return [
+        f"{label}: keys know {', '.join(parts)}; not files that it reads without declaring them, "
+        "nor modules that it imports by computed names"
+        for label, parts in known.items()
+    ]

@@ -110,7 +110,13 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
     options = {**(entry.model_extra or {}), **{k: v for k, v in swept.items() if k not in declared}}
     defaults = settings(entry)
     lr = defaults.get("training", {}).pop("lr", None)
-    if lr is not None and "lr" not in options and (plugin.takes_any_option or "lr" in plugin.parameters):
+    if lr is not None and "lr" not in options:
+        if not (plugin.takes_any_option or "lr" in plugin.parameters):
+            has = ", ".join(plugin.parameters) or "none"
+            raise InputError(
+                f"[training] lr {lr:g} cannot reach it: optimizer {plugin.name!r} has no option lr (its options: {has}); "
+                "write lr into the entries of the optimizers that have one, in place of [training] lr"
+            )
         options["lr"] = lr
     resolved = plugin.resolve(options, also_valid=declared)
     suffix = "".join(f" {key}={_plain(value)}" for key, value in swept.items())

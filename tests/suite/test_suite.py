@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import TINY, variant
 
 from sgabench.errors import InputError
-from sgabench.plugins import pruners
+from sgabench.plugins import optimizers, pruners
 from sgabench.suite.overrides import apply_override
 from sgabench.suite.resolving import Suite, load_suite, resolve
 from sgabench.suite.tables import json_schema
@@ -325,3 +325,20 @@ def test_what_set_changes_has_a_folder_of_its_own(tiny: Path) -> None:
     assert folders("training.epochs=2") == (looks, looks) != (changed, looks)
     assert folders("seeds=[0]")[1] == "tiny"  # the same question, looked at once more
     assert folders("name=other", "seeds=[0]") == ("other", "other")
+
+
+def test_a_learning_rate_that_an_optimizer_has_no_option_for_is_refused(tiny: Path) -> None:
+    optimizers.register("free")(lambda parameters, *, beta=0.9: None)
+    optimizers.register("any")(lambda parameters, **options: None)
+    variant(tiny, "epochs = 1", "epochs = 1\nlr = 0.2")
+    variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "any"')
+    assert load_suite(tiny).optimizers[0].options == {"lr": 0.2}
+    variant(tiny, 'name = "any"', 'name = "free"')
+    with pytest.raises(InputError) as caught:
+        load_suite(tiny)
+    assert str(caught.value) == (
+        f"{tiny}: optimizers 1 (free): [training] lr 0.2 cannot reach it: optimizer 'free' has no option lr (its "
+        "options: beta); write lr into the entries of the optimizers that have one, in place of [training] lr"
+    )
+    with pytest.raises(InputError, match=r"optimizers 1 .free.: .training. lr 0.1 cannot reach it"):
+        load_suite(variant(tiny, 'name = "free"', 'name = "free"\ntraining = {lr = 0.1}'))

@@ -30,7 +30,10 @@ class InputError(ValueError):
 
 def describe(error: BaseException) -> str:
     """Class and first line of an exception, e.g. ``ValueError: lr must be positive``."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # somebody else's class may fail to say what it is
+        lines = []
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sgabench.errors import InputError, shorten, suggestion
+from sgabench.errors import InputError, describe, shorten, suggestion
 
 
 def test_a_close_name_is_suggested() -> None:
@@ -23,3 +23,11 @@ def test_without_a_close_name_all_are_listed() -> None:
 def test_shorten_keeps_one_line() -> None:
     assert "\n" not in shorten("a\nb" * 100)
     assert len(shorten("x" * 1000)) <= 60
+
+
+def test_an_exception_that_cannot_say_what_it_is_has_its_class() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert describe(Mute()) == "Mute"

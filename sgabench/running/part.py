@@ -9,6 +9,8 @@ from typing import Any
 from sgabench.store.store import Kind, Record, Status
 from sgabench.suite.plan import CellPlan, ProbePlan, TrialPlan
 
+MAX_ERROR = 100_000  # characters
+
 
 @dataclass(frozen=True)
 class Part:
@@ -27,7 +29,9 @@ class Part:
     description: Mapping[str, Any]
 
     def failed(self, environment: Mapping[str, Any], error: str, status: Status = "failed") -> Record:
-        """The record of its failure."""
+        """The record of its failure; of an immense message, the beginning and the end."""
+        if len(error) > MAX_ERROR:
+            error = f"{error[: MAX_ERROR // 2]}\n...\n{error[-MAX_ERROR // 2 :]}"
         return Record(self.key, self.kind, self.parent, status, self.labels, self.description, environment, error=error)
 
 

@@ -132,11 +132,25 @@ def _is_plain(value: Any) -> bool:
 
 
 def finite(values: Any) -> Any:
-    """Replace numbers that JSON cannot hold by None, at any depth."""
+    """JSON values: numbers of NumPy and torch become Python's, and what JSON has no number for None, at any depth.
+
+    Raises:
+        TypeError: something is no JSON value.
+    """
+    if getattr(values, "shape", None) == () and callable(getattr(values, "item", None)):
+        values = values.item()
     if isinstance(values, float):
-        return values if math.isfinite(values) else None
+        return float(values) if math.isfinite(values) else None
     if isinstance(values, Mapping):
-        return {key: finite(value) for key, value in values.items()}
+        return {_name(key): finite(value) for key, value in values.items()}
     if isinstance(values, list | tuple):
         return [finite(value) for value in values]
-    return values
+    if values is None or isinstance(values, bool | int | str):
+        return values
+    raise TypeError(f"{type(values).__name__} cannot be stored; a number, a text, a list or a dictionary can")
+
+
+def _name(key: Any) -> str:
+    if not isinstance(key, str | int):
+        raise TypeError(f"a dictionary with {type(key).__name__} among its keys cannot be stored; texts can")
+    return str(key)

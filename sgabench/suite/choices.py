@@ -114,8 +114,8 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
         if not (plugin.takes_any_option or "lr" in plugin.parameters):
             has = ", ".join(plugin.parameters) or "none"
             raise InputError(
-                f"[training] lr {lr:g} cannot reach it: optimizer {plugin.name!r} has no option lr (its options: {has}); "
-                "write lr into the entries of the optimizers that have one, in place of [training] lr"
+                f"[training] lr {lr:g} cannot reach it: optimizer {plugin.name!r} has no option lr (its options: "
+                f"{has}); write lr into the entries of the optimizers that have one, in place of [training] lr"
             )
         options["lr"] = lr
     resolved = plugin.resolve(options, also_valid=declared)

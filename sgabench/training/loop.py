@@ -114,7 +114,9 @@ def train(
                 optimizer.step()
                 if watch is not None:
                     watch.after_step(epoch)
-                run.lr = optimizer.param_groups[0]["lr"]
+                run.lr = float(
+                    optimizer.param_groups[0]["lr"]
+                )  # it may be a tensor, which the schedule changes in place
                 schedule.step()
                 after_step()
                 if average is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import variant
@@ -17,7 +18,7 @@ from trials import by_kind, run_one, tasks, without_times
 from sgabench.plugins import ImageSpec
 from sgabench.plugins.registry import load_plugin_file, models, optimizers, probes, pruners
 from sgabench.running.trial import run_trial
-from sgabench.store.store import Record
+from sgabench.store.store import Record, Store
 
 pytestmark = pytest.mark.usefixtures("_plugins")
 
@@ -258,3 +259,46 @@ def test_a_file_that_a_plugin_reads_and_that_changed_during_the_run_is_refused(t
     (tmp_path / "order.txt").write_text("2")
     (record,) = run_one(task)
     assert "pruner 'mine': what it reads was changed during the run" in record.error
+
+
+@pytest.mark.parametrize("lr", [torch.tensor(0.01), np.float32(0.01)], ids=["tensor", "numpy"])
+def test_a_learning_rate_that_is_no_number_of_python_is_made_one(tiny: Path, tmp_path: Path, lr: Any) -> None:
+    optimizers.register("typed")(lambda parameters: torch.optim.Adam(parameters, lr=lr))
+    variant(tiny, "epochs = 1", 'epochs = 2\nschedule = "cosine"')
+    plain = run_one(tasks(tiny, tmp_path)[0])
+    typed = run_one(tasks(variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "typed"'), tmp_path)[0])
+    assert [record.status for record in typed] == ["done"] * len(plain)
+    rates = [[row["lr"] for row in records[0].detail["history"]] for records in (plain, typed)]
+    assert rates[1] == pytest.approx(rates[0])
+    assert {type(rate) for rate in rates[1]} == {float}
+    with Store(tmp_path / "results", create=True) as store:
+        for record in typed:
+            store.put(record)
+
+
+def test_what_cannot_be_stored_is_the_failure_of_its_trial(tiny: Path, tmp_path: Path) -> None:
+    @optimizers.register("worded")
+    def worded(parameters: Any) -> torch.optim.Optimizer:
+        """Have no learning rate that is a number, once it is trained."""
+
+        class Worded(torch.optim.SGD):
+            def step(self, closure: Any = None) -> None:
+                self.param_groups[0]["lr"] = "0.1 or so"
+
+        return Worded(parameters, lr=0.1)
+
+    (record,) = run_one(tasks(variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "worded"'), tmp_path)[0])
+    assert (record.kind, record.status) == ("trial", "failed")
+    assert "could not convert string to float" in record.error
+
+
+def test_an_immense_message_is_cut(tiny: Path, tmp_path: Path) -> None:
+    @pruners.register("wordy")
+    def wordy(network: nn.Module) -> nn.Module:
+        """Say too much."""
+        raise RuntimeError("first" + "x" * 10**6 + "last")
+
+    (cell,) = by_kind(run_one(tasks(variant(tiny, '"magnitude"', '"wordy"'), tmp_path)[0]), "cell")
+    assert len(cell.error) < 110_000
+    assert "first" in cell.error
+    assert cell.error.rstrip().endswith("last")

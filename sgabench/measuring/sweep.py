@@ -49,6 +49,7 @@ class Sweep:
         self._threads = threads
         self._subject: tuple[Any, ...] = ()
         self._made: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}  # of the pruner, on the last network
 
     def excluded(self, include_input: bool, include_classifier: bool) -> frozenset[str]:
         """Names of the modules that are not pruned."""
@@ -61,7 +62,9 @@ class Sweep:
         Raises:
             TypeError: the pruner returned no network, or one with hooks on it.
         """
-        context = replace(self._context, excluded=excluded, once=self._once(name, options, excluded))
+        self.notes = {}
+        once = self._once(name, options, excluded)
+        context = replace(self._context, excluded=excluded, once=once, notes=self.notes)
         pruned = pruners[name].build(copied(self.dense), ratio, context, **options)
         if not isinstance(pruned, nn.Module):
             raise TypeError(f"pruner {name!r} returned {type(pruned).__name__}, not a network")

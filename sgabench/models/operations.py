@@ -69,13 +69,13 @@ def count_operations(network: nn.Module, images: Tensor) -> Operations:
         network: left as it was.
         images: (N, C, H, W), on the network's device.
     """
-    with evaluating(network), _unfused_attention(), _MultiplyAdds(network) as counter:
+    with evaluating(network), unfused(), _MultiplyAdds(network) as counter:
         network(images)
     return Operations(tuple(counter.operators), {name: p.numel() for name, p in network.named_parameters()})
 
 
 @contextmanager
-def _unfused_attention() -> Iterator[None]:
+def unfused() -> Iterator[None]:
     """Attention as plain matrix products: torch has no formula for its fused kernels on the CPU."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class PruningContext:
         once: ``once(name, make)`` is ``make()``, made once for all ratios of the pruner with the same
             options on the same trained network. It must not depend on the ratio. In a context made
             by hand it is made at every call.
+        notes: what the pruner writes here (JSON values) becomes part of the cell's record.
     """
 
     images: ImageSpec
@@ -82,3 +83,4 @@ class PruningContext:
     batches: Callable[[], Iterator[tuple[Tensor, Tensor]]]
     excluded: frozenset[str]
     once: Once = _at_every_call
+    notes: dict[str, Any] = field(default_factory=dict)

@@ -46,7 +46,7 @@ def random(
     return prune_at_random(network, ratio, context, scope)
 
 
-@pruners.register("structured")
+@pruners.register("structured", revision=2)
 def structured(
     network: nn.Module,
     ratio: float,

@@ -345,7 +345,7 @@ class _TrialRun:
                 "pruning_seconds": seconds,
                 "precision": self.precision,
             }
-            detail = {"layer_sparsity": size.layer_sparsity, **detail}
+            detail = {**sweep.notes, "layer_sparsity": size.layer_sparsity, **detail}
             self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
             self._probe(cell.probes, cell.key, network, context)
 

@@ -1,0 +1,104 @@
+"""Channels as torch-pruning's importances see them: groups of layers, with the numbers of the same channels in each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch_pruning
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch_pruning._helpers import GroupItem
+from torch_pruning.dependency import Group
+from torch_pruning.dependency.dependency import Dependency
+from torch_pruning.dependency.node import Node
+
+from sgabench.pruners.channels.structure import Structure, Vector
+
+# Scores of a group's channels, higher stays: any importance of torch-pruning. None if it has nothing to say.
+Importance = Callable[[Any], Tensor | None]
+
+
+def groups_of(network: nn.Module, structure: Structure) -> Iterator[tuple[str, Any]]:
+    """A `torch_pruning.dependency.Group` for each unit of channels, by the unit's name.
+
+    Its root indices are places in the unit. A channel of several heads or groups has several indices in a layer.
+    """
+    names = dict(network.named_modules())
+    sliced: dict[str, list[tuple[int, Vector]]] = {}
+    for (name, dim), vector in structure.sliced.items():
+        sliced.setdefault(name, []).append((dim, vector))
+    known = {id(p): name for name, p in network.named_parameters(remove_duplicate=True)}
+    roles = [
+        (name, module, dim, vector)
+        for name, module in names.items()
+        if isinstance(getattr(module, "weight", None), nn.Parameter)
+        for dim, vector in sliced.get(known[id(module.weight)], ())
+    ]
+    for unit, members in structure.units.items():
+        place = np.full(structure.numbers + 1, -1)
+        place[members] = np.arange(len(members))
+        items = []
+        for name, module, dim, vector in roles:
+            if (place[vector] >= 0).any():
+                items += _items(name, module, dim, place[vector])
+        whole = [item for item in items if item[2] and len(item[1]) >= len(members)]
+        if whole:
+            rest = [item for item in items if item is not whole[0]]
+            yield unit, _group([whole[0], *rest])
+
+
+def rank(network: nn.Module, structure: Structure, importance: Importance) -> dict[str, Tensor]:
+    """Scores of each unit's channels (channels,), in float64 on the CPU."""
+    scores = {}
+    for unit, group in groups_of(network, structure):
+        found = importance(group)
+        if found is not None:
+            # a group of zeros has no mean to be divided by; nothing is less important
+            found = torch.nan_to_num(found.detach().double().cpu(), nan=0.0)
+            scores[unit] = found[: len(structure.units[unit])]
+    return scores
+
+
+_Item = tuple[Any, list[int], bool, list[int]]
+
+
+def _items(name: str, module: nn.Module, dim: int, place: np.ndarray) -> list[_Item]:
+    """Dependency and indices of a layer's weight, whether it makes the channels, and their places in the unit."""
+    box = torch_pruning
+    makes = False
+    if isinstance(module, _ConvNd):
+        depthwise = module.groups == module.out_channels and module.out_channels > 1
+        makes = dim == (1 if module.transposed else 0)
+        if depthwise:
+            handler = box.prune_depthwise_conv_out_channels
+        elif makes:
+            handler = box.prune_conv_out_channels
+            place = np.tile(place, module.groups) if module.transposed else place
+        else:
+            handler = box.prune_conv_in_channels
+            place = place if module.transposed else np.tile(place, module.groups)
+    elif isinstance(module, nn.Linear):
+        makes = dim == 0
+        handler = box.prune_linear_out_channels if makes else box.prune_linear_in_channels
+    elif isinstance(module, _BatchNorm):
+        handler = box.prune_batchnorm_out_channels
+    elif isinstance(module, nn.LayerNorm) and module.weight.dim() == 1:
+        handler = box.prune_layernorm_out_channels
+    else:
+        return []
+    node = Node(module, None, name)
+    indices = np.flatnonzero(place >= 0)
+    return [(Dependency(handler, handler, node, node), indices.tolist(), makes, place[indices].tolist())]
+
+
+def _group(items: list[_Item]) -> Any:
+    group = Group()
+    for dependency, indices, _, roots in items:
+        item = GroupItem(dependency, indices)
+        item.root_idxs = roots
+        group._group.append(item)
+    return group

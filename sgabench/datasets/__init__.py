@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from sgabench.datasets.folders import folder_fingerprint
+from sgabench.datasets.folders import DrawnSplit, folder_fingerprint
+from sgabench.datasets.pictures import Background
 from sgabench.plugins import datasets
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def fashion_mnist(data_dir: Path, download: bool) -> Dataset:
     return load_fashion_mnist(data_dir, download)
 
 
-@datasets.register("folder", fingerprint=folder_fingerprint)
+# Revision 2: turned as EXIF data say, transparency laid on a background.
+@datasets.register("folder", fingerprint=folder_fingerprint, revision=2)
 def folder(
     data_dir: Path,
     download: bool,
@@ -60,8 +62,10 @@ def folder(
     path: Annotated[str, Field(min_length=1)],
     image_size: Annotated[int, Field(ge=4, le=1024)] = 32,
     channels: Literal[1, 3] = 3,
+    background: Background = "white",
+    split: DrawnSplit | None = None,
 ) -> Dataset:
-    """Your own images: PATH/train/CLASS/* and PATH/test/CLASS/*, cropped and resized to a square."""
+    """Your own images: PATH/train/CLASS/* and PATH/test/CLASS/*, or PATH/CLASS/* with split = {test = 0.2}."""
     from sgabench.datasets.folders import load_folder
 
-    return load_folder(data_dir, path, image_size, channels)
+    return load_folder(data_dir, path, image_size, channels, background, split)

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from sgabench.errors import InputError, foreign
+from pydantic import BaseModel, ConfigDict, Field
+
+from sgabench.datasets.pictures import Background, image_pixels, read_image
+from sgabench.errors import InputError
 from sgabench.system.memory import require
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image
-
     from sgabench.datasets.base import Dataset
 
 SPLITS = ("train", "test")
-EIGHT_BIT_MODES = frozenset(
-    {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"}
-)
-# Formats of pictures alone: Pillow reads others by running programs, or takes them for one by their names.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 MAX_FILE_BYTES = 1_000_000_000
 MAX_PIXELS = 500_000_000_000  # of all images together: hours of decoding
-DECODING_BYTES = 8  # a pixel, twice, while it is converted
+DECODING_BYTES = 16  # a pixel, four times, while it is laid on a background and converted
+
+
+class DrawnSplit(BaseModel):
+    """How a test split is drawn from a folder that has none.
+
+    Attributes:
+        test: share of the images of each class.
+        seed: another one draws another split.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    test: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,26 @@ class ImageFile:
     label: int
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What a folder data set consists of.
+
+    Attributes:
+        root: the folder.
+        classes: their names.
+        files: of each published split, or all of them under "", in order of class and name.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    files: Mapping[str, Sequence[ImageFile]]
+
+    @property
+    def all_files(self) -> list[ImageFile]:
+        """Of all splits."""
+        return [file for files in self.files.values() for file in files]
+
+
 def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
     """Identify the content of a folder data set: relative name and bytes of every file.
 
@@ -57,21 +83,23 @@ def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
     Raises:
         InputError: the folder is not there, or is not laid out as a data set.
     """
-    root, _, files = list_folder(data_dir, options["path"])
+    listing = list_folder(data_dir, options["path"], drawn=options.get("split") is not None)
     digest = hashlib.sha256()
-    for split in SPLITS:
-        for file in files[split]:
-            with file.path.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
-            digest.update(f"{file.path.relative_to(root).as_posix()}\0{content}\0".encode("utf-8", "surrogateescape"))
+    for file in listing.all_files:
+        with file.path.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        name = file.path.relative_to(listing.root).as_posix()
+        digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
-def list_folder(data_dir: Path, path: str) -> tuple[Path, tuple[str, ...], dict[str, list[ImageFile]]]:
+def list_folder(data_dir: Path, path: str, *, drawn: bool) -> Listing:
     """Find the images; what starts with a dot is skipped.
 
-    Returns:
-        The folder, the names of the classes, and the files of each split in order of class and name.
+    Args:
+        data_dir: what a relative path is relative to.
+        path: of the folder.
+        drawn: it has class folders alone, and its split is to be drawn.
 
     Raises:
         InputError: a split or its images are missing, the splits have different classes, or something
@@ -84,34 +112,47 @@ def list_folder(data_dir: Path, path: str) -> tuple[Path, tuple[str, ...], dict[
         raise InputError(f"data set 'folder': path: {error}") from None
     if not found:
         raise InputError(f"data set 'folder': path: no folder {root}")
-    classes: dict[str, list[str]] = {}
+    classes: dict[str, tuple[str, ...]] = {}
     files: dict[str, list[ImageFile]] = {}
-    for split in SPLITS:
+    there = [split for split in SPLITS if (root / split).is_dir()]
+    if drawn and there:
+        raise InputError(f"data set 'folder': split: {root} has {' and '.join(there)} already; leave split out")
+    for split in ("",) if drawn else SPLITS:
         if not (root / split).is_dir():
-            raise InputError(f"data set 'folder': no folder {root / split}; expected {split}/CLASS/IMAGES")
-        entries = _visible(root / split)
-        stray = next((entry for entry in entries if not entry.is_dir()), None)
-        if stray:
-            raise InputError(f"data set 'folder': {stray} is not a folder; images lie in {split}/CLASS/")
-        classes[split] = [entry.name for entry in entries]
-        files[split] = [file for label, entry in enumerate(entries) for file in _images_of_class(entry, label)]
-    if classes["train"] != classes["test"]:
+            other = "" if there else "; for CLASS/IMAGES alone, set split = {test = 0.2}"
+            raise InputError(f"data set 'folder': no folder {root / split}; expected {split}/CLASS/IMAGES{other}")
+        classes[split], files[split] = _list_split(root / split, f"{split}/CLASS/".lstrip("/"))
+    first = next(iter(classes))
+    if not drawn and classes["train"] != classes["test"]:
         name = sorted(set(classes["train"]) ^ set(classes["test"]))[0]
         has, lacks = SPLITS if name in classes["train"] else reversed(SPLITS)
         raise InputError(f"data set 'folder': {root}: class {name!r} is in {has} but not in {lacks}")
-    if not classes["train"]:
-        raise InputError(f"data set 'folder': {root / 'train'} has no class folders")
-    return root, tuple(classes["train"]), files
+    if not classes[first]:
+        raise InputError(f"data set 'folder': {root / first} has no class folders")
+    return Listing(root, classes[first], files)
 
 
-def load_folder(data_dir: Path, path: str, image_size: int, channels: int) -> Dataset:
+def _list_split(folder: Path, layout: str) -> tuple[tuple[str, ...], list[ImageFile]]:
+    entries = _visible(folder)
+    stray = next((entry for entry in entries if not entry.is_dir()), None)
+    if stray:
+        raise InputError(f"data set 'folder': {stray} is not a folder; images lie in {layout}")
+    files = [file for label, entry in enumerate(entries) for file in _images_of_class(entry, label)]
+    return tuple(entry.name for entry in entries), files
+
+
+def load_folder(
+    data_dir: Path, path: str, image_size: int, channels: int, background: Background, drawn: DrawnSplit | None
+) -> Dataset:
     """Read every image, crop its centre to a square and resize it.
 
     Args:
         data_dir: what a relative path is relative to.
-        path: has train/CLASS/* and test/CLASS/*.
+        path: has train/CLASS/* and test/CLASS/*, or CLASS/* if the split is drawn.
         image_size: height and width of what a model sees, in pixels.
         channels: 1 (grey) or 3 (colour).
+        background: what is seen through transparent parts.
+        drawn: how the split is drawn; None: there are two.
 
     Raises:
         InputError: the folder is not a data set, an image cannot be read (the message names it), or all of them
@@ -122,24 +163,47 @@ def load_folder(data_dir: Path, path: str, image_size: int, channels: int) -> Da
 
     from sgabench.datasets.base import Dataset
 
-    root, classes, files = list_folder(data_dir, path)
-    _check_size(root, [file.path for split in SPLITS for file in files[split]], image_size**2 * channels)
+    listing = list_folder(data_dir, path, drawn=drawn is not None)
+    paths = [file.path for file in listing.all_files]
+    _check_size(listing.root, paths, image_size**2 * channels)
+    files = listing.files if drawn is None else _draw(listing, drawn)
     arrays = {}
     for split in SPLITS:
         images = np.empty((len(files[split]), channels, image_size, image_size), dtype=np.uint8)
         for index, file in enumerate(files[split]):
-            images[index] = read_image(file.path, image_size, channels)
+            images[index] = read_image(file.path, image_size, channels, background)
         arrays[split] = images, np.array([file.label for file in files[split]], dtype=np.int64)
     train, test = ((torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in arrays.values())
-    return Dataset("folder", classes, *train, *test)
+    return Dataset("folder", listing.classes, *train, *test)
+
+
+def _draw(listing: Listing, drawn: DrawnSplit) -> dict[str, list[ImageFile]]:
+    """Draw the test split class by class; the images keep their order."""
+    import torch
+
+    from sgabench.datasets.base import stratified_choice
+
+    (files,) = listing.files.values()
+    labels = torch.tensor([file.label for file in files])
+    chosen = stratified_choice(labels, round(drawn.test * len(files)), f"test split of folder {drawn.seed}").tolist()
+    for label, name in enumerate(listing.classes):
+        total = sum(file.label == label for file in files)
+        of_test = sum(files[index].label == label for index in chosen)
+        if not 0 < of_test < total:
+            raise InputError(
+                f"data set 'folder': split: test = {drawn.test:g} gives class {name!r} {of_test} test and "
+                f"{total - of_test} training images of its {total}; it needs both"
+            )
+    in_test = set(chosen)
+    return {
+        "train": [file for index, file in enumerate(files) if index not in in_test],
+        "test": [files[index] for index in chosen],
+    }
 
 
 def _check_size(root: Path, paths: Sequence[Path], image_bytes: int) -> None:
     """Look at the first bytes of every image, and refuse what cannot be decoded or held."""
-    pixels = []
-    for path in paths:
-        with _opened(path) as image:
-            pixels.append(image.width * image.height)
+    pixels = [image_pixels(path) for path in paths]
     if sum(pixels) > MAX_PIXELS:
         raise InputError(
             f"data set 'folder': {root}: {len(paths)} images of {sum(pixels) / 1e9:.0f} gigapixels together; at most "
@@ -147,51 +211,6 @@ def _check_size(root: Path, paths: Sequence[Path], image_bytes: int) -> None:
         )
     what = f"data set 'folder': {root}: {len(paths)} images of {image_bytes} bytes each"
     require(len(paths) * image_bytes + max(pixels) * DECODING_BYTES, what)
-
-
-def read_image(path: Path, image_size: int, channels: int) -> NDArray[np.uint8]:
-    """Read one image.
-
-    Returns:
-        uint8 (channels, image_size, image_size).
-
-    Raises:
-        InputError: it cannot be read, is of no known format, has more than one frame or more than 8 bits a sample,
-            or is so large that it looks like a decompression bomb (Pillow's limit, about 90 million pixels).
-    """
-    import numpy as np
-    from PIL import Image
-
-    with _opened(path) as image:
-        converted = image.convert("L" if channels == 1 else "RGB")
-    side = min(converted.size)
-    left, top = (converted.width - side) // 2, (converted.height - side) // 2
-    square = converted.crop((left, top, left + side, top + side))
-    resized = square.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(resized).reshape(image_size, image_size, channels).transpose(2, 0, 1)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Image]:
-    """An image that is not decoded yet; whatever fails inside names it."""
-    from PIL import Image, UnidentifiedImageError
-
-    Image.init()
-    known = [name for name in FORMATS if name in Image.OPEN]  # which, depends on how Pillow was built
-    with foreign(f"{path}: cannot be read as an image (", ")"):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path, formats=known) as image:
-                    if image.mode not in EIGHT_BIT_MODES:
-                        raise InputError(f"{path}: samples of mode {image.mode!r}; only 8-bit images can be used")
-                    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
-                        raise InputError(f"{path}: has more than one frame; only still images can be used")
-                    yield image
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-            raise InputError(f"{path}: larger than {Image.MAX_IMAGE_PIXELS} pixels; not decoded") from None
-        except UnidentifiedImageError as error:
-            raise InputError(f"{path}: cannot be read as an image (none of {', '.join(known)})") from error
 
 
 def _visible(folder: Path) -> list[Path]:

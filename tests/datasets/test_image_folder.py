@@ -71,13 +71,6 @@ def test_oblong_images_lose_their_ends(animals: Path) -> None:
     assert (load(animals.parent, image_size=5).train_images[0] == np.array(RED)[:, None, None]).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
-def test_every_usual_kind_of_image_is_read(animals: Path, mode: str) -> None:
-    path = animals / "train" / "cat" / ("a.jpg" if mode == "CMYK" else "a.png")
-    Image.new("RGB", (8, 8), (255, 255, 255)).convert(mode).save(path)
-    assert load(animals.parent).train_images[0].min() >= 250
-
-
 def test_hidden_files_and_folders_are_skipped(animals: Path) -> None:
     (animals / ".cache").mkdir()
     (animals / "train" / ".thumbnails").mkdir()
@@ -105,18 +98,11 @@ def test_decompression_bombs_are_not_decoded(animals: Path, monkeypatch: pytest.
         load(animals.parent)
 
 
-def test_sixteen_bits_are_refused(animals: Path) -> None:
-    path = animals / "train" / "dog" / "a.png"
-    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(path)
-    with pytest.raises(InputError, match="only 8-bit images"):
-        load(animals.parent)
-
-
 @pytest.mark.parametrize(
     ("move", "problem"),
     [
         (("animals", "plants"), "path: no folder .*animals"),
-        (("animals/test", "animals/validation"), r"no folder .*test; expected test/CLASS/IMAGES"),
+        (("animals/test", "animals/validation"), r"no folder .*test; expected test/CLASS/IMAGES$"),
         (("animals/test/dog", "animals/test/fish"), "class 'dog' is in train but not in test"),
         (("animals/train/dog", "animals/dog"), "class 'dog' is in test but not in train"),
         (("animals/train/dog/a.png", "animals/train/a.png"), "a.png is not a folder"),

@@ -1,0 +1,123 @@
+"""One image file to pixels: what is read as its author meant it, and what is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sgabench.errors import InputError, foreign
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+Background = Literal["white", "black"]
+
+# Pillow's modes of 8 bits a channel.
+EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB"})
+# Formats of pictures alone: Pillow reads others by running programs, or takes them for one by their names.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+# Tags of TIFF.
+BITS_PER_SAMPLE, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 338, 339
+UNSPECIFIED, UNSIGNED = 0, 1
+
+
+def image_pixels(path: Path) -> int:
+    """Width times height, from the first bytes of a file.
+
+    Raises:
+        InputError: as `read_image`, as far as these tell.
+    """
+    with _opened(path) as image:
+        return image.width * image.height
+
+
+def read_image(path: Path, image_size: int, channels: int, background: Background) -> NDArray[np.uint8]:
+    """Read one image: turned as its EXIF data say, laid on a background where it is transparent, its centre.
+
+    Returns:
+        uint8 (channels, image_size, image_size).
+
+    Raises:
+        InputError: it cannot be read, is of no known format, has more than one frame, more than 8 bits a sample or
+            channels that are no colours, or is so large that it looks like a decompression bomb (Pillow's limit, about
+            90 million pixels).
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with _opened(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        colours = _on_background(image, background) if image.has_transparency_data else image.convert("RGB")
+    converted = colours.convert("L") if channels == 1 else colours
+    side = min(converted.size)
+    left, top = (converted.width - side) // 2, (converted.height - side) // 2
+    square = converted.crop((left, top, left + side, top + side))
+    resized = square.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(image_size, image_size, channels).transpose(2, 0, 1)
+
+
+def _on_background(image: Image, background: Background) -> Image:
+    """What is seen of an image before a background; colours that are hidden stay hidden."""
+    from PIL import Image
+
+    straight = image.convert("LA") if image.mode == "La" else image  # Pillow knows no other way from there
+    over = straight if straight.mode == "RGBA" else straight.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, background), over).convert("RGB")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image]:
+    """An image that is not decoded yet; whatever fails inside names it."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]  # which, depends on how Pillow was built
+    with foreign(f"{path}: cannot be read as an image (", ")"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(path, formats=known) as image:
+                    problem = _problem(image)
+                    if problem:
+                        raise InputError(f"{path}: {problem}")
+                    yield image
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+            raise InputError(f"{path}: larger than {Image.MAX_IMAGE_PIXELS} pixels; not decoded") from None
+        except UnidentifiedImageError as error:
+            raise InputError(f"{path}: cannot be read as an image (none of {', '.join(known)})") from error
+
+
+def _problem(image: Image) -> str:
+    """Why the pixels that Pillow would give are not what the file means; empty if they are."""
+    if image.mode not in EIGHT_BIT_MODES:
+        return f"samples of mode {image.mode!r}; only 8-bit images can be used"
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
+        return "has more than one frame; only still images can be used"
+    if _bits(image) > 8:  # of colours Pillow keeps the upper 8 bits, which are zeros where a camera used 12 of 16
+        return f"{_bits(image)} bits a sample; only 8-bit images can be used"
+    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+        return "CMYK without Adobe's marker, which says whether 0 or 255 is no ink; convert it to RGB"
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    if UNSPECIFIED in tags.get(EXTRA_SAMPLES, ()):
+        return "has channels beside its colours that are no transparency; remove them"
+    if any(form != UNSIGNED for form in tags.get(SAMPLE_FORMAT, ())):
+        return "signed samples; only unsigned ones can be used"
+    return ""
+
+
+def _bits(image: Image) -> int:
+    """Bits a sample of the file, where Pillow's mode does not tell them."""
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+        return int(max(bits))
+    parts: list[Any] = []
+    for tile in getattr(image, "tile", ()):
+        parts += tile.args if isinstance(tile.args, tuple) else [tile.args]
+    if image.format == "PNG" and any(";16" in str(part) for part in parts):
+        return 16
+    return 16 if image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in parts) else 8

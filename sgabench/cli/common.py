@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,59 +85,6 @@ def stoppable() -> Iterator[None]:
         ignore_ctrl_c()
         typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
-
-
-def write(text: str, output: Path | None, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
-    """Print a text, or write it to a file that is none of those it was made from."""
-    from sgabench.store.store import write_atomically
-
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    refuse_to_replace(output, sources, folders)
-    try:
-        if output.exists() and not output.is_file():  # a device or a pipe is written to, never replaced
-            output.write_text(text, encoding="utf-8")
-        else:
-            write_atomically(output.resolve(), text.encode())
-    except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
-
-
-def prepare_output(output: Path | None, sources: Sequence[Path | None], folders: Sequence[Path]) -> None:
-    """Refuse an output that cannot be written, before anything is computed for it; its folder is made.
-
-    Raises:
-        InputError: it is a folder, is protected, or would replace what it is made from.
-    """
-    if output is None:
-        return
-    refuse_to_replace(output, sources, folders)
-    try:
-        for folder in output.parents:
-            if folder.exists() and not folder.is_dir():
-                raise InputError(f"--output {output}: {folder} is no folder; name another file")
-        output.resolve().parent.mkdir(parents=True, exist_ok=True)
-        if output.is_dir():
-            raise InputError(f"--output {output}: is a folder; name a file")
-        place = output if output.exists() else output.resolve().parent
-        if not os.access(place, os.W_OK):
-            raise InputError(f"--output {output}: {place} is not writable; name another file")
-    except OSError as error:
-        raise InputError(f"--output {output}: {error.strerror or error}") from None
-
-
-def refuse_to_replace(
-    output: Path, sources: Sequence[Path | None], folders: Sequence[Path], option: str = "--output "
-) -> None:
-    """An output must be none of the files it is made from, and nothing that a results folder consists of."""
-    target = output.resolve()
-    if target in [path.resolve() for path in sources if path]:
-        raise InputError(f"{option}{output}: would replace what it is made from; name another file")
-    for folder in (folder.resolve() for folder in folders):
-        database = target.parent == folder and target.name.startswith(("store.sqlite", "tuning.sqlite", ".lock"))
-        if database or {folder / "weights", folder / "snapshots", folder / "claims"} & {*target.parents}:
-            raise InputError(f"{option}{output}: would damage the results folder; name another file")
 
 
 def require_store(results: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sgabench.cli.app import app
-from sgabench.cli.common import confirm_run, plan_of, prepare_output, refuse_to_replace, require_store, stoppable, write
+from sgabench.cli.common import confirm_run, plan_of, require_store, stoppable
 from sgabench.cli.options import (
     DEFAULT_RESULTS,
     PRECISION,
@@ -26,6 +26,7 @@ from sgabench.cli.options import (
     SuiteFile,
     Yes,
 )
+from sgabench.cli.outputs import Force, prepare_output, write
 from sgabench.errors import InputError
 
 
@@ -48,17 +49,18 @@ def baseline(
     ] = False,
     set_: Set = None,
     plugin: Plugins = None,
+    force: Force = False,
 ) -> None:
     """Freeze what a suite measured, for sgabench check to compare with."""
     from sgabench.gate.baseline import write_baseline
     from sgabench.gate.measured import complete, measured
 
-    plan = plan_of(suite, results, data_dir, None, set_, plugin)
     require_store(results)
+    prepare_output(output, [suite, *(plugin or ())], [results], replace=force)
+    plan = plan_of(suite, results, data_dir, None, set_, plugin)
     frozen = (measured if allow_incomplete else complete)(plan, results)
     if not any(group.seeds for group in frozen.groups):
         raise InputError(f"results folder {results}: nothing of {suite} is stored; run it first")
-    refuse_to_replace(output, [suite, *(plugin or ())], [results])
     write_baseline(frozen, output)
     seeds = sorted({seed for group in frozen.groups for seed in group.seeds})
     typer.echo(f"written: {output}: {len(frozen.trials)} trials and {len(frozen.cells)} cells over {len(seeds)} seeds")
@@ -96,20 +98,20 @@ def check(
     from sgabench.running.options import Options
     from sgabench.suite.plan import select
 
+    if not run:
+        require_store(results)
+    prepare_output(output, [suite, baseline, *(plugin or ())], [results])
     os.environ[PRECISION] = precision.value
     whole = plan_of(suite, results, data_dir, None, set_, plugin)
-    sources = [suite, baseline, *(plugin or ())]
-    prepare_output(output, sources, [results])
     if run:
         check_plan(whole, results, baseline, only)  # what it refuses, it refuses before anything is trained for it
         confirm_run(select(whole, only), results, yes)
         plugins = tuple(path.resolve() for path in plugin or ())
         with stoppable(), listener(quiet=False) as display:
             run_and_write(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
-    require_store(results)
     outcome = check_plan(whole, results, baseline, only)
     text = render(outcome, form.value, str(baseline))
-    write(text, output, sources, [results])
+    write(text, output)
     if output is not None:
         typer.echo(verdict(outcome), err=True)
     raise typer.Exit(outcome.exit_code)

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from sgabench.cli.app import app
-from sgabench.cli.common import plan_of, require_store, write
+from sgabench.cli.common import plan_of, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
+from sgabench.cli.outputs import prepare_figures, prepare_output, write
 
 UNSAID = (("--by", "ratio"), ("--pairs", "reference"))  # defaults
 
@@ -79,8 +80,10 @@ def report(
     from sgabench.report.display import warnings
     from sgabench.store.store import Store
 
-    plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
     require_store(results)
+    prepare_output(output, [suite, *(plugin or ())], [results])
+    prepare_figures(figures)
+    plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
     with Store(results) as store:
         tables = make_tables(store, plan, reference=reference, by=by.value, pairs=pairs.value)
         details = load_details(store, tables) if form is ReportFormat.html or figures else None
@@ -99,7 +102,7 @@ def report(
         from sgabench.report.static import write_figures
 
         write_figures(tables, details, figures)
-    write(text, output, [suite, *(plugin or ())], [results])
+    write(text, output)
 
 
 @app.command()
@@ -121,11 +124,12 @@ def compare(
     from sgabench.evidence.folders import folder_names, read, side_by_side
     from sgabench.report.compare import render_comparison
 
+    prepare_output(output, [suite, *(plugin or ())], [first, second])
     plan = plan_of(suite, first, data_dir, only, set_, plugin) if suite else None
     names = folder_names(first, second)
     tables = read(first, plan), read(second, plan)
     text = render_comparison(side_by_side(*tables, names), names, tables, form.value, changed=changed)
-    write(text, output, [suite, *(plugin or ())], [first, second])
+    write(text, output)
 
 
 def _commands(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgabench.cli.app import app, stop
-from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_to_replace, require_store, stoppable
+from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, require_store, stoppable
 from sgabench.cli.options import (
     DEFAULT_RESULTS,
     PRECISION,
@@ -26,6 +26,7 @@ from sgabench.cli.options import (
     SuiteFile,
     Yes,
 )
+from sgabench.cli.outputs import Force, prepare_output, write
 from sgabench.errors import InputError, suggestion
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def tune(
     precision: InPrecision = Precision.auto,
     set_: Set = None,
     plugin: Plugins = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output file.")] = False,
+    force: Force = False,
     yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
 ) -> None:
@@ -156,6 +157,7 @@ def tune(
     from sgabench.tuning.subjects import Settings, find_subjects
     from sgabench.tuning.suite_file import TunedSuite
 
+    prepare_output(output, [suite, *(plugin or ())], [results], replace=force)
     judged = Objective.parse(objective)
     os.environ[PRECISION] = precision.value
     load_plugins(plugin)
@@ -163,8 +165,7 @@ def tune(
     settings = Settings(tries, validation_size, tuple(seed or [1000]), lr_factors, weight_decays, judged)
     subjects = find_subjects(loaded, settings)
     target = TunedSuite(loaded, tuple(set_ or ()), output, subjects)
-    target.check(force)
-    refuse_to_replace(output, [suite, *(plugin or ())], [results])
+    target.check()
     trainings = len(subjects) * len(loaded.datasets) * len(loaded.models) * len(settings.seeds) * tries
     if trainings > ASK_ABOVE and not yes:
         confirm(
@@ -193,21 +194,17 @@ def tune(
 def init(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="The suite to start from.")] = "quickstart",
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: NAME.toml in this folder.")] = None,
+    force: Force = False,
 ) -> None:
-    """Write a suite that comes with sgabench into this folder, to start from; nothing is replaced."""
+    """Write a suite that comes with sgabench into this folder, to start from."""
     from sgabench.suite.shipped import shipped_suites
 
     suites = shipped_suites()
     if name not in suites:
         raise InputError(f"{name}: no such suite comes with sgabench{suggestion(name, suites)}")
     target = output or Path(f"{Path(name).name}.toml")
-    try:
-        with target.open("x", encoding="utf-8") as file:
-            file.write(suites[name].read_text(encoding="utf-8"))
-    except FileExistsError:
-        raise InputError(f"{target}: is there already; name another with --output FILE") from None
-    except OSError as error:
-        raise InputError(f"{target}: {error.strerror or error}") from None
+    prepare_output(target, [], [], replace=force, option="--output " if output else "")
+    write(suites[name].read_text(encoding="utf-8"), target)
     typer.echo(f"written: {target}; change it, then: sgabench run {target}")
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgabench.cli.app import app
-from sgabench.cli.common import plan_of, refuse_to_replace, require_store
+from sgabench.cli.common import plan_of, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
+from sgabench.cli.outputs import Force, prepare_output
 
 if TYPE_CHECKING:
     from sgabench.store.merging import Merged
@@ -52,14 +53,15 @@ def export_archive(
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
+    force: Force = False,
 ) -> None:
     """Write records, and weights on request, into one portable file."""
     from sgabench.store.archive import export
     from sgabench.suite.plan import keys_of
 
-    keys = keys_of(plan_of(suite, results, data_dir, only, set_, plugin)) if suite else None
     require_store(results)
-    refuse_to_replace(file, [suite, *(plugin or ())], [results], option="")
+    prepare_output(file, [suite, *(plugin or ())], [results], replace=force, option="")
+    keys = keys_of(plan_of(suite, results, data_dir, only, set_, plugin)) if suite else None
     exported = export(file, results, keys, weights=weights)
     typer.echo(f"{file}: {exported.records} records, weights of {exported.weights} trials")
     if exported.without:

@@ -284,13 +284,12 @@ def _plain(group: Group) -> dict[str, Any]:
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
-    """Write a baseline; its folder is made if it is not there.
+    """Write a baseline.
 
     Raises:
         InputError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path.resolve(), as_json(baseline).encode())
     except OSError as error:
         raise InputError(f"--output {path}: {error.strerror or error}") from None

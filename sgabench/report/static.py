@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -60,6 +61,18 @@ COSTS = {"images_per_s": ("speed", "measured images/s"), "nonzero_params": ("siz
 FILE_NAMES = {"loss": "loss", "top1": "top1", "validation_top1": "validation"}
 
 
+def require_matplotlib() -> None:
+    """See that there is something to draw with.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        raise InputError("--figures: matplotlib is not installed; run: pip install matplotlib") from None
+
+
 def write_figures(tables: Tables, details: Details, folder: Path) -> list[Path]:
     """Write every figure as PNG and SVG.
 
@@ -69,12 +82,11 @@ def write_figures(tables: Tables, details: Details, folder: Path) -> list[Path]:
     Raises:
         InputError: matplotlib is not installed, or the folder cannot be written.
     """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("--figures: matplotlib is not installed; run: pip install 'sgabench[figures]'") from None
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     written: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

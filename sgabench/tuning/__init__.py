@@ -20,4 +20,6 @@ def require_extra() -> None:
         try:
             importlib.import_module(module)
         except ImportError:
-            raise InputError(f"sgabench tune needs {module}: pip install 'sgabench[tune]'") from None
+            raise InputError(
+                f"sgabench tune needs {module}, which is not installed; run: pip install optuna tomlkit"
+            ) from None

@@ -42,26 +42,14 @@ class TunedSuite:
     output: Path
     subjects: Sequence[Subject]
 
-    def check(self, force: bool) -> None:
+    def check(self) -> None:
         """See that it can be written, before anything is trained.
 
-        Args:
-            force: an existing file may be replaced; never the suite itself.
-
         Raises:
-            InputError: a file that is there, a folder that is not, labels that would be the same.
+            InputError: it would replace the suite itself, or labels would be the same.
         """
-        where = f"--output {self.output}"
-        try:
-            if self.output.resolve() == self.suite.source.resolve():
-                raise InputError(f"{where}: would replace the suite itself; name another file")
-            there = self.output.exists()
-            if not self.output.parent.is_dir() or (there and not self.output.is_file()):
-                raise InputError(f"{where}: must be a file in a folder that is there")
-            if there and not force:
-                raise InputError(f"{where}: is there already; name another file or give --force")
-        except OSError as error:
-            raise InputError(f"{where}: {error.strerror or error}") from None
+        if self.output.resolve() == self.suite.source.resolve():
+            raise InputError(f"--output {self.output}: would replace the suite itself; name another file")
         self._check_labels()
         self._text({subject.label: subject.given[0] for subject in self.subjects})
 

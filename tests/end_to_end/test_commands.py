@@ -131,7 +131,6 @@ def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_
         (["run", "tiny.toml", "--results", "newer"], ["written by a newer sgabench", "upgrade"]),
         (["run", "tiny.toml", "--no-download", "--set", "datasets.digits.name=cifar10"], ["cifar-10-batches-bin"]),
         (["report", "--results", "nowhere"], ["results folder nowhere", "not there"]),
-        (["report", "tiny.toml", "--results", ".", "--output", "no/such/file"], ["--output no/such/file"]),
     ],
     ids=lambda value: " ".join(value[1:4]) if len(value) > 2 else None,
 )

@@ -48,7 +48,7 @@ def test_every_package_is_in_the_wheel() -> None:
     assert set(project["tool"]["setuptools"]["packages"]) == there | {"sgabench.suites"}
 
 
-def test_init_writes_a_suite_and_replaces_nothing(tmp_path: Path, sgabench: Run) -> None:
+def test_init_writes_a_suite(tmp_path: Path, sgabench: Run) -> None:
     done = sgabench("init")
     assert done.returncode == 0
     assert (tmp_path / "quickstart.toml").read_text() == shipped_suites()["quickstart"].read_text()
@@ -56,7 +56,7 @@ def test_init_writes_a_suite_and_replaces_nothing(tmp_path: Path, sgabench: Run)
     again = sgabench("init")
     assert (again.returncode, again.stderr) == (
         2,
-        "error: quickstart.toml: is there already; name another with --output FILE\n",
+        "error: quickstart.toml: is there already; name another file, or give --force to replace it\n",
     )
     assert sgabench("init", "controls/null", "--output", "mine.toml").returncode == 0
     wrong = sgabench("init", "quickstat")

@@ -104,6 +104,11 @@ def first_problem(error: ValidationError, valid: Iterable[str] = ()) -> tuple[tu
     return path, f"{message}, got {shorten(problem['input'])}"
 
 
+def counted(number: int, singular: str, plural: str = "") -> str:
+    """A number of things: ``1 training``, ``1,010 trainings``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
 def shorten(value: Any, limit: int = 60) -> str:
     """``repr`` of a value, cut to one short line."""
     try:

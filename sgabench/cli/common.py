@@ -48,14 +48,15 @@ def confirm_run(plan: Plan, results: Path, yes: bool) -> None:
     from sgabench.store.store import Store
     from sgabench.suite.limits import ASK_ABOVE
     from sgabench.suite.plan import remaining
+    from sgabench.suite.work import work_of
 
     if yes or sum(len(trial.cells) for trial in plan.trials) <= ASK_ABOVE:
         return
     with Store(results) as store:
-        left = remaining(plan, store.statuses())
-    cells = sum(len(trial.cells) for trial in left)
-    if cells > ASK_ABOVE:
-        confirm(f"{plan.suite.source}: {len(left)} trials with {cells} cells are left to run")
+        stored = store.statuses()
+    work = work_of(remaining(plan, stored), stored)
+    if work.prunings > ASK_ABOVE:
+        confirm(f"{plan.suite.source}: {work} are left to run")
 
 
 def confirm(what: str) -> None:

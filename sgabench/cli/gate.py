@@ -27,7 +27,7 @@ from sgabench.cli.options import (
     Yes,
 )
 from sgabench.cli.outputs import Force, prepare_output, write
-from sgabench.errors import InputError
+from sgabench.errors import InputError, counted
 
 
 class GateFormat(StrEnum):
@@ -62,8 +62,9 @@ def baseline(
     if not any(group.seeds for group in frozen.groups):
         raise InputError(f"results folder {results}: nothing of {suite} is stored; run it first")
     write_baseline(frozen, output)
-    seeds = sorted({seed for group in frozen.groups for seed in group.seeds})
-    typer.echo(f"written: {output}: {len(frozen.trials)} trials and {len(frozen.cells)} cells over {len(seeds)} seeds")
+    seeds = {seed for group in frozen.groups for seed in group.seeds}
+    parts = counted(len(frozen.trials), "trial"), counted(len(frozen.cells), "cell"), counted(len(seeds), "seed")
+    typer.echo(f"written: {output}: {parts[0]} and {parts[1]} over {parts[2]}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from sgabench.cli.app import app
 from sgabench.cli.common import plan_of, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 from sgabench.cli.outputs import prepare_figures, prepare_output, write
+from sgabench.errors import InputError
 
 UNSAID = (("--by", "ratio"), ("--pairs", "reference"))  # defaults
 
@@ -76,6 +77,7 @@ def report(
 
     from sgabench.evidence.details import load_details
     from sgabench.evidence.leaderboard import make_tables
+    from sgabench.evidence.revisions import earlier_revisions
     from sgabench.report import render
     from sgabench.report.display import warnings
     from sgabench.store.store import Store
@@ -86,6 +88,12 @@ def report(
     plan = plan_of(suite, results, data_dir, only, set_, plugin) if suite else None
     with Store(results) as store:
         tables = make_tables(store, plan, reference=reference, by=by.value, pairs=pairs.value)
+        if plan is not None and (tables.trials["status"] == "missing").all():
+            told = "".join(f"; {line}" for line in earlier_revisions(store, plan))
+            raise InputError(
+                f"results folder {results}: nothing of {suite} is stored here{told}; run it first, or leave the suite "
+                "out to see all that is"
+            )
         details = load_details(store, tables) if form is ReportFormat.html or figures else None
     view = [
         part

@@ -27,7 +27,7 @@ from sgabench.cli.options import (
     Yes,
 )
 from sgabench.cli.outputs import Force, prepare_output, write
-from sgabench.errors import InputError, suggestion
+from sgabench.errors import InputError, counted, suggestion
 
 if TYPE_CHECKING:
     from sgabench.evidence.looks import Looks
@@ -78,6 +78,7 @@ def run(
     from sgabench.running.runner import check, to_run
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
+    from sgabench.suite.work import NOTHING_TO_DO
 
     os.environ[PRECISION] = precision.value  # workers have it, too
     load_plugins(plugin)
@@ -86,16 +87,18 @@ def run(
     run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout)
     options = Options(results, data_dir, download, *run_options)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
+    idle = NOTHING_TO_DO
     if failed_only:
         require_store(results)
-        if not to_run(plan, options).trials and not quiet:
-            typer.echo("nothing to retry: no trial, cell or probe of this suite is recorded as failed", err=True)
+        idle = "nothing to retry: no trial, cell or probe of this suite is recorded as failed"
     if dry_run:
         check(plan, options, strict=True)
+        if failed_only and not to_run(plan, options).trials and not quiet:
+            typer.echo(idle, err=True)
         _print_plan(to_run(plan, options) if failed_only else select(plan, only), results)
         return
     confirm_run(to_run(plan, options) if failed_only else select(plan, only), results, yes)
-    with stoppable(), listener(quiet) as display:
+    with stoppable(), listener(quiet, idle) as display:
         tables = run_and_write(plan, options, display, until_decided=until_decided)
     if not quiet:
         print_tables(tables, results / plan.suite.folder)
@@ -249,7 +252,8 @@ def _print_plan(plan: Plan, results: Path) -> None:
     from sgabench.evidence.revisions import earlier_records
     from sgabench.report.known import known_lines
     from sgabench.store.store import Store
-    from sgabench.suite.plan import left_out
+    from sgabench.suite.plan import left_out, remaining
+    from sgabench.suite.work import NOTHING_TO_DO, work_of
 
     with Store(results) as store:
         stored = store.statuses()
@@ -258,19 +262,22 @@ def _print_plan(plan: Plan, results: Path) -> None:
     def state(key: str) -> str:
         return {"done": "stored", "diverged": "diverged", "failed": "failed"}.get(stored.get(key, ""), "to run")
 
-    counts: dict[str, dict[str, int]] = {"trials": {}, "cells": {}}
+    counts: dict[str, dict[str, int]] = {"trial": {}, "cell": {}}
     lines = []
     for trial in plan.trials:
         states = state(trial.key)
-        counts["trials"][states] = counts["trials"].get(states, 0) + 1
+        counts["trial"][states] = counts["trial"].get(states, 0) + 1
         lines.append(f"{states:9} {trial.key[:12]}  {trial.name}")
         for cell in trial.cells:
             of_cell = state(cell.key) if states != "diverged" else "diverged"
-            counts["cells"][of_cell] = counts["cells"].get(of_cell, 0) + 1
+            counts["cell"][of_cell] = counts["cell"].get(of_cell, 0) + 1
             lines.append(f"{of_cell:9} {cell.key[:12]}    {cell.name}")
     for name, by_state in counts.items():
         parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
-        lines.append(f"{sum(by_state.values())} {name}: {parts}")
+        lines.append(f"{counted(sum(by_state.values()), name)}: {parts}")
+    work = work_of(remaining(plan, stored), stored)
+    left = [f"left to run: {work}", work.images] if work.any else [NOTHING_TO_DO]
+    lines.append("; ".join(filter(None, left)))
     lines += [*earlier, *known_lines(plan.suite)]
     told = (
         left_out(trial.dataset, size, trial.optimizer.settings["training"]["batch_size"])

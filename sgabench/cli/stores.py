@@ -11,6 +11,7 @@ from sgabench.cli.app import app
 from sgabench.cli.common import plan_of, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 from sgabench.cli.outputs import Force, prepare_output
+from sgabench.errors import counted
 
 if TYPE_CHECKING:
     from sgabench.store.merging import Merged
@@ -63,9 +64,9 @@ def export_archive(
     prepare_output(file, [suite, *(plugin or ())], [results], replace=force, option="")
     keys = keys_of(plan_of(suite, results, data_dir, only, set_, plugin)) if suite else None
     exported = export(file, results, keys, weights=weights)
-    typer.echo(f"{file}: {exported.records} records, weights of {exported.weights} trials")
+    typer.echo(f"{file}: {counted(exported.records, 'record')}, weights of {counted(exported.weights, 'trial')}")
     if exported.without:
-        typer.echo(f"{exported.without} trials have no weights in {results}")
+        typer.echo(f"{counted(exported.without, 'trial has', 'trials have')} no weights in {results}")
 
 
 @app.command("import")
@@ -98,7 +99,10 @@ def merge(
 
 def _tell_merged(sources: list[tuple[Path, Merged]]) -> None:
     for source, merged in sources:
-        parts = [f"{merged.new} records and the weights of {merged.weights} trials taken", f"{merged.same} were there"]
+        parts = [
+            f"{counted(merged.new, 'record')} and the weights of {counted(merged.weights, 'trial')} taken",
+            f"{merged.same} were there",
+        ]
         if merged.kept:
             parts.append(f"{merged.kept} only failed there")
         if merged.conflicts:

@@ -21,7 +21,7 @@ else:
     Dataset = Any  # the registry evaluates annotations, and torch must not be imported for that
 
 
-@datasets.register("digits")
+@datasets.register("digits", images=(1437, 360))
 def digits(data_dir: Path, download: bool) -> Dataset:
     """Handwritten digits, 1 x 8 x 8, 10 classes, 1437 + 360 images; comes with scikit-learn."""
     from sgabench.datasets.embedded import load_digits
@@ -29,7 +29,7 @@ def digits(data_dir: Path, download: bool) -> Dataset:
     return load_digits()
 
 
-@datasets.register("cifar10")
+@datasets.register("cifar10", images=(50_000, 10_000))
 def cifar10(data_dir: Path, download: bool) -> Dataset:
     """CIFAR-10: photographs, 3 x 32 x 32, 10 classes, 50,000 + 10,000 images."""
     from sgabench.datasets.cifar import load_cifar10
@@ -37,7 +37,7 @@ def cifar10(data_dir: Path, download: bool) -> Dataset:
     return load_cifar10(data_dir, download)
 
 
-@datasets.register("cifar100")
+@datasets.register("cifar100", images=(50_000, 10_000))
 def cifar100(data_dir: Path, download: bool, *, labels: Literal["fine", "coarse"] = "fine") -> Dataset:
     """CIFAR-100: photographs, 3 x 32 x 32, 100 fine or 20 coarse classes, 50,000 + 10,000 images."""
     from sgabench.datasets.cifar import load_cifar100
@@ -45,7 +45,7 @@ def cifar100(data_dir: Path, download: bool, *, labels: Literal["fine", "coarse"
     return load_cifar100(data_dir, download, labels)
 
 
-@datasets.register("fashion_mnist")
+@datasets.register("fashion_mnist", images=(60_000, 10_000))
 def fashion_mnist(data_dir: Path, download: bool) -> Dataset:
     """Fashion-MNIST: articles of clothing, 1 x 28 x 28, 10 classes, 60,000 + 10,000 images."""
     from sgabench.datasets.fashion import load_fashion_mnist

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sized
 from typing import Any
 
-from sgabench.errors import suggestion
+from sgabench.errors import counted, suggestion
 from sgabench.evidence.mixing import mixed
 from sgabench.gate.baseline import Baseline
 
@@ -31,8 +31,8 @@ def unknown_groups(was: Baseline, now: Baseline) -> list[str]:
             unexplained.append(group)
     cells = Counter((label, getattr(cell, label)) for cell in was.cells for label in LABELS)
     lines = [
-        f"not in the suite: {label} {name!r} of the baseline ({cells[label, name]} cells; make the baseline anew if it "
-        f"was renamed or removed){suggestion(name, valid[label]) if len(names) <= MOST_EXPLAINED else ''}"
+        f"not in the suite: {label} {name!r} of the baseline ({counted(cells[label, name], 'cell')}; make the baseline "
+        f"anew if it was renamed or removed){suggestion(name, valid[label]) if len(names) <= MOST_EXPLAINED else ''}"
         for label, name in names
     ]
     return lines + [
@@ -64,7 +64,7 @@ def new_metrics(was: Baseline, now: Baseline) -> list[str]:
     if not new:
         return []
     shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
-    return [f"not measured in the baseline, so not compared: {len(new)} trials and cells ({shown}); make it anew"]
+    return [f"not measured in the baseline, so not compared: {_counted(new)} ({shown}); make it anew"]
 
 
 def new_groups(was: Baseline, now: Baseline) -> list[str]:
@@ -74,7 +74,7 @@ def new_groups(was: Baseline, now: Baseline) -> list[str]:
     if not new or not was.groups:
         return []
     shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
-    return [f"not in the baseline, so not compared: {len(new)} trials and cells ({shown}); make the baseline anew"]
+    return [f"not in the baseline, so not compared: {_counted(new)} ({shown}); make the baseline anew"]
 
 
 def unmeasured(now: Baseline) -> list[str]:
@@ -129,3 +129,7 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _counted(groups: Sized) -> str:
+    return counted(len(groups), "trial or cell", "trials and cells")

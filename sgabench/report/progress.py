@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from sgabench.errors import counted
 from sgabench.evidence.leaderboard import Tables
+from sgabench.report.forecast import Forecast, duration
 from sgabench.report.terminal import WIDE, renderable
 from sgabench.running.listening import Listener, Silent
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
+from sgabench.suite.work import NOTHING_TO_DO, work_of
 
 if TYPE_CHECKING:
     from sgabench.training.progress import Progress
@@ -27,8 +30,13 @@ LINE_SECONDS = 10.0
 
 
 @contextmanager
-def listener(quiet: bool) -> Iterator[Listener]:
-    """The listener that fits: silent, bars on a terminal, or lines."""
+def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
+    """The listener that fits: silent, bars on a terminal, or lines.
+
+    Args:
+        quiet: silent.
+        idle: what is said in the end if there was nothing to do.
+    """
     if quiet:
         yield Silent()
     elif sys.stderr is not None and sys.stderr.isatty():
@@ -40,9 +48,15 @@ def listener(quiet: bool) -> Iterator[Listener]:
             TimeElapsedColumn(),
             console=Console(stderr=True),
         ) as bars:
-            yield OnTerminal(bars)
+            shown = OnTerminal(bars)
+            yield shown
+            if shown.is_idle:
+                bars.console.print(idle, markup=False, highlight=False)
     else:
-        yield InLines()
+        lines = InLines()
+        yield lines
+        if lines.is_idle:
+            lines.say(idle)
 
 
 class OnTerminal:
@@ -51,19 +65,34 @@ class OnTerminal:
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
         self._suite: TaskID | None = None
+        self._work = ""
+        self._forecast: Forecast | None = None
         self._trials: dict[int, TaskID] = {}
 
-    def started(self, trials: int, cells: int, device: str) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was to do so far."""
+        return self._suite is None
+
+    def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
         """Show the suite's bar, which counts trials."""
-        self._suite = self._bars.add_task(f"[bold]suite[/] on {device}", total=trials, info=f"{cells} cells")
+        self._forecast = Forecast(left, trained, jobs)
+        self._work = str(work_of(left, dict.fromkeys(trained, "done")))
+        self._suite = self._bars.add_task(f"[bold]suite[/] on {device}", total=len(left), info=self._work)
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Show epoch, speed, loss and time left of a trial."""
         bar = self._bar(worker, trial)
         self._bars.update(bar, completed=progress.epoch, total=progress.epochs, info=numbers(progress))
+        if self._forecast is not None:
+            self._forecast.progressed(worker, trial, progress)
+        self._show_rest()
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
         """Show what was measured last, or print what failed."""
+        if self._forecast is not None:
+            self._forecast.stored(worker, trial, record)
+        self._show_rest()
         if record.status != "done":
             self._bars.console.print(f"[red]{escape(_line(trial, record))}[/]", soft_wrap=True)
         elif record.kind != "probe":
@@ -73,18 +102,26 @@ class OnTerminal:
         """Take the trial's bar away and move the suite's on."""
         if worker in self._trials:
             self._bars.remove_task(self._trials.pop(worker))
-        if self._suite is not None:
-            self._bars.advance(self._suite)
+        self._advance(worker, trial)
 
     def elsewhere(self, trial: TrialPlan) -> None:
         """Move the suite's bar on."""
-        if self._suite is not None:
-            self._bars.advance(self._suite)
+        self._advance(None, trial)
 
     def waiting(self, trials: int) -> None:
         """Show what is waited for beside the suite's bar."""
         if self._suite is not None:
             self._bars.update(self._suite, info=waiting_for(trials))
+
+    def _advance(self, worker: int | None, trial: TrialPlan) -> None:
+        if self._suite is not None and self._forecast is not None:
+            self._bars.advance(self._suite)
+            self._forecast.finished(worker, trial)
+            self._show_rest()
+
+    def _show_rest(self) -> None:
+        if self._suite is not None and self._forecast is not None:
+            self._bars.update(self._suite, info=self._work + rest(self._forecast))
 
     def _bar(self, worker: int, trial: TrialPlan) -> TaskID:
         if worker not in self._trials:
@@ -101,50 +138,74 @@ class InLines:
         self._done = 0
         self._waiting = 0
         self._last: dict[int, float] = {}
+        self._forecast: Forecast | None = None
 
-    def started(self, trials: int, cells: int, device: str) -> None:
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing was to do so far."""
+        return self._forecast is None
+
+    def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
         """Say what is left to do."""
-        self._trials = trials
-        self._say(f"{trials} trials with {cells} cells to run on {device}")
+        self._trials, self._done = len(left), 0
+        self._forecast = Forecast(left, trained, jobs)
+        self.say(f"{work_of(left, dict.fromkeys(trained, 'done'))} to run on {device}")
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Say how far a training is, now and then."""
+        if self._forecast is not None:
+            self._forecast.progressed(worker, trial, progress)
         now = time.monotonic()
         if now - self._last.setdefault(worker, now) >= LINE_SECONDS:
             self._last[worker] = now
-            self._say(f"{trial.name}: epoch {progress.epoch:.1f}/{progress.epochs}, {numbers(progress)}")
+            self.say(
+                f"{trial.name}: epoch {progress.epoch:.1f}/{progress.epochs}, {numbers(progress)}{rest(self._forecast)}"
+            )
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
         """Say how a training ended, and what failed."""
+        if self._forecast is not None:
+            self._forecast.stored(worker, trial, record)
         if record.status != "done" or record.kind == "trial":
-            self._say(_line(trial, record))
+            self.say(_line(trial, record))
 
     def finished(self, worker: int, trial: TrialPlan) -> None:
         """Count the trial."""
-        self._done += 1
-        self._say(f"{self._done}/{self._trials} {trial.name}: finished")
+        self._count(worker, trial, "finished")
 
     def elsewhere(self, trial: TrialPlan) -> None:
         """Count the trial."""
-        self._done += 1
-        self._say(f"{self._done}/{self._trials} {trial.name}: finished by another run")
+        self._count(None, trial, "finished by another run")
 
     def waiting(self, trials: int) -> None:
         """Say what is waited for, if it is not what it was."""
         if trials != self._waiting:
             self._waiting = trials
-            self._say(waiting_for(trials))
+            self.say(waiting_for(trials))
 
-    def _say(self, text: str) -> None:
+    def _count(self, worker: int | None, trial: TrialPlan, how: str) -> None:
+        self._done += 1
+        if self._forecast is not None:
+            self._forecast.finished(worker, trial)
+        self.say(f"{self._done}/{self._trials} {trial.name}: {how}{rest(self._forecast)}")
+
+    def say(self, text: str) -> None:
+        """Write a line."""
         # Nobody may be reading any more; the run goes on all the same.
         with suppress(OSError, ValueError):
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
 
+def rest(forecast: Forecast | None) -> str:
+    """Time left of the whole run, as far as it can be said."""
+    seconds = forecast.seconds if forecast is not None else None
+    return "" if not seconds else f"; whole run: about {duration(seconds)} left"
+
+
 def waiting_for(trials: int) -> str:
     """That other runs are at what is left."""
-    return f"waiting for {trials} trial{'s' if trials > 1 else ''} of other runs"
+    return f"waiting for {counted(trials, 'trial')} of other runs"
 
 
 def numbers(progress: Progress) -> str:

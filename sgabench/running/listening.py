@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from sgabench.store.store import Record
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 class Listener(Protocol):
     """Is told how a run goes."""
 
-    def started(self, trials: int, cells: int, device: str) -> None:
-        """Something is left to do: so many trials, with so many cells."""
+    def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
+        """Something is left to do: these trials, each with only that.
+
+        Args:
+            left: in their order.
+            trained: keys of trials whose network is stored.
+            device: ``cpu`` or ``cuda``.
+            jobs: trials at the same time.
+        """
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """A training goes on."""
@@ -36,7 +44,7 @@ class Listener(Protocol):
 class Silent:
     """A listener that says nothing."""
 
-    def started(self, trials: int, cells: int, device: str) -> None:
+    def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
         """Say nothing."""
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,8 @@ def run_plan(plan: Plan, store: Store, options: Options, listener: Listener) -> 
     left = _left(plan, options, {key: status for key, (status, _) in found.items()})
     if left:
         failed_before = {key: at for key, (status, at) in found.items() if status == "failed"}
-        _execute(left, failed_before, plan, store, options, listener)
+        trained = {key for key, (status, _) in found.items() if status == "done"}
+        _execute(left, trained, failed_before, plan, store, options, listener)
 
 
 def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
@@ -99,14 +100,16 @@ def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | N
 
 def _execute(
     left: Sequence[TrialPlan],
+    stored: Collection[str],
     failed_before: Mapping[str, float],
     plan: Plan,
     store: Store,
     options: Options,
     listener: Listener,
 ) -> None:
-    listener.started(len(left), sum(len(trial.cells) for trial in left), choose_device(options.device))
     jobs = options.jobs if options.jobs != "auto" else _best_number(left, options)
+    trained = {trial.key for trial in left} & set(stored)
+    listener.started(left, trained, choose_device(options.device), min(jobs, len(left)))
     with Claims(options.results) as claims:
         work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
         on_event = _Events(work, store, listener)

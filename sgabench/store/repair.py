@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sgabench.errors import InputError
+from sgabench.errors import InputError, counted
 from sgabench.store.database import (
     COLUMNS,
     Complaint,
@@ -127,7 +127,7 @@ def _mend(results: Path) -> list[str]:
             with closing(connect(store.path)) as database:
                 backup = back_up(database, results / BACKUP)
             store.remove(unsound)
-            done.append(f"removed {len(unsound)} records; store.sqlite as it was is {backup.name}")
+            done.append(f"removed {counted(len(unsound), 'record')}; store.sqlite as it was is {backup.name}")
             done += [f"  removed {key}" for key in unsound]
             found = inspect(store)
         for file in (*found.damaged_weights, *found.orphans, *found.leftovers):

@@ -177,7 +177,7 @@ def test_what_failed_is_taken_up_alone(sgabench: Run, tiny: Path, plugin: Path, 
     (tmp_path / "mended").touch()
     done = sgabench(*arguments, "--retry", "failed")
     assert done.returncode == 0, done.stderr
-    assert "2 trials with 4 cells to run" in done.stderr
+    assert "2 trainings and 4 prunings to run" in done.stderr
     assert records(tmp_path, "trial").keys() == {"adam/0", "raise/0"}
     cells = records(tmp_path, "cell")
     assert cells.keys() == {*stored, *(name.replace("adam", "raise") for name in stored)}
@@ -199,7 +199,7 @@ def test_what_fails_in_one_run_is_told_by_the_others_and_not_tried_again(
     for run in runs:
         assert run.stderr is not None
         # What the other one has stored by then is not to run any more: Adam's training and its first cell.
-        assert run.stderr.readline().startswith("2 trials with ")
+        assert run.stderr.readline().startswith("2 trainings and ")
     (tmp_path / "go").touch()
     for run in runs:
         shown, told = run.communicate(timeout=300)

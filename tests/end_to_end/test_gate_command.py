@@ -57,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call(folder, "run", "own.toml", "--plugin", "pruner.py", "--quiet")
     assert done.returncode == 0, done.stderr
     done = call(folder, "baseline", "own.toml", "--plugin", "pruner.py", "--output", "baselines/own.json")
-    assert done.stdout == "written: baselines/own.json: 1 trials and 2 cells over 10 seeds\n"
+    assert done.stdout == "written: baselines/own.json: 1 trial and 2 cells over 10 seeds\n"
     return folder
 
 

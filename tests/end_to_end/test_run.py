@@ -38,7 +38,7 @@ def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(
     tiny.write_text(tiny.read_text() + STRUCTURED)
     first = sgabench_process("run", tiny, "--device", "cpu")
     assert first.returncode == 0, first.stderr
-    assert "4 trials with 8 cells to run on cpu" in first.stderr
+    assert "4 trainings and 8 prunings to run on cpu" in first.stderr
     assert "stochgradadam" in first.stdout
     assert "magnitude, 0.5 of weights" in first.stdout
     assert "structured, 0.3 of params" in first.stdout
@@ -55,13 +55,13 @@ def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(
     again = sgabench_process("run", tiny, "--device", "cpu")
     assert again.returncode == 0
     assert again.stdout == first.stdout
-    assert again.stderr == ""
+    assert again.stderr == "nothing to do: all of it is stored\n"
     assert records(tmp_path, "key, finished_at") == stored
 
     variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.7]")
     more = sgabench("run", tiny, "--device", "cpu")
     assert more.returncode == 0
-    assert "4 trials with 4 cells to run" in more.stderr
+    assert "4 prunings of stored networks to run" in more.stderr
     assert "dense top-1" not in more.stderr
     assert records(tmp_path, "key, finished_at") == stored
 
@@ -132,7 +132,7 @@ def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, p
     plugin.write_text(PLUGIN.replace('fail == "raise"', 'fail == "never"'))
     mended = sgabench("run", tiny, "--plugin", plugin)
     assert mended.returncode == 0, mended.stderr
-    assert "2 trials with 2 cells" in mended.stderr
+    assert "2 trainings and 2 prunings to run" in mended.stderr
 
 
 def test_a_worker_that_dies_in_a_cell_costs_neither_the_training_nor_silence(
@@ -179,7 +179,7 @@ def test_what_is_finished_survives_a_stop(
     variant(tiny, "epochs = 40", "epochs = 1")
     done = sgabench("run", tiny, "--plugin", plugin, "--set", "optimizers.careful.training.epochs=1")
     assert done.returncode == 0, done.stderr
-    assert "1 trials with 1 cells to run" in done.stderr
+    assert "1 training and 1 pruning to run" in done.stderr
     assert stored in records(tmp_path, "finished_at")
 
 

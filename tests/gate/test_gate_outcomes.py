@@ -87,7 +87,7 @@ def test_a_renamed_optimizer_is_told_with_the_nearest_name(plan: Plan, tmp_path:
     found = outcome(plan, tmp_path, frozen)
     assert found.exit_code == 3
     (gap,) = found.gaps
-    assert gap.startswith("not in the suite: optimizer 'stochgradam' of the baseline (1 cells;")
+    assert gap.startswith("not in the suite: optimizer 'stochgradam' of the baseline (1 cell;")
     assert gap.endswith("did you mean 'stochgradadam'?")
     assert any(note.startswith("not in the baseline, so not compared: 2 trials and cells") for note in found.notes)
 

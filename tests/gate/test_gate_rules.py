@@ -313,7 +313,7 @@ def test_what_the_baseline_did_not_measure_is_told() -> None:
     was = baseline(group({"pruned_top1": [0.90, 0.91]}))
     now = baseline(group({"pruned_top1": [0.90, 0.91], "retention": [0.5, 0.6]}))
     (note,) = check(was, now, GateTable()).notes
-    assert note.startswith("not measured in the baseline, so not compared: 1 trials and cells (digits/resnet8/adam/")
+    assert note.startswith("not measured in the baseline, so not compared: 1 trial or cell (digits/resnet8/adam/")
 
 
 def test_a_floor_about_what_is_not_selected_is_left_out() -> None:

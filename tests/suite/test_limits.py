@@ -81,7 +81,7 @@ def test_sections_are_counted_before_they_are_multiplied(tiny: Path) -> None:
 def test_a_plan_of_many_cells_is_shown_without_asking(sgabench: Run, tiny: Path) -> None:
     done = sgabench("plan", many_cells(tiny))
     assert done.returncode == 0, done.stderr
-    assert f"{ASK_ABOVE + 1000} cells: " in done.stdout
+    assert f"{ASK_ABOVE + 1000:,} cells: " in done.stdout
 
 
 @pytest.mark.parametrize("command", ["run", "check --baseline b.json --run", "tune --tries 60000 --output o.toml"])
@@ -92,7 +92,7 @@ def test_very_many_cells_need_a_yes_where_nobody_can_be_asked(
     (tmp_path / "b.json").write_text('{"format": 2, "suite": "tiny", "environments": [], "trials": [], "cells": []}')
     done = sgabench(name, many_cells(tiny), *options)
     assert done.returncode == 2
-    what = "up to 120000 trainings" if name == "tune" else "1010 trials with 101000 cells are left to run"
+    what = "up to 120000 trainings" if name == "tune" else "1,010 trainings and 101,000 prunings are left to run"
     assert f"tiny.toml: {what}" in done.stderr
     assert done.stderr.endswith("; if that is meant, pass --yes\n")
     assert not (tmp_path / "results").exists()
@@ -117,5 +117,5 @@ def test_on_a_terminal_it_asks(start: Start, tiny: Path, answer: bytes, told: st
     os.close(ours)
     os.close(theirs)
     assert process.returncode == 2
-    assert "1010 trials with 101000 cells are left to run. Run them? [y/N]: " in errors
+    assert "1,010 trainings and 101,000 prunings are left to run. Run them? [y/N]: " in errors
     assert errors.endswith(f"{told}\n")

@@ -1,0 +1,118 @@
+"""How long the rest of a run takes, from what its parts have taken so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
+
+from sgabench.store.store import Record
+from sgabench.suite.plan import CellPlan, TrialPlan
+
+if TYPE_CHECKING:
+    from sgabench.training.progress import Progress
+
+Kind = tuple[str, ...]  # what takes about as long: first the most alike, then less and less
+
+
+class Forecast:
+    """The time that is left of a run.
+
+    A training takes as long as those of the same data set, model and optimizer have taken, else of the same data set
+    and model, else all; a pruning likewise, by its pruner. As long as there is none, nothing is said.
+
+    Args:
+        left: the trials to run, each with only what is left of it.
+        trained: keys of trials whose network is stored.
+        jobs: trials at the same time.
+        now: seconds.
+    """
+
+    def __init__(
+        self,
+        left: Sequence[TrialPlan],
+        trained: Collection[str],
+        jobs: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._left = {trial.key: trial for trial in left}
+        self._trained = set(trained)
+        self._jobs = jobs
+        self._now = now
+        self._spent: dict[Kind, list[float]] = {}
+        self._since: dict[int, float] = {}  # of each worker, when what it is at began
+        self._running: dict[int, tuple[TrialPlan, float]] = {}  # of each worker, its training and when that ends
+        self._done: set[str] = set()
+        self._started = now()
+
+    def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
+        """A training goes on, and knows how long it will."""
+        self._since.setdefault(worker, self._started)
+        self._running[worker] = trial, self._now() + progress.seconds_left
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """A part is through: so long it took."""
+        now = self._now()
+        spent = now - self._since.get(worker, self._started)
+        self._since[worker] = now
+        self._done.add(record.key)
+        if record.kind == "trial":
+            self._running.pop(worker, None)
+            # one that was taken up again took longer than this run saw of it
+            self._note(_of_training(trial), max(spent, record.result.get("train_seconds", 0.0)))
+        elif record.kind == "cell" and record.status == "done":
+            self._note(_of_pruning(trial, str(record.labels["pruner"])), spent)
+
+    def finished(self, worker: int | None, trial: TrialPlan) -> None:
+        """A trial is through, here or elsewhere."""
+        self._left.pop(trial.key, None)
+        if worker is not None:
+            self._since[worker] = self._now()
+            self._running.pop(worker, None)
+
+    @property
+    def seconds(self) -> float | None:
+        """What is left of the run; None: it cannot be said yet."""
+        rest = [self._rest_of(trial) for trial in self._left.values()]
+        known = [seconds for seconds in rest if seconds is not None]
+        if len(known) < len(rest):
+            return None
+        return max(sum(known) / self._jobs, max(known, default=0.0))
+
+    def _rest_of(self, trial: TrialPlan) -> float | None:
+        at = next((end - self._now() for running, end in self._running.values() if running.key == trial.key), None)
+        parts: list[float | None] = []
+        if at is not None:
+            parts.append(max(at, 0.0))
+        elif trial.key not in self._trained | self._done:
+            parts.append(self._expected(_of_training(trial)))
+        cells: list[CellPlan] = [cell for cell in trial.cells if not cell.stored and cell.key not in self._done]
+        parts += [self._expected(_of_pruning(trial, cell.pruner.label)) for cell in cells]
+        known = [seconds for seconds in parts if seconds is not None]
+        return sum(known) if len(known) == len(parts) else None
+
+    def _note(self, kinds: Sequence[Kind], seconds: float) -> None:
+        for kind in kinds:
+            self._spent.setdefault(kind, []).append(seconds)
+
+    def _expected(self, kinds: Sequence[Kind]) -> float | None:
+        spent = next((self._spent[kind] for kind in kinds if kind in self._spent), None)
+        return None if spent is None else sum(spent) / len(spent)
+
+
+def _of_training(trial: TrialPlan) -> list[Kind]:
+    dataset, model, optimizer = trial.dataset.label, trial.model.label, trial.optimizer.label
+    return [("training", dataset, model, optimizer), ("training", dataset, model), ("training",)]
+
+
+def _of_pruning(trial: TrialPlan, pruner: str) -> list[Kind]:
+    dataset, model = trial.dataset.label, trial.model.label
+    return [("pruning", dataset, model, pruner), ("pruning", dataset, model), ("pruning",)]
+
+
+def duration(seconds: float) -> str:
+    """About how long: ``0:40``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 100:
+        return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

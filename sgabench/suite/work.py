@@ -1,0 +1,86 @@
+"""What is left to run, counted: trainings, prunings, and the images that networks see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sgabench.errors import counted
+from sgabench.suite.choices import Choice
+from sgabench.suite.plan import TrialPlan
+
+NOTHING_TO_DO = "nothing to do: all of it is stored"
+BACKWARDS = 2  # passes forwards that a pass backwards takes as long as, about
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to run.
+
+    Attributes:
+        trainings, prunings, probes: how many; a stored training that a probe must watch is one, too.
+        train_images: that trainings and fine-tuning see, forwards and backwards; None: not known.
+        test_images: that dense and pruned networks see; None: not known.
+    """
+
+    trainings: int
+    prunings: int
+    probes: int
+    train_images: int | None
+    test_images: int | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any."""
+        return bool(self.trainings or self.prunings or self.probes)
+
+    def __str__(self) -> str:
+        parts = [counted(self.trainings, "training")] if self.trainings else []
+        if self.prunings:
+            of = "" if self.trainings else " of stored networks"
+            parts.append(counted(self.prunings, "pruning") + of)
+        if not parts and self.probes:  # beside others they take no time to speak of
+            parts = [f"{counted(self.probes, 'probe')} of stored networks"]
+        return " and ".join(parts)
+
+    @property
+    def images(self) -> str:
+        """What networks see of images, and a hint where most of it is evaluation; empty where it is not known."""
+        if self.train_images is None or not self.test_images:
+            return ""
+        told = f"{self.train_images:,} images forwards and backwards, {self.test_images:,} test images forwards"
+        if self.test_images > (1 + BACKWARDS) * self.train_images:
+            told += "; most of the time goes into evaluation, and a smaller test_size of the data set saves it"
+        return told
+
+
+def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:
+    """Count what is left.
+
+    Args:
+        left: trials, each with only what is left to do, as of `sgabench.suite.plan.remaining`.
+        stored: status of stored records by key.
+    """
+    trainings = prunings = probes = train_images = test_images = 0
+    known = True
+    for trial in left:
+        trained = stored.get(trial.key) == "done" and not any(probe.of_training for probe in trial.probes)
+        cells = [cell for cell in trial.cells if not cell.stored]
+        trainings += not trained
+        prunings += len(cells)
+        probes += len(trial.probes) + sum(len(cell.probes) for cell in trial.cells)
+        train, test = _images(trial.dataset)
+        known = known and train is not None and test is not None
+        epochs = 0 if trained else trial.optimizer.settings["training"]["epochs"]
+        epochs += sum(cell.pruner.settings["finetune"]["epochs"] for cell in cells if cell.pruner.settings["finetune"])
+        train_images += epochs * (train or 0)
+        test_images += ((not trained) + len(cells)) * (test or 0)
+    return Work(trainings, prunings, probes, train_images if known else None, test_images if known else None)
+
+
+def _images(dataset: Choice) -> tuple[int | None, int | None]:
+    """Images of the training and the test split, as far as the suite and the registration tell."""
+    train, test = dataset.tags.get("images", (None, None))
+    settings = dataset.settings
+    rest = None if train is None else train - settings["validation_size"]
+    return settings["train_size"] or rest, settings.get("test_size") or test

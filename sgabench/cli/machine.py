@@ -22,6 +22,7 @@ class Kind(StrEnum):
     optimizers = "optimizers"
     pruners = "pruners"
     probes = "probes"
+    scores = "scores"
 
 
 class Subject(StrEnum):

@@ -62,6 +62,15 @@ def weight_of(layer: nn.Module) -> nn.Parameter:
     return weight
 
 
+def prunable_weights(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Parameter]:
+    """The weights of the prunable layers, by the names of the layers.
+
+    Raises:
+        TypeError: as `weight_of`.
+    """
+    return {name: weight_of(layer) for name, layer in prunable_layers(network, excluded).items()}
+
+
 def input_and_classifier(network: nn.Module, example: Tensor) -> tuple[frozenset[str], frozenset[str]]:
     """Names of the layers that see the image and of those that give the logits, by running it once.
 

@@ -3,7 +3,7 @@
 A plugin file takes a registry from here and registers a function in it: `optimizers.register("lion")`.
 """
 
-from sgabench.plugins.registry import datasets, models, optimizers, probes, pruners
+from sgabench.plugins.registry import datasets, models, optimizers, probes, pruners, scores
 from sgabench.plugins.specs import ImageSpec, PruningContext
 
-__all__ = ["ImageSpec", "PruningContext", "datasets", "models", "optimizers", "probes", "pruners"]
+__all__ = ["ImageSpec", "PruningContext", "datasets", "models", "optimizers", "probes", "pruners", "scores"]

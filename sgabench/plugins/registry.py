@@ -19,7 +19,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -43,12 +43,14 @@ class Plugin:
     """One thing that a suite can name.
 
     Attributes:
-        kind: the registry's name, singular: dataset, model, optimizer, pruner or probe.
+        kind: the registry's name, singular: dataset, model, optimizer, pruner, probe or score.
         name: how a suite names it.
         factory: the registered function.
         origin: where it comes from.
         tags: facts that the registration states, such as what a probe looks at.
         revision: raised when the same options give other numbers; part of the keys.
+        alias: the other name by which it was asked for, which sets options; in no key.
+        preset: the options that the alias sets.
     """
 
     kind: str
@@ -57,6 +59,8 @@ class Plugin:
     origin: Origin
     tags: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
+    alias: str = ""
+    preset: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -130,6 +134,9 @@ class Plugin:
         Raises:
             InputError: an unknown or an invalid option; the message starts with its name.
         """
+        for name in self.preset.keys() & options.keys():
+            raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to set it otherwise")
+        options = {**self.preset, **options}
         for name, value in options.items():
             if not _is_finite(value):
                 raise InputError(f"{name}: must be finite, got {shorten(value)} ({self.kind} {self.name!r})")
@@ -144,6 +151,17 @@ class Plugin:
             return dict(checked.model_dump(mode="json", exclude=set(added)))
         except (ValueError, RecursionError):
             raise InputError(f"options of {self.kind} {self.name!r}: nested too deeply, or not data") from None
+
+    def check_use(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Look at what a suite does with it, beside its options.
+
+        Args:
+            options: resolved.
+            settings: the other keys of the entry.
+
+        Raises:
+            InputError: options and settings do not go together.
+        """
 
     def build(self, /, *context: Any, **options: Any) -> Any:
         """Call the plugin.
@@ -175,6 +193,8 @@ class Registry:
         self.broken: dict[str, str] = {}
         self._plugins: dict[str, Plugin] = {}
         self._sources: dict[str, Plugin] = {}
+        self._aliases: dict[str, tuple[str, Mapping[str, Any]]] = {}
+        self._derived: tuple[Registry, Callable[[Plugin], Plugin]] | None = None
         self._loaded = False
 
     def register(self, name: str, *, revision: int = 1, **tags: Any) -> Callable[[Factory], Factory]:
@@ -200,6 +220,14 @@ class Registry:
         """
         return partial(self._add, self._sources, source, tags, revision)
 
+    def register_alias(self, name: str, of: str, **preset: Any) -> None:
+        """Make another name for a plugin with some options set; keys have the plugin's own name."""
+        self._aliases[name] = (of, preset)
+
+    def derive(self, parts: Registry, make: Callable[[Plugin], Plugin]) -> None:
+        """Let every plugin of another registry be one of this one, too, as what is made of it."""
+        self._derived = (parts, make)
+
     def _add(
         self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], revision: int, factory: Factory
     ) -> Factory:
@@ -214,6 +242,8 @@ class Registry:
         if plugin.origin is not BUILT_IN:
             plugin.check(is_source=table is self._sources)
         present = table.get(name)
+        if present is None and self._derived is not None and plugin.origin is not BUILT_IN:
+            present = self._derived[0]._plugins.get(name)
         if present is not None and present.origin.label != plugin.origin.label:
             raise InputError(
                 f"{self.kind} {name!r} of {plugin.origin.label} is already registered by {present.origin.label}"
@@ -262,18 +292,36 @@ class Registry:
             return Plugin(self.kind, name, factory, template.origin, template.tags, template.revision)
         if name in self._plugins:
             return self._plugins[name]
+        if name in self._aliases:
+            of, preset = self._aliases[name]
+            return replace(self[of], alias=name, preset=preset)
         if name in self.broken:
             raise InputError(self.broken[name])
-        names = [*self._plugins, *self.broken]
+        names = [*self._plugins, *self._aliases, *self.broken]
+        if self._derived is not None:
+            parts, make = self._derived
+            parts.load()
+            if name in parts or name in parts.broken:
+                return make(parts[name])
+            names += [*parts._plugins, *parts.broken]
         if colon:
             hint = suggestion(source, self._sources)
             raise InputError(f"unknown {self.kind} source {source!r} in {name!r}{hint}")
         raise InputError(f"unknown {self.kind} {name!r}{suggestion(name, names)}")
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a plugin, or a source of it, is registered here under that name."""
+        source, colon, rest = name.partition(":")
+        return name in self._plugins or bool(colon and rest and source in self._sources)
+
     def plugins(self) -> list[Plugin]:
-        """Everything with a plain name, in alphabetical order."""
+        """Everything with a plain name, in alphabetical order; aliases at the end."""
         self.load()
-        return [self._plugins[name] for name in sorted(self._plugins)]
+        names = set(self._plugins)
+        if self._derived is not None:
+            self._derived[0].load()
+            names |= self._derived[0]._plugins.keys()
+        return [self[name] for name in [*sorted(names), *sorted(self._aliases)]]
 
     def sources(self) -> list[Plugin]:
         """Every source; `Plugin.name` is what stands before the colon."""
@@ -286,8 +334,9 @@ models = Registry("model", "sgabench.models")
 optimizers = Registry("optimizer", "sgabench.optimizers")
 pruners = Registry("pruner", "sgabench.pruners")
 probes = Registry("probe", "sgabench.probes")
+scores = Registry("score", "sgabench.scores")
 
-REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, optimizers, pruners, probes)}
+REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, optimizers, pruners, probes, scores)}
 
 
 def load_plugin_file(path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 _T = TypeVar("_T")
 
@@ -76,6 +76,7 @@ class PruningContext:
             options on the same trained network. It must not depend on the ratio. In a context made
             by hand it is made at every call.
         notes: what the pruner writes here (JSON values) becomes part of the cell's record.
+        initial: makes the network as it was before its training; None where that is not known.
     """
 
     images: ImageSpec
@@ -84,3 +85,4 @@ class PruningContext:
     excluded: frozenset[str]
     once: Once = _at_every_call
     notes: dict[str, Any] = field(default_factory=dict)
+    initial: Callable[[], nn.Module] | None = None

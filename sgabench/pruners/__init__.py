@@ -1,4 +1,4 @@
-"""Built-in pruners.
+"""Built-in pruners: what every score makes with a pattern and an allocation, and `structured`.
 
 A pruner gets a network of its own, in evaluation mode, and returns the pruned one: without hooks,
 masks or parametrizations. What its ratio is a fraction of is its option ``of``.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from sgabench.plugins import pruners
+from sgabench.plugins import pruners, scores
+from sgabench.pruners.composed import composed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,34 +17,7 @@ if TYPE_CHECKING:
     from sgabench.plugins import PruningContext
 
 
-@pruners.register("magnitude")
-def magnitude(
-    network: nn.Module,
-    ratio: float,
-    context: PruningContext,
-    *,
-    scope: Literal["global", "layer"] = "global",
-    of: Literal["weights"] = "weights",
-) -> nn.Module:
-    """Zero the smallest weights, of the whole network or of each layer."""
-    from sgabench.pruners.unstructured import prune_smallest
-
-    return prune_smallest(network, ratio, context, scope)
-
-
-@pruners.register("random")
-def random(
-    network: nn.Module,
-    ratio: float,
-    context: PruningContext,
-    *,
-    scope: Literal["global", "layer"] = "global",
-    of: Literal["weights"] = "weights",
-) -> nn.Module:
-    """Zero weights drawn at random, of the whole network or of each layer."""
-    from sgabench.pruners.unstructured import prune_at_random
-
-    return prune_at_random(network, ratio, context, scope)
+pruners.derive(scores, composed)
 
 
 @pruners.register("structured", revision=2)

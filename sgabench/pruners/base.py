@@ -1,6 +1,13 @@
 """What authors of pruners may use: a public place, like `sgabench.plugins`."""
 
-from sgabench.models.layers import evaluating, input_and_classifier, is_within, prunable_layers, weight_of
+from sgabench.models.layers import (
+    evaluating,
+    input_and_classifier,
+    is_within,
+    prunable_layers,
+    prunable_weights,
+    weight_of,
+)
 from sgabench.models.statistics import reestimate_batch_norm
 
 __all__ = [
@@ -8,6 +15,7 @@ __all__ = [
     "input_and_classifier",
     "is_within",
     "prunable_layers",
+    "prunable_weights",
     "reestimate_batch_norm",
     "weight_of",
 ]

@@ -1,116 +1,161 @@
-"""Pruning of single weights: they become zero, every tensor keeps its shape."""
+"""Pruning by scores of single weights: they become zero, alone or in groups, every tensor keeps its shape."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
 
+from sgabench.errors import InputError
+from sgabench.models.adaptive import layer_adaptive
 from sgabench.models.layers import prunable_layers, weight_of
 from sgabench.plugins import PruningContext
-from sgabench.system.seeds import derive_seed
+from sgabench.pruners.allocation import Field, counts_of, fields_of
+from sgabench.pruners.parts import Pattern
+from sgabench.pruners.patterns import removable, units_of
+from sgabench.pruners.ranking import Tier, Units, Weights
 
-Scope = Literal["global", "layer"]
 
+def prune_by_scores(
+    network: nn.Module,
+    ratio: float,
+    context: PruningContext,
+    score: Callable[[], Mapping[str, Tensor]],
+    pattern: Pattern,
+    allocation: Any,
+    *,
+    zeros_first: bool = True,
+) -> nn.Module:
+    """Set the weights of lowest score to zero.
 
-def prune_smallest(network: nn.Module, ratio: float, context: PruningContext, scope: Scope) -> nn.Module:
-    """Set the weights of smallest magnitude to zero.
-
-    Weights that are zero already are the smallest of all and count as pruned.
+    Args:
+        network: changed in place.
+        ratio: of the prunable weights.
+        context: what is computed for all ratios is kept in it.
+        score: of each prunable layer by name, a tensor of its weight's shape; higher stays.
+        pattern: which weights go together. The score of a group is the mean of its weights': what is lost for each
+            weight that goes.
+        allocation: as a suite writes it.
+        zeros_first: weights that are zero already count as pruned, whatever their score.
 
     Returns:
-        The same network; exactly ``round(ratio * N)`` of its N prunable weights are zero (more, if
-        more were before), of the whole network or of each layer.
+        The same network. Of N prunable weights exactly ``round(ratio * N)`` are zero (more, if more were before; of
+        each layer so many with the allocation ``layer``); with blocks and filters, as near to it as whole ones get.
+        With N:M and a ratio below 1 - N / M only weights that N:M takes are zero.
+
+    Raises:
+        InputError: scores that do not fit the network, an allocation that does not.
     """
-    weights = _prunable_weights(network, context)
-    _zero_lowest(weights, context.once("ranking", lambda: _Ranking.of(list(map(_magnitude, weights)), scope)), ratio)
+    layers = prunable_layers(network, context.excluded)
+    if not layers:
+        return network
+    weights = [weight_of(layer) for layer in layers.values()]
+    ranking = context.once("ranking", lambda: _rank(layers, score(), pattern, allocation, zeros_first))
+    shapes = [weight.shape for weight in weights]
+    can_be_whole = round(ratio * sum(shape.numel() for shape in shapes)) >= sum(field.first for field in ranking)
+    bounds = [(max(field.first, field.zeros), field.size) if can_be_whole else (0, field.first) for field in ranking]
+    counts = counts_of(allocation, [field.field for field in ranking], shapes, ratio, bounds)
+    with torch.no_grad():
+        for field, count in zip(ranking, counts, strict=True):
+            for tier in field.tiers:
+                part = min(count, tier.size)
+                count -= part
+                for number, lowest in zip(field.field.layers, tier.lowest(part), strict=True):
+                    weights[number].masked_fill_(lowest, 0.0)
     return network
-
-
-def prune_at_random(network: nn.Module, ratio: float, context: PruningContext, scope: Scope) -> nn.Module:
-    """Set weights drawn at random to zero: what any other pruner has to beat.
-
-    The draw depends on the context's seed and the shapes alone. What a smaller ratio prunes, a
-    greater one prunes, too.
-
-    Returns:
-        The same network; exactly ``round(ratio * N)`` weights were drawn, each once.
-    """
-    weights = _prunable_weights(network, context)
-
-    def draw() -> _Ranking:
-        generator = torch.Generator().manual_seed(derive_seed(context.seed, "random pruning"))
-        scores = [torch.rand(weight.shape, generator=generator).to(weight.device) for weight in weights]
-        return _Ranking.of(scores, scope)
-
-    _zero_lowest(weights, context.once("ranking", draw), ratio)
-    return network
-
-
-def _prunable_weights(network: nn.Module, context: PruningContext) -> list[nn.Parameter]:
-    return [weight_of(layer) for layer in prunable_layers(network, context.excluded).values()]
-
-
-def _magnitude(weight: Tensor) -> Tensor:
-    return weight.detach().abs()
 
 
 @dataclass(frozen=True)
-class _Ranking:
-    """Scores of weights and their order, which are the same for every ratio.
+class _Ranked:
+    """Layers that compete with each other.
 
     Attributes:
-        scores: of each tensor of weights, on its device.
-        groups: of the tensors that compete with each other, which ones and all their scores in
-            increasing order.
+        field: which layers.
+        tiers: orders of their weights; a later one begins when the ones before are gone.
+        zeros: how many weights are zero already and count as pruned.
     """
 
-    scores: list[Tensor]
-    groups: list[tuple[list[int], np.ndarray[Any, Any]]]
+    field: Field
+    tiers: list[Tier]
+    zeros: int
 
-    @classmethod
-    def of(cls, scores: list[Tensor], scope: Scope) -> _Ranking:
-        numbers = range(len(scores))
-        together = [[number] for number in numbers] if scope == "layer" else [list(numbers)] if scores else []
-        return cls(
-            scores, [(group, np.sort(_flat([scores[number] for number in group]).numpy())) for group in together]
-        )
+    @property
+    def size(self) -> int:
+        """How many weights they have."""
+        return sum(tier.size for tier in self.tiers)
 
-
-@torch.no_grad()
-def _zero_lowest(weights: list[nn.Parameter], ranking: _Ranking, ratio: float) -> None:
-    for group, ascending in ranking.groups:
-        count = round(ratio * len(ascending))
-        for number, lowest in zip(group, _lowest([ranking.scores[n] for n in group], ascending, count), strict=True):
-            weights[number].masked_fill_(lowest, 0.0)
+    @property
+    def first(self) -> int:
+        """How many of them must be gone before any other."""
+        return self.tiers[0].size if len(self.tiers) > 1 else 0
 
 
-def _lowest(scores: list[Tensor], ascending: np.ndarray[Any, Any], count: int) -> list[Tensor]:
-    """Where the ``count`` lowest scores are."""
-    if 0 < count < len(ascending) and ascending[count - 1] < ascending[count]:
-        threshold = float(ascending[count - 1])
-        return [score <= threshold for score in scores]
-    return _lowest_of_equals(scores, count)
+def _rank(
+    layers: Mapping[str, nn.Module],
+    found: Mapping[str, Tensor],
+    pattern: Pattern,
+    allocation: Any,
+    zeros_first: bool,
+) -> list[_Ranked]:
+    modules = list(layers.values())
+    scores = [_checked(name, layer, found) for name, layer in layers.items()]
+    zeros = [weight_of(layer).detach() == 0 for layer in modules]
+    were_zero = [int(zero.sum()) if zeros_first else 0 for zero in zeros]
+    numbers = None
+    if pattern.kind in ("block", "filters"):
+        numbers = [units_of(layer, score, pattern) for layer, score in zip(modules, scores, strict=True)]
+        groups = [_grouped(*each) for each in zip(scores, zeros, numbers, strict=True)]
+        scores, zeros = [score for score, _ in groups], [zero for _, zero in groups]
+    if allocation == "lamp":
+        if any(bool((score < 0).any()) for score in scores):
+            raise InputError("allocation: 'lamp' divides squares of scores, and these have a sign; name another one")
+        scores = [layer_adaptive(score) for score in scores]
+    if zeros_first and not _are_lowest(scores, zeros):
+        scores = [s.masked_fill(zero, -torch.inf) for s, zero in zip(scores, zeros, strict=True)]
+    removed = None
+    if pattern.kind == "n:m":
+        triples = zip(modules, scores, zeros, strict=True)
+        removed = [removable(layer, score, pattern) | zero for layer, score, zero in triples]
+    ranking = []
+    for field in fields_of(allocation, list(layers)):
+        of_field = [scores[number] for number in field.layers]
+        tiers: list[Tier]
+        if numbers is not None:
+            tiers = [Units.of(of_field, [numbers[number] for number in field.layers])]
+        elif removed is None or field.ratio == 0:
+            tiers = [Weights.of(of_field)]
+        else:
+            first = [removed[number] for number in field.layers]
+            tiers = [Weights.of(of_field, first), Weights.of(of_field, [~members for members in first])]
+        ranking.append(_Ranked(field, tiers, sum(were_zero[number] for number in field.layers)))
+    return ranking
 
 
-def _lowest_of_equals(scores: list[Tensor], count: int) -> list[Tensor]:
-    """The same where no threshold separates so many: some of equal scores are chosen.
-
-    Torch's pruning method is asked for a mask directly: putting it on modules would leave hooks and a
-    second copy of the weights to remove, and fails for weights in channels-last format. It is
-    computed on the CPU, where ties are broken in the same way every time.
-    """
-    flat = _flat(scores)
-    mask = prune.L1Unstructured(count).compute_mask(flat, torch.ones_like(flat))  # type: ignore[no-untyped-call]
-    parts = mask.split_with_sizes([score.numel() for score in scores])
-    return [(part == 0).view(score.shape).to(score.device) for part, score in zip(parts, scores, strict=True)]
+def _grouped(scores: Tensor, zeros: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean score of each group, and whether it is zero as a whole."""
+    sizes = numbers.flatten().bincount()
+    sums = torch.zeros(len(sizes), dtype=torch.float64, device=scores.device)
+    sums.index_add_(0, numbers.flatten(), scores.flatten().double())
+    left = numbers[~zeros].bincount(minlength=len(sizes))
+    return sums / sizes, left == 0
 
 
-def _flat(scores: list[Tensor]) -> Tensor:
-    """All scores in one row on the CPU, in a type that NumPy has and that changes none of them."""
-    row = torch.cat([score.flatten().cpu() for score in scores])
-    return row.to(torch.promote_types(row.dtype, torch.float32))
+def _are_lowest(scores: list[Tensor], zeros: list[Tensor]) -> bool:
+    """Whether every other weight is above those that are zero."""
+    found = [float(score[zero].max()) for score, zero in zip(scores, zeros, strict=True) if bool(zero.any())]
+    others = [float(score[~zero].min()) for score, zero in zip(scores, zeros, strict=True) if not bool(zero.all())]
+    return not found or not others or max(found) < min(others)
+
+
+def _checked(name: str, layer: nn.Module, found: Mapping[str, Tensor]) -> Tensor:
+    """The scores of a layer."""
+    weight, score = weight_of(layer), found.get(name)
+    if not isinstance(score, Tensor) or score.shape != weight.shape:
+        what = f"{tuple(score.shape)}" if isinstance(score, Tensor) else "nothing"
+        raise InputError(f"the score gives {what} for layer {name!r}, not a tensor of shape {tuple(weight.shape)}")
+    if not bool(score.isfinite().all()):
+        raise InputError(f"the score of layer {name!r} is not finite")
+    return score.detach() if score.is_floating_point() else score.detach().float()

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import safetensors.torch
@@ -364,13 +364,9 @@ class _TrialRun:
         self._emit_record("probe", plan.key, subject, part.labels, part.description, {}, detail)
 
     def _context(self, excluded: frozenset[str]) -> PruningContext:
-        data, batch_size, calibration = self._data, self.recipe.batch_size, self._calibration
-        return PruningContext(
-            images=data.spec,
-            seed=derive_seed(self.trial.seed, "pruning"),
-            batches=lambda: batches(data, calibration, batch_size),
-            excluded=excluded,
-        )
+        seed = derive_seed(self.trial.seed, "pruning")
+        drawn = partial(batches, self._data, self._calibration, self.recipe.batch_size)
+        return PruningContext(self._data.spec, seed, drawn, excluded, initial=self._network)
 
     def _dense_size(self, dense: nn.Module) -> Size:
         """Size of the trained network, measured once for all cells."""

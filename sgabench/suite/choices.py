@@ -119,6 +119,7 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
             )
         options["lr"] = lr
     resolved = plugin.resolve(options, also_valid=declared)
+    plugin.check_use(resolved, defaults)
     suffix = "".join(f" {key}={_plain(value)}" for key, value in swept.items())
     label = (entry.label or entry.name) + suffix
     choice = Choice(plugin.name, label, resolved, plugin.origin.code, defaults, plugin.tags, plugin.revision)
@@ -126,6 +127,8 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_plain(item)}" for name, item in value.items()) + "}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,114 @@
+"""Pruners that are put together: a score, a pattern, an allocation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, create_model
+
+from sgabench.errors import InputError
+from sgabench.plugins import PruningContext
+from sgabench.plugins.registry import Plugin
+from sgabench.pruners.parts import check_allocation, check_pattern, check_ratios, read_pattern
+
+# These were pruners before they were scores: their keys have the allocation under its older name.
+OLDER = ("magnitude", "random")
+
+
+@dataclass(frozen=True)
+class ScorePruner(Plugin):
+    """The pruner that a score makes.
+
+    Attributes:
+        score: says how important each weight is.
+    """
+
+    score: Plugin | None = None
+
+    @property
+    def _function(self) -> Any:
+        assert self.score is not None
+        return self.score._function
+
+    @cached_property
+    def _options(self) -> type[BaseModel]:
+        assert self.score is not None
+        own = self.score._options
+        fields: dict[str, Any] = {name: (info.annotation, info) for name, info in own.model_fields.items()}
+        added: dict[str, Any] = {
+            "pattern": (Annotated[Any, AfterValidator(check_pattern)], "weights"),
+            "allocation": (Annotated[Any, AfterValidator(check_allocation)], "global"),
+            "of": (Literal["weights"], "weights"),
+        }
+        if self._is_older:
+            added["scope"] = (Literal["global", "layer"], "global")
+        for name in added.keys() & fields.keys():
+            raise InputError(f"score {self.name!r}: its option {name!r} has the name of an option of every pruner")
+        return create_model(self.name, __config__=own.model_config, **fields, **added)
+
+    @property
+    def _is_older(self) -> bool:
+        return self.name in OLDER and not self.origin.code
+
+    def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
+        """As of any plugin; an allocation that has an older name is told by that, and what has its default by none."""
+        options = dict(options)
+        if self._is_older and options.get("allocation") in ("global", "layer"):
+            if options.get("scope", options["allocation"]) != options["allocation"]:
+                raise InputError("scope: is the older name of allocation; leave one out")
+            options["scope"] = options.pop("allocation")
+        resolved = super().resolve(options, also_valid)
+        allocation = resolved.get("allocation", "global")
+        if self._is_older and resolved["scope"] == "layer" and allocation != "global":
+            raise InputError("scope: is the older name of allocation; leave one out")
+        assert self.score is not None
+        if allocation == "lamp" and self.score.tags.get("signed"):
+            raise InputError(
+                f"allocation: 'lamp' divides squares of scores, and those of {self.name!r} have a sign; "
+                "valid: 'global', 'layer', 'erk', a table"
+            )
+        return resolved
+
+    def check_use(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Refuse ratios that the pattern cannot have."""
+        pattern = read_pattern(options.get("pattern", "weights"))
+        check_ratios(pattern, options.get("allocation"), tuple(settings["ratios"]))
+
+    def build(self, /, *context: Any, **options: Any) -> Any:
+        """Prune a network.
+
+        Args:
+            context: the network, the ratio and the `PruningContext`.
+            options: of the score and of the pruner.
+        """
+        from sgabench.pruners.unstructured import prune_by_scores
+
+        network, ratio, told = context
+        assert isinstance(told, PruningContext)
+        assert self.score is not None
+        checked = self._options.model_validate(options)
+        own = {name: getattr(checked, name) for name in self.score._options.model_fields}
+        own |= checked.model_extra or {}
+        chosen = checked.model_dump()
+        allocation = chosen["allocation"]
+        if allocation == "global":
+            allocation = chosen.get("scope", allocation)
+        score = self.score
+        return prune_by_scores(
+            network,
+            ratio,
+            told,
+            lambda: score.build(network, told, **own),
+            read_pattern(chosen["pattern"]),
+            allocation,
+            zeros_first=not score.tags.get("ignores_values", False),
+        )
+
+
+def composed(score: Plugin) -> ScorePruner:
+    """The pruner of a score; in its key are pattern and allocation where they are not at their defaults."""
+    tags = {**score.tags, "added": (*score.tags.get("added", ()), "pattern", "allocation")}
+    return ScorePruner("pruner", score.name, score.factory, score.origin, tags, score.revision, score=score)

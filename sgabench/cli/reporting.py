@@ -77,7 +77,7 @@ def report(
 
     from sgabench.evidence.details import load_details
     from sgabench.evidence.leaderboard import make_tables
-    from sgabench.evidence.revisions import earlier_revisions
+    from sgabench.evidence.revisions import earlier_records
     from sgabench.report import render
     from sgabench.report.display import warnings
     from sgabench.store.store import Store
@@ -89,7 +89,7 @@ def report(
     with Store(results) as store:
         tables = make_tables(store, plan, reference=reference, by=by.value, pairs=pairs.value)
         if plan is not None and (tables.trials["status"] == "missing").all():
-            told = "".join(f"; {line}" for line in earlier_revisions(store, plan))
+            told = "".join(f"; {line}" for line in earlier_records(store, plan))
             raise InputError(
                 f"results folder {results}: nothing of {suite} is stored here{told}; run it first, or leave the suite "
                 "out to see all that is"

@@ -337,6 +337,8 @@ probes = Registry("probe", "sgabench.probes")
 scores = Registry("score", "sgabench.scores")
 
 REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, optimizers, pruners, probes, scores)}
+# What a suite has sections for: a score is named as a pruner.
+SECTIONS = {section: registry for section, registry in REGISTRIES.items() if registry is not scores}
 
 
 def load_plugin_file(path: Path) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from sgabench.evidence.revisions import enumerated
-from sgabench.plugins.registry import REGISTRIES
+from sgabench.plugins.registry import SECTIONS
 from sgabench.suite.resolving import Suite
 
 
 def known_lines(suite: Suite) -> list[str]:
     """A line for each plugin file or package that a suite uses."""
     known: dict[str, dict[str, None]] = {}
-    for section, registry in REGISTRIES.items():
+    for section, registry in SECTIONS.items():
         for choice in getattr(suite, section):
             origin = registry[choice.name].origin
             if origin.sources is None:

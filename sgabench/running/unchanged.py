@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgabench.errors import InputError
-from sgabench.plugins.registry import REGISTRIES
+from sgabench.plugins.registry import SECTIONS
 from sgabench.suite.contents import with_content
 from sgabench.suite.plan import TrialPlan
 
@@ -23,7 +23,7 @@ def check_unchanged(trial: TrialPlan, data_dir: Path) -> None:
     used += [("pruners", cell.pruner) for cell in trial.cells]
     used += [("probes", probe) for probe in (*(plan.probe for plan in trial.probes), *of_cells)]
     for section, choice in {id(choice): (section, choice) for section, choice in used}.values():
-        registry = REGISTRIES[section]
+        registry = SECTIONS[section]
         if registry[choice.name].origin.code != choice.code:
             raise InputError(f"{registry.kind} {choice.name!r}: the plugin was changed during the run; run again")
         if section != "datasets" and with_content(registry.kind, choice, data_dir) != choice:

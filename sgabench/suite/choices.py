@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sgabench.errors import InputError, first_problem, shorten
-from sgabench.plugins.registry import REGISTRIES, Registry
+from sgabench.plugins.registry import SECTIONS, Registry
 from sgabench.suite.limits import check_variants, count_variants
 from sgabench.suite.tables import Entry
 
@@ -63,7 +63,7 @@ def choices_of(section: str, entries: Sequence[Entry], settings: Any) -> tuple[C
     Raises:
         InputError: the message starts with the section and the entry.
     """
-    registry = REGISTRIES[section]
+    registry = SECTIONS[section]
     choices: list[Choice] = []
     given: list[dict[str, Any]] = []
     places = [f"{section} {number} ({shorten(entry.name)[1:-1]})" for number, entry in enumerate(entries, start=1)]

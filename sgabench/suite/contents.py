@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sgabench.errors import InputError, foreign, shorten
-from sgabench.plugins.registry import REGISTRIES
+from sgabench.plugins.registry import SECTIONS
 from sgabench.suite.choices import Choice
 from sgabench.suite.resolving import Suite
 
@@ -20,7 +20,7 @@ def with_contents(suite: Suite, data_dir: Path) -> Suite:
     """
     read = {
         section: tuple(with_content(registry.kind, choice, data_dir) for choice in getattr(suite, section))
-        for section, registry in REGISTRIES.items()
+        for section, registry in SECTIONS.items()
     }
     return replace(suite, **read)  # type: ignore[arg-type]
 

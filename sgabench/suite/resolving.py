@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sgabench.errors import InputError, first_problem, shorten, suggestion
-from sgabench.plugins.registry import REGISTRIES
+from sgabench.plugins.registry import SECTIONS
 from sgabench.suite.choices import Choice, choices_of
 from sgabench.suite.limits import MAX_SUITE_BYTES, check_text, check_values
 from sgabench.suite.overrides import apply_override
@@ -167,7 +167,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
 def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
     """Where and what, for the first complaint about a suite's own keys."""
     path, problem = first_problem(error)
-    if len(path) == 1 and path[0] in REGISTRIES and isinstance(data.get(str(path[0])), dict):
+    if len(path) == 1 and path[0] in SECTIONS and isinstance(data.get(str(path[0])), dict):
         return f"{path[0]}: is a table; write [[{path[0]}]] for each entry"
     if problem.startswith("unknown key"):
         model: Any = SuiteFile
@@ -185,7 +185,7 @@ def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
         return "suite"
     parts: list[str] = []
     rest = list(path)
-    if len(rest) > 1 and isinstance(rest[1], int) and rest[0] in REGISTRIES:
+    if len(rest) > 1 and isinstance(rest[1], int) and rest[0] in SECTIONS:
         entries = data.get(rest[0])
         entry = entries[rest[1]] if isinstance(entries, list) and rest[1] < len(entries) else None
         named = f" ({entry['name']})" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""

@@ -314,9 +314,14 @@ def test_entries_without_a_table_have_no_keys_of_their_own() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "name"),
-    [("StochGradAdam", "stochgradadam"), ("`sampled:` and `noisy:`", "sampled:SGD")],
+    [
+        ("StochGradAdam", "stochgradadam"),
+        ("`sampled:` and `noisy:`", "sampled:SGD"),
+        ("SAM", "sam:SGD"),
+        ("CrAM", "cram:SGD"),
+    ],
 )
-def test_every_option_of_the_sampling_optimizers_is_described(heading: str, name: str) -> None:
+def test_every_option_of_our_optimizers_is_described(heading: str, name: str) -> None:
     shown, parameters = rows("optimizers.md", heading), optimizers[name].parameters
     assert shown.keys() == parameters.keys()
     for key, default in parameters.items():

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from sgabench.optimizers.proximal import Proximal
     from sgabench.optimizers.sampled import Sampled
     from sgabench.optimizers.stoch_grad_adam import StochGradAdam
+    from sgabench.optimizers.two_passes import SAM, CrAM
 else:
     Optimizer = Any  # the registry evaluates annotations, and must not import torch for it
 
-__all__ = ["Proximal", "Sampled", "StochGradAdam"]
+__all__ = ["SAM", "CrAM", "Proximal", "Sampled", "StochGradAdam"]
 
 NamedParameters = list[tuple[str, Any]]
 
@@ -33,6 +34,7 @@ Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, 
 Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Radius = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @optimizers.register("adam")
@@ -159,9 +161,11 @@ def sampled(
     **options: Any,
 ) -> Optimizer:
     """A Bernoulli mask on the gradient, or the update, of any class of torch.optim, e.g. sampled:SGD."""
-    from sgabench.optimizers.sources import build_sampled
+    from sgabench.optimizers.sampled import Sampled
+    from sgabench.optimizers.sources import build_around
 
-    return build_sampled(
+    return build_around(
+        Sampled,
         name,
         parameters,
         options,
@@ -189,9 +193,11 @@ def noisy(
     **options: Any,
 ) -> Optimizer:
     """Control of sampled: Gaussian gradient noise with the mask's mean and variance, e.g. noisy:Adam."""
-    from sgabench.optimizers.sources import build_sampled
+    from sgabench.optimizers.sampled import Sampled
+    from sgabench.optimizers.sources import build_around
 
-    return build_sampled(
+    return build_around(
+        Sampled,
         name,
         parameters,
         options,
@@ -200,6 +206,57 @@ def noisy(
         distribution="gaussian",
         rescale=rescale,
         mask_weight_decay=mask_weight_decay,
+        exclude=exclude,
+    )
+
+
+@optimizers.register_source("sam")
+def sam(
+    name: str,
+    parameters: NamedParameters,
+    /,
+    *,
+    rho: Radius = 0.05,
+    adaptive: bool = False,
+    **options: Any,
+) -> Optimizer:
+    """SAM (arXiv 2010.01412) around any class of torch.optim, e.g. sam:SGD; two passes a step."""
+    from sgabench.optimizers.sources import build_around
+    from sgabench.optimizers.two_passes import SAM
+
+    return build_around(SAM, name, parameters, options, rho=rho, adaptive=adaptive)
+
+
+@optimizers.register_source("cram")
+def cram(
+    name: str,
+    parameters: NamedParameters,
+    seed: int,
+    /,
+    *,
+    rho: Radius = 0.05,
+    sparsities: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)] = (0.5, 0.7, 0.9),
+    plus: bool = True,
+    sparse_gradient: bool = True,
+    normalize: bool = False,
+    exclude: tuple[str, ...] = (),
+    **options: Any,
+) -> Optimizer:
+    """CrAM+ or CrAM (arXiv 2207.14200) around any class of torch.optim, e.g. cram:SGD; two passes a step."""
+    from sgabench.optimizers.sources import build_around
+    from sgabench.optimizers.two_passes import CrAM
+
+    return build_around(
+        CrAM,
+        name,
+        parameters,
+        options,
+        rho=rho,
+        sparsities=sparsities,
+        seed=seed,
+        plus=plus,
+        sparse_gradient=sparse_gradient,
+        normalize=normalize,
         exclude=exclude,
     )
 
@@ -232,6 +289,7 @@ register_fact("stochgradadam", _stochgradadam)
 def __getattr__(name: str) -> Any:
     # For loops of one's own; imported on use, because they need torch.
     modules = {"Proximal": "proximal", "Sampled": "sampled", "StochGradAdam": "stoch_grad_adam"}
+    modules |= {"CrAM": "two_passes", "SAM": "two_passes"}
     if name not in modules:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{modules[name]}"), name)

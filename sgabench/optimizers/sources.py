@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,17 +11,14 @@ from torch import optim
 from torch.optim import Optimizer
 
 from sgabench.errors import InputError, foreign, suggestion
-from sgabench.optimizers.sampled import Sampled
+from sgabench.optimizers.declared import needs_closure
+from sgabench.optimizers.lbfgs import LBFGS
+from sgabench.optimizers.wrapping import Wrapper
 
-_REFUSED = {
-    "LBFGS": "it evaluates the loss several times per step, which the training loop does not do",
-    "SparseAdam": "it only takes sparse gradients, and these networks have dense ones",
-}
+_REFUSED = {"SparseAdam": "it only takes sparse gradients, and these networks have dense ones"}
 # Equal to the others to rounding, and two to three times as fast on many small tensors.
 _FUSED = {"Adam", "AdamW", "SGD"}
-_OF_THE_WRAPPER = tuple(
-    name for name in inspect.signature(Sampled).parameters if name not in ("base", "seed", "distribution")
-)
+_NO_OPTIONS = ("seed", "distribution")  # of a wrapper, which a suite does not set
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
@@ -39,7 +36,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
         raise InputError(f"optimizer class {name!r} cannot be used: {_REFUSED[name]}")
     if name not in known:
         raise InputError(f"torch.optim has no optimizer {name!r}{suggestion(name, known.keys() - _REFUSED.keys())}")
-    return known[name]
+    return LBFGS if name == "LBFGS" else known[name]
 
 
 def build(
@@ -72,18 +69,28 @@ def build(
         return kind(parameters, **values)
 
 
-def build_sampled(name: str, parameters: list[tuple[str, Any]], options: Mapping[str, Any], **sampling: Any) -> Sampled:
-    """Make a sampled optimizer around one of torch.optim.
+def build_around(
+    wrapper: Callable[..., Wrapper],
+    name: str,
+    parameters: list[tuple[str, Any]],
+    options: Mapping[str, Any],
+    **own: Any,
+) -> Wrapper:
+    """Make an optimizer around one of torch.optim which steps on gradients that the wrapper has changed.
 
     Args:
-        sampling: keyword arguments of `Sampled`.
+        wrapper: its class.
+        own: keyword arguments of the wrapper.
 
     Raises:
-        InputError: as `build`, or sampling options that contradict each other.
+        InputError: as `build`; options of the wrapper that contradict each other; a class that takes its gradients
+            itself, from a closure.
     """
-    base = build(name, parameters, options, tuple(option for option in _OF_THE_WRAPPER if option in sampling))
+    base = build(name, parameters, options, tuple(option for option in own if option not in _NO_OPTIONS))
+    if needs_closure(base):
+        raise InputError(f"nothing can be around {name}: it takes its gradients itself, several of them in a step")
     try:
-        return Sampled(base, **sampling)
+        return wrapper(base, **own)
     except ValueError as error:
         raise InputError(str(error)) from error
 

@@ -8,6 +8,8 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.optimizer import StateDict
 
+from sgabench.optimizers.declared import needs_closure
+
 
 class Wrapper(Optimizer):
     """What optimizers around another one share.
@@ -31,6 +33,11 @@ class Wrapper(Optimizer):
         adopted, base.param_groups = base.param_groups, []  # `add_param_group` puts them back
         super().__init__(adopted, {**base.defaults, **self._own})
         self._share()
+
+    @property
+    def needs_closure(self) -> bool:
+        """Whether a step takes more than one pass over its batch."""
+        return needs_closure(self.base)
 
     def check_group(self, group: dict[str, Any]) -> None:
         """Refuse a parameter group whose options mean nothing, by a ValueError."""

@@ -205,6 +205,7 @@ class _TrialRun:
             "train_loss": training.history[-1]["loss"],
             "train_top1": training.history[-1]["top1"],
             "train_seconds": training.seconds,
+            "train_passes": training.passes,
             "train_images_per_s": training.images / training.seconds,
             "seconds": time.perf_counter() - started + training.seconds_before,
             "interruptions": training.interruptions,
@@ -221,19 +222,7 @@ class _TrialRun:
             "history": training.history,
             "normalization": constants,
         }
-        labels, description = trial.labels(), trial.description()
-        record = Record(
-            trial.key,
-            "trial",
-            None,
-            "done",
-            labels,
-            description,
-            self.environment,
-            finite(result),
-            finite(detail),
-        )
-        self.emit(record)
+        record = self._emit_record("trial", trial.key, None, trial.labels(), trial.description(), result, detail)
         self._watched(watch)
         snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)
         return network, record

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from sgabench.errors import InputError
+from sgabench.optimizers.declared import needs_closure
 from sgabench.suite.tables import Recipe
 from sgabench.training.capture import Capture, Captured
 from sgabench.training.data import Data
@@ -38,6 +39,7 @@ class Training:
             of its last step, its seconds, and loss and top-1 of the validation split if there is one.
         seconds: time of all steps, evaluation of the validation split left out.
         images: how many were trained on, all epochs together.
+        passes: how often a batch went forward and backward; more than once a step where the optimizer has a closure.
         interruptions: how often it was stopped and taken up again.
         seconds_before: of ``seconds``, those before it was taken up again.
     """
@@ -45,6 +47,7 @@ class Training:
     history: list[dict[str, float]]
     seconds: float
     images: int
+    passes: int
     interruptions: int
     seconds_before: float
 
@@ -68,7 +71,8 @@ def train(
 
     Args:
         network: on the data's device.
-        optimizer: over the network's parameters; its learning rates are the schedule's base.
+        optimizer: over the network's parameters; its learning rates are the schedule's base. One that needs a closure
+            gets one; the gradients of the batch are there before its step, as for any other.
         data: the training split is trained on; a validation split is evaluated after each epoch.
         recipe: all but ``precision``, which the caller has resolved for the device.
         seed: data order and augmentation follow from it and the epoch alone.
@@ -95,14 +99,15 @@ def train(
     if recipe.weight_averaging == "ema":
         average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
     gradients = GradientStep(network, data, recipe, precision, micro_batches)
-    run = _Run(network, optimizer, schedule, average, gradients.totals, device)
+    run = _Run(network, optimizer, schedule, average, gradients, device)
+    closure: Any = (gradients.again,) if needs_closure(optimizer) else ()
     if watch is not None:
         run.keep("watch", watch)
     if snapshots is not None and (saved := snapshots.load()) is not None:
         run.restore(saved)
     with snapshots.listening() if snapshots is not None else nullcontext(), deterministic(recipe.deterministic):
         left = (recipe.epochs - run.epoch) * steps - run.step
-        take_step = Captured(gradients, capture, left, device)
+        take_step = Captured(gradients, None if closure else capture, left, device)
         for epoch in range(run.epoch, recipe.epochs):
             network.train()
             draws = Draws.of(recipe, seed, epoch, len(data.train), device)
@@ -111,7 +116,7 @@ def train(
                 take_step(draws[step])
                 if watch is not None:
                     watch.before_step()
-                optimizer.step()
+                optimizer.step(*closure)
                 if watch is not None:
                     watch.after_step(epoch)
                 run.lr = float(
@@ -145,7 +150,7 @@ def train(
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise Diverged("the last step left weights that are not finite")
     number = recipe.epochs * steps * recipe.batch_size
-    return Training(run.history, run.clock.seconds, number, run.interruptions, run.seconds_before)
+    return Training(run.history, run.clock.seconds, number, gradients.number, run.interruptions, run.seconds_before)
 
 
 @contextmanager
@@ -172,14 +177,15 @@ class _Run:
         optimizer: torch.optim.Optimizer,
         schedule: LambdaLR,
         average: AveragedModel | None,
-        totals: Tensor,
+        gradients: GradientStep,
         device: str,
     ) -> None:
         self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
         if average is not None:
             self._parts["average"] = average
         self._device = device
-        self.totals = totals
+        self._gradients = gradients
+        self.totals = gradients.totals
         self.clock = Clock(device)
         self.epoch = 0
         self.step = 0
@@ -204,6 +210,7 @@ class _Run:
         return {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "position": (self.epoch, self.step, self.lr, self.clock.seconds, self.interruptions),
+            "passes": self._gradients.number,
             "history": self.history,
             "totals": self.totals,
             "random": torch.get_rng_state(),
@@ -217,6 +224,7 @@ class _Run:
         _lay_out_like_parameters(self._parts["optimizer"])
         self.epoch, self.step, self.lr, self.seconds_before, interruptions = saved["position"]
         self.interruptions = interruptions + 1
+        self._gradients.number = saved["passes"]
         self.clock = Clock(self._device, self.seconds_before)
         self.history = saved["history"]
         self.totals.copy_(saved["totals"])

@@ -91,6 +91,7 @@ class GradientStep:
 
     Attributes:
         totals: float64 (2,): loss and top-1, added up over the steps since it was last set to zero.
+        number: how often a batch went forward and backward, parts and what was captured counted as their whole.
         replayed: what is replayed in place of the passes; None: the passes are done.
     """
 
@@ -98,6 +99,7 @@ class GradientStep:
         self.network = network
         self.totals = torch.zeros(2, dtype=torch.float64, device=data.train.images.device)
         self.replayed: Replayed | None = None
+        self.number = 0
         self._data = data
         self._recipe = recipe
         self._precision = precision
@@ -108,20 +110,42 @@ class GradientStep:
     def __call__(self, drawn: Draws) -> None:
         """Leave the gradients of a batch in the network's parameters, and add to `totals`."""
         self._drawn.copy_(drawn)
+        self.number += 1
         if self.replayed is not None:
             self.replayed.replay()
             return
         self.forget_gradients()
         self.passes()
 
+    @torch.enable_grad()
+    def again(self) -> Tensor:
+        """Do both passes of the present batch once more, at the weights as they are now: an optimizer's closure.
+
+        The batch is augmented as it was. Totals and buffers (statistics of BatchNorm) stay what they were after the
+        batch's first passes. What a network draws by itself, such as dropout, is drawn anew.
+
+        Returns:
+            The loss; the gradients are in the network's parameters.
+        """
+        kept = [*self.network.buffers(), self.totals]
+        before = [tensor.clone() for tensor in kept]
+        self.forget_gradients()
+        loss = self.passes()
+        self.number += 1
+        with torch.no_grad():
+            for tensor, value in zip(kept, before, strict=True):
+                tensor.copy_(value)
+        return loss
+
     def forget_gradients(self) -> None:
         """Let go of the gradients of the step before."""
         for parameter in self.network.parameters():
             parameter.grad = None
 
-    def passes(self) -> None:
-        """Forward and backward: a batch for a batch whatever is drawn, so that it can be captured."""
+    def passes(self) -> Tensor:
+        """Forward and backward, which give the loss: the same work whatever is drawn, so that it can be captured."""
         parts = self._micro_batches
+        losses = []
         for part in range(parts):
             drawn = self._part(part)
             labels = self._data.train.labels[drawn.order]
@@ -130,10 +154,12 @@ class GradientStep:
                 logits = self.network(self._data.normalize(images))
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._recipe.label_smoothing)
             share = len(labels) / self._recipe.batch_size
-            (loss if parts == 1 else loss * share).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss if parts == 1 else loss * share)
+            losses[-1].backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 row = torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
                 self.totals += row if parts == 1 else row * share
+        return losses[0].detach() if parts == 1 else torch.stack(losses).detach().sum()
 
     def _part(self, part: int) -> Draws:
         if self._micro_batches == 1:

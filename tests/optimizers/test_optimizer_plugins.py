@@ -114,8 +114,6 @@ def test_patterns_exclude_parameters_by_name(name: str) -> None:
         ("sampled:SGD", {"mask": "weights"}, "mask: "),
         ("torch:Adamw", {}, "did you mean .*'AdamW'"),
         ("torch:Optimizer", {}, "torch.optim has no optimizer 'Optimizer'"),
-        ("torch:LBFGS", {}, "cannot be used: it evaluates the loss several times"),
-        ("sampled:LBFGS", {}, "cannot be used"),
         ("torch:SparseAdam", {}, "cannot be used: it only takes sparse gradients"),
         ("torch:SGD", {"momentun": 0.9}, "momentun: SGD has no such option; did you mean 'momentum'"),
         ("torch:SGD", {"sampling_rate": 0.5}, "sampling_rate: SGD has no such option; it accepts lr, momentum, "),

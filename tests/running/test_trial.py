@@ -43,7 +43,16 @@ def test_a_trial_gives_a_record_of_everything_that_was_asked(tiny: Path, tmp_pat
     assert (trial.key, cell.key, cell.parent) == (task.trial.key, task.trial.cells[0].key, trial.key)
     assert trial.result["top1"] > 0.15
     assert trial.result["params"] == 4934
-    for name in ("loss", "train_images_per_s", "train_seconds", "seconds", "peak_memory", "images_per_s", "latency_s"):
+    for name in (
+        "loss",
+        "train_images_per_s",
+        "train_seconds",
+        "train_passes",
+        "seconds",
+        "peak_memory",
+        "images_per_s",
+        "latency_s",
+    ):
         assert trial.result[name] > 0
     assert [row["epoch"] for row in trial.detail["history"]] == [1]
     assert len(trial.detail["normalization"]["mean"]) == 1

@@ -13,6 +13,7 @@ from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.optimizers.grouping import decay_weights_only
 from sgabench.optimizers.sampled import Sampled
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
+from sgabench.optimizers.two_passes import CrAM
 from sgabench.plugins import ImageSpec
 from sgabench.suite.tables import Recipe
 from sgabench.training.data import Data, Images
@@ -103,6 +104,7 @@ def test_history_has_a_row_per_epoch() -> None:
     assert training.history[-1]["loss"] < training.history[0]["loss"]
     assert all(0 <= row["validation_top1"] <= 1 for row in training.history)
     assert training.images == 3 * 96
+    assert training.passes == 3 * 3
     assert all(row["seconds"] > 0 for row in training.history)
     assert training.seconds == pytest.approx(sum(row["seconds"] for row in training.history))
 
@@ -267,6 +269,10 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
     "matched, two groups": lambda parameters: decaying_weights(
         Sampled(torch.optim.Adam(parameters, lr=0.01, weight_decay=0.1, fused=True), step_norm="base")
     ),
+    "cram, two groups": lambda parameters: decaying_weights(
+        CrAM(torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.1), rho=0.1, seed=4)
+    ),
+    "lbfgs": lambda parameters: torch.optim.LBFGS(parameters, lr=0.1, max_iter=3),
     "noisy update": lambda parameters: Sampled(
         torch.optim.SGD(parameters, lr=0.05), distribution="gaussian", mask="update"
     ),
@@ -316,6 +322,7 @@ def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_pat
     network, training = run(lambda: None, snapshots())
     assert same(network, undisturbed)
     assert training.interruptions == 1
+    assert training.passes == expected.passes
     assert training.seconds > training.seconds_before > 0
 
     def numbers(rows: list[dict[str, float]]) -> list[dict[str, float]]:

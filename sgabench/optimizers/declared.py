@@ -1,0 +1,20 @@
+"""What an optimizer says of itself to the loop that trains with it."""
+
+from __future__ import annotations
+
+import inspect
+
+from torch.optim import Optimizer
+
+
+def needs_closure(optimizer: Optimizer) -> bool:
+    """Whether its steps need more passes over the same batch.
+
+    An optimizer says so by an attribute ``needs_closure``, or by a `step` that cannot be called without a closure, as
+    torch.optim.LBFGS does.
+    """
+    declared = getattr(optimizer, "needs_closure", None)
+    if declared is not None:
+        return bool(declared)
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty

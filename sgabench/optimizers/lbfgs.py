@@ -1,0 +1,25 @@
+"""L-BFGS for networks that lie channels last in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import optim
+
+
+class LBFGS(optim.LBFGS):
+    """torch.optim.LBFGS, which takes gradients as flat views and so needs them row-major, whatever weights are."""
+
+    def step(self, closure: Callable[[], float]) -> Any:  # type: ignore[override]
+        """As that of torch, from gradients that have been laid out anew."""
+
+        def laid_out() -> float:
+            loss = closure()
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad = parameter.grad.contiguous()
+            return loss
+
+        return super().step(laid_out)  # type: ignore[no-untyped-call]

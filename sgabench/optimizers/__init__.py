@@ -145,6 +145,14 @@ def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Opt
     return build(name, parameters, options)
 
 
+@optimizers.register_source("schedulefree", packages=("schedulefree",))
+def schedule_free(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
+    """Schedule-free AdamW, RAdam or SGD (arXiv 2405.15682), e.g. schedulefree:AdamW; needs the extra optimizers."""
+    from sgabench.optimizers.packages import build_schedule_free
+
+    return build_schedule_free(name, parameters, options)
+
+
 @optimizers.register_source("sampled", added=("step_norm",))
 def sampled(
     name: str,

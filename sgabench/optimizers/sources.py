@@ -54,7 +54,23 @@ def build(
         InputError: an unknown class or option, or a value that the class refuses.
     """
     kind = optimizer_class(name)
-    accepted = [option for option in inspect.signature(kind).parameters if option != "params"]
+    values = options_of(kind, name, options, also_valid)
+    if name in _FUSED and not values.keys() & {"fused", "foreach", "differentiable"}:
+        values["fused"] = all(_can_fuse(parameter) for _, parameter in parameters)
+    with foreign(f"torch.optim.{name} refuses its options: "):
+        return kind(parameters, **values)
+
+
+def options_of(
+    kind: type[Optimizer], name: str, options: Mapping[str, Any], also_valid: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Keyword arguments for a class, from options as a suite has them; what is named ``params`` or goes on is none.
+
+    Raises:
+        InputError: the class has no such option; the message starts with it.
+    """
+    parameters = inspect.signature(kind).parameters.values()
+    accepted = [p.name for p in parameters if p.name != "params" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for option in options:
         if option not in accepted:
             near = suggestion(option, [*accepted, *also_valid])
@@ -62,11 +78,7 @@ def build(
             raise InputError(
                 f"{option}: {name} has no such option{hint}; it accepts {', '.join([*accepted, *also_valid])}"
             )
-    values: dict[str, Any] = {option: tuple(v) if isinstance(v, list) else v for option, v in options.items()}
-    if name in _FUSED and not values.keys() & {"fused", "foreach", "differentiable"}:
-        values["fused"] = all(_can_fuse(parameter) for _, parameter in parameters)
-    with foreign(f"torch.optim.{name} refuses its options: "):
-        return kind(parameters, **values)
+    return {option: tuple(value) if isinstance(value, list) else value for option, value in options.items()}
 
 
 def build_around(

@@ -4,6 +4,16 @@ A plugin file takes a registry from here and registers a function in it: `optimi
 """
 
 from sgabench.plugins.registry import datasets, models, optimizers, probes, pruners, scores
-from sgabench.plugins.specs import ImageSpec, PruningContext
+from sgabench.plugins.specs import ImageSpec, PruningContext, TrainingContext
 
-__all__ = ["ImageSpec", "PruningContext", "datasets", "models", "optimizers", "probes", "pruners", "scores"]
+__all__ = [
+    "ImageSpec",
+    "PruningContext",
+    "TrainingContext",
+    "datasets",
+    "models",
+    "optimizers",
+    "probes",
+    "pruners",
+    "scores",
+]

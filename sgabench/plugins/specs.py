@@ -29,6 +29,21 @@ class ImageSpec:
     classes: int
 
 
+@dataclass(frozen=True)
+class TrainingContext:
+    """What an optimizer is told beside the parameters and its seed.
+
+    Attributes:
+        steps: of the whole training.
+        steps_per_epoch: of an epoch.
+        kinds: by the name of each parameter, the class of the module that it belongs to, e.g. ``Conv2d``.
+    """
+
+    steps: int
+    steps_per_epoch: int
+    kinds: Mapping[str, str]
+
+
 class Once(Protocol):
     """Gives what a function makes, made at the first call with that name."""
 

@@ -40,16 +40,13 @@ from sgabench.training.building import (
     train_network,
     untrained_network,
 )
-from sgabench.training.data import Data, Images, batches
+from sgabench.training.data import Data, Images, batches, calibration
 from sgabench.training.evaluation import evaluate
 from sgabench.training.finetuning import finetune
 from sgabench.training.loop import Diverged, Training
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
 from sgabench.training.watching import Watch
-
-# Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
-CALIBRATION_IMAGES = 5000
 
 _logger = logging.getLogger("sgabench")
 
@@ -94,7 +91,9 @@ class _TrialRun:
         self.alone = alone
         self._measured_size: Size | None = None
         self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
-        self.environment = describe_environment(task.device, task.threads)
+        self.environment = describe_environment(
+            task.device, task.threads, self.trial.optimizer.tags.get("packages", ())
+        )
         self.precision = self.environment["precision"] = precision_on(self.recipe, self.environment)
 
     def run(self) -> None:
@@ -148,11 +147,7 @@ class _TrialRun:
 
     @cached_property
     def _calibration(self) -> Images:
-        """Some training images in random order; a folder's own order is class by class."""
-        train = self._data.train
-        generator = torch.Generator().manual_seed(derive_seed(self.trial.seed, "calibration"))
-        chosen = torch.randperm(len(train), generator=generator)[:CALIBRATION_IMAGES].to(self.task.device)
-        return Images(train.images[chosen], train.labels[chosen])
+        return calibration(self._data, self.trial.seed)
 
     @cached_property
     def _data(self) -> Data:

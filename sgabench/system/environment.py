@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,13 @@ def register_fact(name: str, of: Callable[[str], Any]) -> None:
     _facts[name] = of
 
 
-def describe_environment(device: str, threads: int) -> dict[str, Any]:
+def describe_environment(device: str, threads: int, also: Collection[str] = ()) -> dict[str, Any]:
     """The environment as a record keeps it: versions, code, processor, device; no names of hosts or users.
 
     Args:
         device: ``cpu`` or ``cuda``.
         threads: threads that a trial computes with on the CPU.
+        also: packages whose versions matter beside those that always do.
 
     Raises:
         InputError: the implementation that was asked for is not to be had.
@@ -62,7 +63,7 @@ def describe_environment(device: str, threads: int) -> dict[str, Any]:
     environment: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": {name: version for name in (*PACKAGES, *also) if (version := _version(name))},
         "cpu": processor(),
         "cores": cores(),
         "threads": threads,

@@ -18,7 +18,7 @@ from torch import nn
 
 from sgabench.datasets.base import Dataset, split
 from sgabench.optimizers.grouping import decay_weights_only
-from sgabench.plugins import ImageSpec, datasets, models, optimizers
+from sgabench.plugins import ImageSpec, TrainingContext, datasets, models, optimizers
 from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.tables import Recipe
@@ -114,8 +114,9 @@ def train_network(
     Raises:
         Diverged: as `train`.
     """
-    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"))
     recipe = Recipe.model_validate(trial.optimizer.settings["training"])
+    length = {"steps_per_epoch": len(data.train) // recipe.batch_size, "epochs": recipe.epochs}
+    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"), **length)
     device = data.train.images.device.type
     with seeded(derive_seed(trial.seed, "training"), device):
         return train(
@@ -133,10 +134,14 @@ def train_network(
         )
 
 
-def build_optimizer(optimizer: Choice, network: nn.Module, seed: int) -> torch.optim.Optimizer:
+def build_optimizer(
+    optimizer: Choice, network: nn.Module, seed: int, *, steps_per_epoch: int = 1, epochs: int = 1
+) -> torch.optim.Optimizer:
     """The optimizer over the parameters that are trained, decaying what its recipe says."""
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    built = optimizers[optimizer.name].build(parameters, seed, **optimizer.options)
+    kinds = {name: type(network.get_submodule(name.rpartition(".")[0])).__name__ for name, _ in parameters}
+    context = TrainingContext(epochs * steps_per_epoch, steps_per_epoch, kinds)
+    built = optimizers[optimizer.name].build(parameters, seed, context, **optimizer.options)
     if not isinstance(built, torch.optim.Optimizer):
         raise TypeError(f"optimizer {optimizer.name!r} returned {type(built).__name__}, not a torch.optim.Optimizer")
     if optimizer.settings.get("training", {}).get("decay") == "weights":

@@ -11,6 +11,10 @@ from torch import Tensor
 from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
 from sgabench.plugins import ImageSpec
+from sgabench.system.seeds import derive_seed
+
+# Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
+CALIBRATION_IMAGES = 5000
 
 
 @dataclass(frozen=True)
@@ -72,3 +76,10 @@ def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
         yield data.normalize(split.images[part]), split.labels[part]
+
+
+def calibration(data: Data, seed: int) -> Images:
+    """Some training images in random order, a function of the seed; a folder's own order is class by class."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
+    chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_IMAGES].to(data.train.images.device)
+    return Images(data.train.images[chosen], data.train.labels[chosen])

@@ -42,7 +42,8 @@ def finetune(
     )
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer", "fine-tuning"))
+    length = {"steps_per_epoch": len(data.train) // recipe.batch_size, "epochs": recipe.epochs}
+    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer", "fine-tuning"), **length)
     for group in optimizer.param_groups:
         group["lr"] = finetuning.lr if finetuning.lr is not None else group["lr"] / 10
     seed = derive_seed(trial.seed, "fine-tuning")

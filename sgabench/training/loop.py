@@ -19,6 +19,7 @@ from sgabench.suite.tables import Recipe
 from sgabench.training.capture import Capture, Captured
 from sgabench.training.data import Data
 from sgabench.training.evaluation import evaluate
+from sgabench.training.modes import Modes
 from sgabench.training.progress import Clock, Progress, progress_of
 from sgabench.training.schedule import learning_rate_factor
 from sgabench.training.snapshot import Snapshots
@@ -72,7 +73,8 @@ def train(
     Args:
         network: on the data's device.
         optimizer: over the network's parameters; its learning rates are the schedule's base. One that needs a closure
-            gets one; the gradients of the batch are there before its step, as for any other.
+            gets one; the gradients of the batch are there before its step, as for any other. One that has `train` and
+            `eval` is in the first mode for the steps, in the second for evaluation and at the end.
         data: the training split is trained on; a validation split is evaluated after each epoch.
         recipe: all but ``precision``, which the caller has resolved for the device.
         seed: data order and augmentation follow from it and the epoch alone.
@@ -100,6 +102,7 @@ def train(
         average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
     gradients = GradientStep(network, data, recipe, precision, micro_batches)
     run = _Run(network, optimizer, schedule, average, gradients, device)
+    modes = Modes(network, optimizer, data, recipe.batch_size, seed, after_step)
     closure: Any = (gradients.again,) if needs_closure(optimizer) else ()
     if watch is not None:
         run.keep("watch", watch)
@@ -109,7 +112,7 @@ def train(
         left = (recipe.epochs - run.epoch) * steps - run.step
         take_step = Captured(gradients, None if closure else capture, left, device)
         for epoch in range(run.epoch, recipe.epochs):
-            network.train()
+            modes.train()
             draws = Draws.of(recipe, seed, epoch, len(data.train), device)
             run.clock.start()
             for step in range(run.step, steps):
@@ -138,15 +141,16 @@ def train(
             row = {"epoch": epoch + 1, "loss": loss_mean, "top1": top1, "lr": run.lr}
             row["seconds"] = run.clock.seconds - sum(earlier["seconds"] for earlier in run.history)
             if len(data.validation):
-                row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
+                with modes.evaluating():
+                    row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
             run.history.append(row)
             on_progress(run.progress(recipe, steps))
             run.next_epoch()
             if snapshots is not None and (snapshots.due() or epoch + 1 == recipe.epochs):
                 snapshots.save(run.state())  # the last one, so that a stop before the record is stored loses nothing
+    modes.evaluate()
     if average is not None:
         network.load_state_dict(average.module.state_dict())
-    network.eval()
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise Diverged("the last step left weights that are not finite")
     number = recipe.epochs * steps * recipe.batch_size

@@ -17,10 +17,11 @@ STEPS = 256 // 64
     [
         ('"sam:SGD"\nlr = 0.05\nmomentum = 0.9', 2 * STEPS),
         ('"cram:Adam"\nlr = 0.01\nsparsities = [0.5, 0.9]', 2 * STEPS),
+        ('"schedulefree:AdamW"\nlr = 0.01', STEPS),
         ('"torch:LBFGS"\nlr = 0.1\nmax_iter = 2', 3 * STEPS),
         ('"prox:LBFGS"\nlr = 0.1\nmax_iter = 1', 2 * STEPS),
     ],
-    ids=["sam", "cram", "lbfgs", "prox lbfgs"],
+    ids=["sam", "cram", "schedule-free", "lbfgs", "prox lbfgs"],
 )
 def test_passes_are_counted_and_pruned_networks_tuned(tiny: Path, tmp_path: Path, optimizer: str, passes: int) -> None:
     variant(tiny, '"adam"\nlr = 0.01', optimizer)
@@ -31,3 +32,4 @@ def test_passes_are_counted_and_pruned_networks_tuned(tiny: Path, tmp_path: Path
     assert trial.result["train_passes"] == passes
     assert cell.result["sparsity"] == pytest.approx(0.5, abs=1e-3)
     assert len(cell.detail["finetuning"]) == 1
+    assert ("schedulefree" in trial.environment["packages"]) == ("schedulefree" in optimizer)

@@ -3,10 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from sgabench.models.cifar_resnet import CifarResNet
-from sgabench.plugins import optimizers
+from sgabench.plugins import TrainingContext, optimizers
 from sgabench.suite.resolving import Choice, Recipe
 from sgabench.training.building import build_optimizer
 
@@ -34,3 +35,18 @@ def test_weights_alone_decay_if_the_recipe_says_so(name: str) -> None:
             assert decays[id(parameter)] == (
                 0.1 if isinstance(module, nn.Conv2d | nn.Linear) and parameter.ndim > 1 else 0
             )
+
+
+def test_an_optimizer_is_told_of_its_training() -> None:
+    told: list[Any] = []
+
+    @optimizers.register("curious")
+    def curious(parameters: list[tuple[str, Any]], seed: int, context: TrainingContext) -> torch.optim.Optimizer:
+        told.extend([seed, context])
+        return torch.optim.SGD(parameters)
+
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2)), nn.Linear(3, 4, bias=False))
+    build_optimizer(Choice("curious", "curious", {}), network, 7, steps_per_epoch=5, epochs=3)
+    kinds = {"0.weight": "Conv2d", "0.bias": "Conv2d", "2.weight": "Linear"}
+    kinds |= {"1.0.weight": "BatchNorm2d", "1.0.bias": "BatchNorm2d"}
+    assert told == [7, TrainingContext(15, 5, kinds)]

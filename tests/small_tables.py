@@ -39,6 +39,8 @@ def cells(values: dict[str, list[float]], **same: Any) -> pd.DataFrame:
                 "chance": 0.1,
                 "trained": True,
                 "trial_seconds": 60.0,
+                "train_passes": 100.0,
+                "train_seconds": 50.0,
                 **same,
             }
         )

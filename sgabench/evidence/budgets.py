@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sgabench.evidence.frames import COSTS
 from sgabench.evidence.intervals import Floats
 
 BUDGETS = {"compression": "compression_ratio", "macs": "theoretical_speedup"}
@@ -14,6 +15,7 @@ BUDGET_UNITS = {"compression": "compression", "macs": "theoretical speedup"}  # 
 OF_TRIAL = (
     *("dataset", "model", "optimizer", "seed", "pruner", "group", "device"),
     *("dense_top1", "dense_loss", "counted_dense", "trained", "chance", "test_images", "trial_seconds"),
+    *COSTS,
 )
 IS_BUDGET = frozenset(BUDGET_UNITS.values())
 LEVELS = tuple(base * 2.0**power for power in range(12) for base in (1.0, 1.25, 1.5))[1:]

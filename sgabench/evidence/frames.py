@@ -16,6 +16,7 @@ from sgabench.suite.plan import Plan, content_key, keys_of
 
 TRIAL = ["dataset", "model", "optimizer"]
 PRUNER = ["dataset", "model", "pruner", "of"]
+COSTS = ("train_passes", "train_seconds")  # of a cell's training
 NONE = -1  # in place of a record's number
 
 Places = NDArray[np.intp]
@@ -186,9 +187,8 @@ def _cells(records: Columns, of_trials: Columns, rows: _Rows, numbers: Mapping[s
         return pd.DataFrame()
     of_trial = _values(of_trials.statuses, rows.trial, "done")
     status = _values(records.statuses, rows.record, "missing")
-    dense = _taken(
-        of_trials.results.frame(["top1", "loss", "images_per_s", "classes", "test_images", "seconds"]), rows.trial
-    )
+    names = ["top1", "loss", "images_per_s", "classes", "test_images", "seconds", *COSTS]
+    dense = _taken(of_trials.results.frame(names), rows.trial)
     results = _taken(records.results.frame(), rows.record)
     status = np.where(of_trial == "done", status, of_trial)
     at_chance = _at_chance(dense)
@@ -203,6 +203,7 @@ def _cells(records: Columns, of_trials: Columns, rows: _Rows, numbers: Mapping[s
             "chance": chance,
             "test_images": images,
             "trial_seconds": _column(dense, "seconds"),
+            **{name: _column(dense, name) for name in COSTS},
             "dense_top1": _column(dense, "top1"),
             "dense_loss": _column(dense, "loss"),
             "pruned_top1": _column(results, "top1"),

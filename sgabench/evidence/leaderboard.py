@@ -34,6 +34,8 @@ MEANS = (
     "nonzero_macs",
     "bytes",
     "gzip_bytes",
+    "train_passes",
+    "train_seconds",
 )
 SPEEDS = ("measured_speedup", "latency_speedup", "images_per_s", "latency_s")  # medians: one slow run is no speed
 SPREAD = ("mean", "std", "low", "high")

@@ -26,7 +26,9 @@ def mixed(environments: Sequence[Environment]) -> list[str]:
     phrases = [_phrase("with different code", {_code(environment) for environment in environments})]
     versions = [_versions(environment) for environment in environments]
     for name in sorted({name for of in versions for name in of}):
-        phrases.append(_phrase(f"with different versions of {name}", {of.get(name, "none") for of in versions}))
+        # A package that only some optimizers need is in the environments of their trials alone.
+        told = versions if name in _VERSIONS else [of for of in versions if name in of]
+        phrases.append(_phrase(f"with different versions of {name}", {of.get(name, "none") for of in told}))
     phrases.append(_phrase("on different devices", {_device(environment) for environment in environments}))
     known = {name for environment in environments for name in environment} - _UNTOLD - {"device", *_VERSIONS}
     for name in sorted(known, key=lambda name: (name not in _WORDS, name)):

@@ -31,10 +31,12 @@ HEADINGS = {
     "compression": "compression",
     "theoretical": "theory",
     "measured": "measured",
+    "passes": "passes",
+    "seconds": "train s",
     "incomplete": "seeds lacking",
 }
 LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "trained", "leads", "verdict", "seeds lacking"}
-OPTIONAL = ("trained", "measured", "interval", "leading", "verdict", "incomplete")
+OPTIONAL = ("trained", "measured", "interval", "leading", "verdict", "passes", "seconds", "incomplete")
 _EXPLAINED = {
     ("dense", "pruned"): "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds; a training "
     "that diverged or stayed at chance counts as guessing.",
@@ -51,6 +53,11 @@ _EXPLAINED = {
     ("theoretical",): "Theory: speedup by multiply-adds, all / those on non-zero weights.",
     ("measured",): "Measured: speedup of inference, median over seeds of the time of the dense network / of the pruned "
     "one; empty where weights are only masked, which makes nothing faster.",
+    (
+        "passes",
+        "seconds",
+    ): "Passes, train s: how often a batch went forward and backward in a training, and its seconds; "
+    "shown where the passes differ, as such trainings are not equally dear.",
 }
 _LIMITS = re.compile(r" \([-+.\de]+ to [-+.\de]+\)")
 CURVE_NOTE = (
@@ -82,7 +89,10 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
     parts = {}
     of_model: dict[Any, Any] = dict(board.groupby(["dataset", "model"], sort=False).indices)
     for (dataset, model), rows in of_model.items():
-        shown = _with_curves(texts.iloc[rows], curves.get((dataset, model), {}))
+        table = texts.iloc[rows]
+        if len(set(table["passes"]) - {""}) < 2:
+            table = table.assign(passes="", seconds="")
+        shown = _with_curves(table, curves.get((dataset, model), {}))
         empty = [name for name in OPTIONAL if not (shown[name] != "").any()]
         parts[f"{dataset}, {model}"] = shown.drop(columns=empty).rename(columns=HEADINGS)
     return parts
@@ -148,6 +158,8 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
         "compression": list(map(times, column["compression_ratio"])),
         "theoretical": list(map(times, column["theoretical_speedup"])),
         "measured": list(map(times, column["measured_speedup"])),
+        "passes": list(map(_whole, column["train_passes"])),
+        "seconds": list(map(_whole, column["train_seconds"])),
         "incomplete": list(map(str, column["incomplete"])),
     }
 
@@ -300,6 +312,10 @@ def percent(value: float) -> str:
 def spread(mean: float, std: float) -> str:
     """``51.8 ± 3.1`` in percent; the mean alone where one seed gives no spread."""
     return percent(mean) if _is_unknown(std) else f"{percent(mean)} ± {100 * std:.1f}"
+
+
+def _whole(value: float) -> str:
+    return "" if _is_unknown(value) else f"{value:.0f}"
 
 
 def times(value: float) -> str:

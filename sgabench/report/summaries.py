@@ -26,7 +26,7 @@ def training_table(tables: Tables) -> pd.DataFrame:
         done = part[part["status"] == "done"]
         numbers = {
             name: pd.to_numeric(done.get(name, pd.Series(dtype=float)))
-            for name in ("top1", "train_seconds", "train_images_per_s")
+            for name in ("top1", "train_passes", "train_seconds", "train_images_per_s")
         }
         lacking = part[part["status"] != "done"]
         chance = done.loc[done["at_chance"].astype(bool), "seed"]
@@ -39,6 +39,7 @@ def training_table(tables: Tables) -> pd.DataFrame:
                 "optimizer": str(optimizer),
                 "n": str(len(done)),
                 "dense %": spread(numbers["top1"].mean(), numbers["top1"].std()),
+                "passes": _plain(numbers["train_passes"]),
                 "seconds": _plain(numbers["train_seconds"]),
                 "images/s": _plain(numbers["train_images_per_s"]),
                 "seeds lacking": "; ".join(notes),

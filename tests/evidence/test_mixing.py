@@ -60,6 +60,8 @@ def test_each_kind_of_difference_is_one_phrase(facts: dict[str, Any], told: str)
 def test_what_changes_no_number_is_not_told() -> None:
     assert mixed([made(), made(cores=64, commit="f" * 40, system="Linux", bf16=True)]) == []
     assert mixed([made()]) == mixed([]) == []
+    more = {"sgabench": "0.1.0", "torch": "2", "schedulefree": "1.4"}  # which only some trials need
+    assert mixed([made(), made(packages=more)]) == []
 
 
 def test_many_values_are_counted() -> None:

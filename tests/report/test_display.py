@@ -16,7 +16,7 @@ from small_tables import cells, curve, tables
 from sgabench.evidence.comparison import Question, verdict
 from sgabench.evidence.leaderboard import Tables
 from sgabench.report import Format, render
-from sgabench.report.display import answers, in_short, without_limits
+from sgabench.report.display import answers, in_short, sections, without_limits
 
 SEEDS = 6
 
@@ -171,3 +171,17 @@ def test_interpolated_rows_are_marked_for_programs_too(each: bool) -> None:
         rows = list(csv.DictReader(io.StringIO(render(found, "csv", cells=each))))
         assert {row["interpolated"] for row in rows} == {str(mark)}
         assert {row["interpolated"] for row in json.loads(render(found, "json", cells=each))["leaderboard"]} == {mark}
+
+
+def test_what_trainings_cost_is_shown_where_it_differs() -> None:
+    frame = odds(0.05, sgd=0.0, sam=2.0)
+    passes = frame["optimizer"].map({"sgd": 100, "sam": 200})
+    (shown,) = sections(tables(frame.assign(train_passes=passes, train_seconds=2.4), Question("sgd"))).values()
+    whole = shown["ratio"].str.startswith("mean")
+    assert set(map(tuple, shown[~whole][["optimizer", "passes", "train s"]].to_numpy())) == {
+        ("sgd", "100", "2"),
+        ("sam", "200", "2"),
+    }
+    assert set(shown[whole]["passes"]) == {""}
+    (shown,) = sections(tables(frame.assign(train_passes=100, train_seconds=2.4), Question("sgd"))).values()
+    assert not {"passes", "train s"} & set(shown)

@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sgabench.evidence.leaderboard import Tables
     from sgabench.report.run import run
     from sgabench.suite.resolving import load_suite
 
-__all__ = ["load_suite", "run"]
+__all__ = ["Tables", "load_suite", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from sgabench.report.run import run
 
         return run
+    if name == "Tables":
+        from sgabench.evidence.leaderboard import Tables
+
+        return Tables
     if name == "__version__":
         import importlib.metadata
 

@@ -195,6 +195,13 @@ def test_weights_that_are_computed_from_others_stay_whole(context: MakeContext) 
         pruners["structured"].build(seeded(network), 0.5, context())
 
 
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_in_memory_does_not_matter(memory: torch.memory_format) -> None:
+    layers = [nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(16, 5)).to(memory_format=memory)  # type: ignore[call-overload]
+    assert list(find_structure(network, torch.zeros(1, 3, 32, 32).to(memory_format=memory), {"0", "5"}).units) == ["2"]
+
+
 def test_groups_are_those_that_importances_of_torch_pruning_know(images: Tensor) -> None:
     network = seeded(lambda: CifarResNet(8, 3, 5, "B", 8))
     structure = find_structure(network, images[:1], {"fc"})

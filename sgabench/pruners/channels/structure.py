@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -118,7 +119,9 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
         example: images (1, C, H, W).
         excluded: names of modules whose outputs stay.
     """
-    found = trace(network, example, _RULES, (PaddedShortcut,))
+    # Channels last in memory, the flattening of a single pixel is an operation that is not understood.
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    found = trace(network, example.contiguous(), _RULES, (PaddedShortcut,))
     _keep(found, network, excluded)
     sliced, stay = _slices(found)
     sources = _sources(found, network)

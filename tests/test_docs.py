@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from conftest import Run
+from support import TINY
 
 from sgabench.cli import app
 from sgabench.plugins.registry import REGISTRIES, load_plugin_file, optimizers
 from sgabench.store.store import Record, Store
+from sgabench.suite import schedules
 from sgabench.suite import tables as suites
 from sgabench.suite.question import QuestionTable
 from sgabench.suite.resolving import load_suite, resolve
@@ -165,6 +168,24 @@ def test_every_plugin_that_is_shown_works(ran: Path) -> None:
     assert {record.status for record in records(ran)} == {"done"}
 
 
+def test_a_score_of_ten_lines_has_patterns_allocations_and_schedules(sgabench: Run, tmp_path: Path) -> None:
+    (cost,) = [block for block in PLUGINS if block.title == "cost.py"]
+    assert len(cost.text.partition("@")[2].splitlines()) <= 10
+    (tmp_path / "cost.py").write_text(cost.text, encoding="utf-8")
+    suite = tmp_path / "cost.toml"
+    gradual = 'schedule = { kind = "gradual", epochs = 1 }'
+    entry = f'[[pruners]]\nname = "cost"\nlabel = "all"\npattern = "2:4"\nallocation = "erk"\n{gradual}\n'
+    text = TINY.replace("seeds = [0, 1]", "seeds = [0]").replace('[[pruners]]\nname = "magnitude"\n', entry)
+    suite.write_text(text, encoding="utf-8")
+    done = sgabench("run", suite, "--plugin", "cost.py", "--only", "*/adam/0")
+    assert done.returncode == 0, done.stderr
+    (cell,) = [record for record in records(tmp_path) if record.kind == "cell"]
+    assert cell.result["sparsity"] == pytest.approx(0.5, abs=0.001)
+    by_layer = {round(sparsity, 2) for name, sparsity in cell.detail["layer_sparsity"].items() if "conv" in name}
+    assert by_layer == {0.0, 0.5}, "2:4 leaves nothing to allocate but in the excluded first layer"
+    assert [row["ratio"] for row in cell.detail["schedule"]] == [0.5]
+
+
 def test_the_suite_of_the_plugins_names_them_all() -> None:
     (six,) = [block for block in BLOCKS if block.title == "six.toml"]
     sections = {kind: entries for kind, entries in tomllib.loads(six.text).items() if kind in REGISTRIES}
@@ -295,6 +316,10 @@ TABLES: dict[str, tuple[type[Any], type[Any] | None]] = {
     "`[[optimizers]]`": (suites.OptimizerEntry, suites.ModelEntry),
     "`[[pruners]]`": (suites.PrunerEntry, suites.ModelEntry),
     "Fine-tuning": (suites.Finetuning, None),
+    "Distillation": (suites.Distillation, None),
+    "`iterative`": (schedules.Iterative, schedules.OneShot),
+    "`gradual`": (schedules.Gradual, schedules.OneShot),
+    "`rewind`": (schedules.Rewind, schedules.OneShot),
 }
 
 

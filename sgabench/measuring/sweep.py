@@ -72,6 +72,17 @@ class Sweep:
             raise TypeError(f"pruner {name!r} left hooks on the network")
         return pruned.eval()
 
+    def pruning(
+        self, name: str, options: Mapping[str, Any], excluded: frozenset[str]
+    ) -> Callable[[nn.Module, float], object]:
+        """A function that prunes networks of this architecture in place; nothing is shared between its calls."""
+        plugin, context = pruners[name], replace(self._context, excluded=excluded)
+        return lambda network, ratio: plugin.build(network, ratio, context, **options)
+
+    def copied(self) -> nn.Module:
+        """The trained network, to be changed."""
+        return copied(self.dense)
+
     def evaluate(self, network: nn.Module) -> tuple[float, float]:
         """Top-1 (fraction) and loss on the test split."""
         return evaluate_batches(network, self._test, self._precision)

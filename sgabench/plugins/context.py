@@ -14,6 +14,7 @@ CONTEXTS = {
     "optimizer": ("parameters", "seed"),
     "pruner": ("network", "ratio", "context"),
     "probe": ("network", "context"),
+    "score": ("network", "context"),
 }
 
 

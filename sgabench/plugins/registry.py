@@ -14,7 +14,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
-import math
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,6 +28,7 @@ from pydantic.fields import FieldInfo
 
 from sgabench.errors import InputError, describe, first_problem, foreign, shorten, suggestion
 from sgabench.plugins.context import check_context
+from sgabench.plugins.finite import is_finite
 from sgabench.plugins.origins import BUILT_IN, Origin, origin_of
 from sgabench.plugins.sources import Beside, Sources, of_file, of_package, prepare
 
@@ -117,7 +117,7 @@ class Plugin:
         with foreign(f"{where}: its parameters cannot be options of a suite: "):
             defaults = {name: value for name, value in self.parameters.items() if value is not ...}
             TypeAdapter(dict[str, Any]).dump_json(defaults)
-            if not _is_finite(defaults):
+            if not is_finite(defaults):
                 raise ValueError("a default is not finite")
 
     def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Plugin:
             raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to set it otherwise")
         options = {**self.preset, **options}
         for name, value in options.items():
-            if not _is_finite(value):
+            if not is_finite(value):
                 raise InputError(f"{name}: must be finite, got {shorten(value)} ({self.kind} {self.name!r})")
         try:
             checked = self._options.model_validate(dict(options))
@@ -393,12 +393,3 @@ def _files_in_use(but: Path | None = None) -> Iterator[Sources]:
 
 
 sys.meta_path.insert(0, Beside(_files_in_use))
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether no number at any depth is infinite or not a number: JSON has neither."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
-    return not isinstance(value, list | tuple) or all(map(_is_finite, value))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Literal
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, create_model
 
 from sgabench.errors import InputError
-from sgabench.plugins import PruningContext
 from sgabench.plugins.registry import Plugin
 from sgabench.pruners.parts import check_allocation, check_pattern, check_ratios, read_pattern
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sgabench.plugins import PruningContext
 
 # These were pruners before they were scores: their keys have the allocation under its older name.
 OLDER = ("magnitude", "random")
@@ -77,38 +81,29 @@ class ScorePruner(Plugin):
         pattern = read_pattern(options.get("pattern", "weights"))
         check_ratios(pattern, options.get("allocation"), tuple(settings["ratios"]))
 
-    def build(self, /, *context: Any, **options: Any) -> Any:
-        """Prune a network.
 
-        Args:
-            context: the network, the ratio and the `PruningContext`.
-            options: of the score and of the pruner.
-        """
-        from sgabench.pruners.unstructured import prune_by_scores
+def prune_with(
+    score: Plugin, network: nn.Module, ratio: float, context: PruningContext, /, **options: Any
+) -> nn.Module:
+    """Prune a network by a score; its options and those of every pruner are checked."""
+    from sgabench.pruners.unstructured import prune_by_scores
 
-        network, ratio, told = context
-        assert isinstance(told, PruningContext)
-        assert self.score is not None
-        checked = self._options.model_validate(options)
-        own = {name: getattr(checked, name) for name in self.score._options.model_fields}
-        own |= checked.model_extra or {}
-        chosen = checked.model_dump()
-        allocation = chosen["allocation"]
-        if allocation == "global":
-            allocation = chosen.get("scope", allocation)
-        score = self.score
-        return prune_by_scores(
-            network,
-            ratio,
-            told,
-            lambda: score.build(network, told, **own),
-            read_pattern(chosen["pattern"]),
-            allocation,
-            zeros_first=not score.tags.get("ignores_values", False),
-        )
+    pattern, allocation = options.pop("pattern"), options.pop("allocation")
+    scope = options.pop("scope", "global") if score.name in OLDER else "global"
+    options.pop("of")
+    return prune_by_scores(
+        network,
+        ratio,
+        context,
+        lambda: score.build(network, context, **options),
+        read_pattern(pattern),
+        scope if allocation == "global" else allocation,
+        zeros_first=not score.tags.get("ignores_values", False),
+    )
 
 
 def composed(score: Plugin) -> ScorePruner:
     """The pruner of a score; in its key are pattern and allocation where they are not at their defaults."""
-    tags = {**score.tags, "added": (*score.tags.get("added", ()), "pattern", "allocation")}
-    return ScorePruner("pruner", score.name, score.factory, score.origin, tags, score.revision, score=score)
+    tags = {**score.tags, "added": (*score.tags.get("added", ()), "pattern", "allocation"), "schedules": True}
+    factory = partial(prune_with, score)
+    return ScorePruner("pruner", score.name, factory, score.origin, tags, score.revision, score=score)

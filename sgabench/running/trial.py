@@ -22,15 +22,15 @@ from sgabench.errors import InputError, describe
 from sgabench.measuring.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import speed_of
-from sgabench.models.statistics import reestimate_batch_norm
 from sgabench.plugins import PruningContext, probes
 from sgabench.running.part import Part, first_of, of_cell, of_probe
+from sgabench.running.pruning import Pruning
 from sgabench.running.task import Task
 from sgabench.running.unchanged import check_unchanged
 from sgabench.store.forms import finite
 from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite.plan import CellPlan, ProbePlan
-from sgabench.suite.tables import Finetuning, Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.system.environment import PeakMemory, describe_environment
 from sgabench.system.seeds import derive_seed
 from sgabench.training.building import (
@@ -42,7 +42,7 @@ from sgabench.training.building import (
 )
 from sgabench.training.data import Data, Images, batches, calibration
 from sgabench.training.evaluation import evaluate
-from sgabench.training.finetuning import finetune
+from sgabench.training.finetuning import After
 from sgabench.training.loop import Diverged, Training
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
@@ -291,26 +291,18 @@ class _TrialRun:
         """Prune and measure."""
         with ThreadPoolExecutor(1) as threads:
             sweep = Sweep(dense, self._data, self.precision, self._context(frozenset()), threads)
+            pruning = Pruning(sweep, After(self.trial, self._data, self.precision, (), self.emit))
             for cell in self.trial.cells:
-                self._cell(cell, sweep, trained)
+                self._cell(cell, sweep, pruning, trained)
 
-    def _cell(self, cell: CellPlan, sweep: Sweep, trained: Record) -> None:
+    def _cell(self, cell: CellPlan, sweep: Sweep, pruning: Pruning, trained: Record) -> None:
         """One cell, in which a failure stays; its file is compressed while the network is evaluated."""
         labels = self.trial.labels(cell)
         with self._isolated(of_cell(self.trial, cell)):
             started = time.perf_counter()
-            settings = cell.pruner.settings
-            excluded = sweep.excluded(settings["include_input"], settings["include_classifier"])
+            excluded = pruning.excluded(cell)
             context = self._context(excluded)
-            network = sweep.prune(cell.pruner.name, cell.pruner.options, cell.ratio, excluded)
-            if settings["reestimate_bn"]:
-                reestimate_batch_norm(network, context.batches())
-            detail: dict[str, Any] = {}
-            if settings["finetune"]:
-                finetuning = Finetuning.model_validate(settings["finetune"])
-                detail["finetuning"] = finetune(
-                    network, self.trial, self._data, finetuning, self.precision, excluded, self.emit
-                )
+            network, detail = pruning.network(cell, context)
             seconds = time.perf_counter() - started
             if cell.stored:
                 self._probe(cell.probes, cell.key, network, context)

@@ -42,7 +42,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 def _children(target: Any, part: str) -> list[Any]:
     if isinstance(target, dict):
-        if part in ("training", "measurement", "sweep", "finetune", "gate", *METRICS):
+        if part in ("training", "measurement", "sweep", "finetune", "distill", "schedule", "gate", *METRICS):
             return [target.setdefault(part, {})]
         return [target[part]] if part in target else []
     if isinstance(target, list):

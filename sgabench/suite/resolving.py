@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import re
 import tomllib
@@ -21,6 +22,7 @@ from sgabench.suite.limits import MAX_SUITE_BYTES, check_text, check_values
 from sgabench.suite.overrides import apply_override
 from sgabench.suite.question import QuestionTable, SeedRange, read_range
 from sgabench.suite.rules import GateTable
+from sgabench.suite.schedules import effective
 from sgabench.suite.shipped import located, shipped_suites
 from sgabench.suite.tables import DatasetEntry, Entry, Measurement, OptimizerEntry, PrunerEntry, Recipe, SuiteFile
 
@@ -159,6 +161,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         folder=name,
         looks_folder=name,
     )
+    _check_schedules(suite)
     ratios = {choice.label: list(choice.settings["ratios"]) for choice in suite.pruners}
     suite.question.check([choice.label for choice in suite.optimizers], ratios)
     return suite
@@ -212,4 +215,25 @@ def _recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:
 
 def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str, Any]:
     settings = entry.model_dump(mode="json", include=set(PrunerEntry.model_fields) - set(Entry.model_fields))
+    settings["schedule"] = effective(entry.schedule)
+    if settings["schedule"] is None:  # as before there were schedules, so that keys stay
+        del settings["schedule"]
+    if entry.finetune is not None and entry.finetune.distill is None:
+        del settings["finetune"]["distill"]
     return {**settings, "ratios": list(entry.ratios or ratios)}
+
+
+def _check_schedules(suite: Suite) -> None:
+    """Refuse schedules of what prunes at once, and to go back to where a training has not been."""
+    for pruner in suite.pruners:
+        if pruner.settings.get("schedule") and not pruner.tags.get("schedules"):
+            raise InputError(
+                f"pruners: {pruner.label!r}: schedule: {pruner.name!r} prunes at once; only scores have schedules"
+            )
+    for pruner, optimizer in itertools.product(suite.pruners, suite.optimizers):
+        schedule, epochs = pruner.settings.get("schedule") or {}, optimizer.settings["training"]["epochs"]
+        if schedule.get("to", 0) >= epochs:
+            raise InputError(
+                f"pruners: {pruner.label!r}: schedule.to: must be below the epochs of optimizer "
+                f"{optimizer.label!r} ({epochs}), got {schedule['to']}"
+            )

@@ -11,6 +11,7 @@ from sgabench.errors import shorten
 from sgabench.suite.limits import MAX_LIST, MAX_SEEDS
 from sgabench.suite.question import QuestionTable, SeedRange
 from sgabench.suite.rules import GateTable, Table
+from sgabench.suite.schedules import Schedule
 
 Ratio = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 
@@ -101,6 +102,15 @@ class Recipe(Table):
         return self.model_dump(mode="json", exclude={name for name, unused in idle.items() if unused})
 
 
+class Distillation(Table):
+    """How much a network that is trained on learns from the dense one."""
+
+    weight: float = Field(
+        strict=True, default=0.9, gt=0, le=1, description="Share of the loss; the rest is the cross-entropy's."
+    )
+    temperature: float = Field(strict=True, default=4.0, gt=0, le=1000, description="Divides the logits of both.")
+
+
 class Finetuning(Table):
     """Training after pruning; zeros stay zero."""
 
@@ -108,6 +118,7 @@ class Finetuning(Table):
     lr: float | None = Field(
         strict=True, default=None, gt=0, description="Learning rate; default: a tenth of the optimizer's."
     )
+    distill: Distillation | None = Field(default=None, description="Learn from the dense network, too.")
 
 
 class Measurement(Table):
@@ -166,6 +177,7 @@ class PrunerEntry(Entry):
         strict=True, default=False, description="Estimate the BatchNorm statistics anew, on training images."
     )
     finetune: Finetuning | None = Field(default=None, description="Train on after pruning.")
+    schedule: Schedule | None = Field(default=None, description="When it is pruned; default: at once.")
 
     @field_validator("ratios")
     @classmethod

@@ -108,8 +108,14 @@ def train_network(
     snapshots: Snapshots | None = None,
     micro_batches: int = 1,
     watch: Watch | None = None,
+    *,
+    epochs: range | None = None,
+    after_step: Callable[[], None] = lambda: None,
 ) -> Training:
     """Train a trial's network in place; all that is random follows from the trial's seed.
+
+    Args:
+        epochs: the part of the recipe that is gone through, with its batches and learning rates; None: all of it.
 
     Raises:
         Diverged: as `train`.
@@ -131,6 +137,8 @@ def train_network(
             micro_batches=micro_batches,
             capture=capture_on(device),
             watch=watch,
+            epochs=epochs,
+            after_step=after_step,
         )
 
 

@@ -3,38 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from sgabench.models.layers import prunable_layers, weight_of
 from sgabench.suite.plan import TrialPlan
-from sgabench.suite.tables import Finetuning, Recipe
+from sgabench.suite.tables import Recipe
 from sgabench.system.seeds import derive_seed
 from sgabench.training.building import build_optimizer, seeded
 from sgabench.training.capture import capture_on
 from sgabench.training.data import Data
+from sgabench.training.distillation import Teacher
 from sgabench.training.loop import train
 from sgabench.training.progress import Progress
 
 
+@dataclass(frozen=True)
+class After:
+    """What trainings of a trial's pruned networks have in common.
+
+    Attributes:
+        trial: its optimizer, its batches and its seed.
+        data: on the networks' device.
+        precision: fp32 or bf16.
+        excluded: names of modules that are not pruned.
+        on_progress: called about twice a second.
+    """
+
+    trial: TrialPlan
+    data: Data
+    precision: str
+    excluded: Collection[str]
+    on_progress: Callable[[Progress], None]
+
+
 def finetune(
     network: nn.Module,
-    trial: TrialPlan,
-    data: Data,
-    finetuning: Finetuning,
-    precision: str,
-    excluded: Collection[str],
-    on_progress: Callable[[Progress], None],
+    after: After,
+    epochs: int,
+    lr: float | None,
+    *part: str | int,
+    teacher: Teacher | None = None,
+    after_step: Callable[[], None] | None = None,
+    after_exchange: Callable[[], None] | None = None,
 ) -> list[dict[str, float]]:
     """Train a pruned network on with its trial's optimizer and batches; a row per epoch.
+
+    Args:
+        network: changed in place.
+        after: of which trial.
+        epochs: passes over the training split.
+        lr: constant; None: a tenth of the optimizer's.
+        part: tells several trainings of one network apart, so that they see other batches.
+        teacher: what it learns from beside the labels.
+        after_step: called after every step; None: what is zero now is set to zero again.
+        after_exchange: as of `train`.
 
     Raises:
         Diverged: as `train`.
     """
+    trial = after.trial
     recipe = Recipe.model_validate(trial.optimizer.settings["training"]).model_copy(
         update={
-            "epochs": finetuning.epochs,
+            "epochs": epochs,
             "schedule": "constant",
             "warmup_epochs": 0.0,
             "weight_averaging": "off",
@@ -42,23 +75,26 @@ def finetune(
     )
     for parameter in network.parameters():
         parameter.requires_grad_(True)
-    length = {"steps_per_epoch": len(data.train) // recipe.batch_size, "epochs": recipe.epochs}
-    optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer", "fine-tuning"), **length)
+    length = {"steps_per_epoch": len(after.data.train) // recipe.batch_size, "epochs": epochs}
+    drawn = derive_seed(trial.seed, "optimizer", "fine-tuning", *part)
+    optimizer = build_optimizer(trial.optimizer, network, drawn, **length)
     for group in optimizer.param_groups:
-        group["lr"] = finetuning.lr if finetuning.lr is not None else group["lr"] / 10
-    seed = derive_seed(trial.seed, "fine-tuning")
-    device = data.train.images.device.type
+        group["lr"] = lr if lr is not None else group["lr"] / 10
+    seed = derive_seed(trial.seed, "fine-tuning", *part)
+    device = after.data.train.images.device.type
     with seeded(seed, device):
         training = train(
             network,
             optimizer,
-            data,
+            after.data,
             recipe,
             seed,
-            precision=precision,
-            after_step=FixedSparsity(network, excluded).apply,
-            on_progress=on_progress,
+            precision=after.precision,
+            after_step=after_step or FixedSparsity(network, after.excluded).apply,
+            on_progress=after.on_progress,
             capture=capture_on(device),
+            teacher=teacher,
+            after_exchange=after_exchange,
         )
     return training.history
 

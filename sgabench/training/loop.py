@@ -18,6 +18,7 @@ from sgabench.optimizers.declared import needs_closure
 from sgabench.suite.tables import Recipe
 from sgabench.training.capture import Capture, Captured
 from sgabench.training.data import Data
+from sgabench.training.distillation import Teacher
 from sgabench.training.evaluation import evaluate
 from sgabench.training.modes import Modes
 from sgabench.training.progress import Clock, Progress, progress_of
@@ -67,6 +68,9 @@ def train(
     micro_batches: int = 1,
     capture: Capture | None = None,
     watch: Watch | None = None,
+    teacher: Teacher | None = None,
+    epochs: range | None = None,
+    after_exchange: Callable[[], None] | None = None,
 ) -> Training:
     """Train a network in place; a training that was stopped goes on from its snapshot.
 
@@ -84,6 +88,9 @@ def train(
         micro_batches: parts of a batch that are in memory one after the other.
         capture: captures the passes of a step; None: they are done as they are.
         watch: is called around every step, and is part of the snapshots.
+        teacher: what the network learns from beside the labels.
+        epochs: the part of the recipe that is gone through; None: all of it.
+        after_exchange: called after an optimizer's modes have changed the weights; None: what is called after a step.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
@@ -96,22 +103,24 @@ def train(
             f"training.batch_size: {recipe.batch_size} is larger than the training split ({len(data.train)} images)"
         )
     steps = len(data.train) // recipe.batch_size
-    schedule = LambdaLR(optimizer, learning_rate_factor(recipe, steps))
+    part = epochs or range(recipe.epochs)
+    factor = learning_rate_factor(recipe, steps)
+    schedule = LambdaLR(optimizer, lambda step: factor(part.start * steps + step))
     average = None
     if recipe.weight_averaging == "ema":
         average = AveragedModel(network, multi_avg_fn=_moving_average(recipe.ema_decay), use_buffers=True)
-    gradients = GradientStep(network, data, recipe, precision, micro_batches)
-    run = _Run(network, optimizer, schedule, average, gradients, device)
-    modes = Modes(network, optimizer, data, recipe.batch_size, seed, after_step)
+    gradients = GradientStep(network, data, recipe, precision, micro_batches, teacher)
+    run = _Run(network, optimizer, schedule, average, gradients, device, part.start)
+    modes = Modes(network, optimizer, data, recipe.batch_size, seed, after_exchange or after_step)
     closure: Any = (gradients.again,) if needs_closure(optimizer) else ()
     if watch is not None:
         run.keep("watch", watch)
     if snapshots is not None and (saved := snapshots.load()) is not None:
         run.restore(saved)
     with snapshots.listening() if snapshots is not None else nullcontext(), deterministic(recipe.deterministic):
-        left = (recipe.epochs - run.epoch) * steps - run.step
+        left = (part.stop - run.epoch) * steps - run.step
         take_step = Captured(gradients, None if closure else capture, left, device)
-        for epoch in range(run.epoch, recipe.epochs):
+        for epoch in range(run.epoch, part.stop):
             modes.train()
             draws = Draws.of(recipe, seed, epoch, len(data.train), device)
             run.clock.start()
@@ -149,11 +158,11 @@ def train(
             if snapshots is not None and (snapshots.due() or epoch + 1 == recipe.epochs):
                 snapshots.save(run.state())  # the last one, so that a stop before the record is stored loses nothing
     modes.evaluate()
-    if average is not None:
+    if average is not None and part.stop == recipe.epochs:
         network.load_state_dict(average.module.state_dict())
     if not all(bool(value.isfinite().all()) for value in network.state_dict().values()):
         raise Diverged("the last step left weights that are not finite")
-    number = recipe.epochs * steps * recipe.batch_size
+    number = len(part) * steps * recipe.batch_size
     return Training(run.history, run.clock.seconds, number, gradients.number, run.interruptions, run.seconds_before)
 
 
@@ -183,6 +192,7 @@ class _Run:
         average: AveragedModel | None,
         gradients: GradientStep,
         device: str,
+        epoch: int,
     ) -> None:
         self._parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "schedule": schedule}
         if average is not None:
@@ -191,7 +201,7 @@ class _Run:
         self._gradients = gradients
         self.totals = gradients.totals
         self.clock = Clock(device)
-        self.epoch = 0
+        self.epoch = epoch
         self.step = 0
         self.lr = 0.0
         self.history: list[dict[str, float]] = []

@@ -17,6 +17,7 @@ from sgabench.datasets import augmentation
 from sgabench.suite.tables import Recipe
 from sgabench.system.seeds import derive_seed
 from sgabench.training.data import Data
+from sgabench.training.distillation import Teacher
 from sgabench.training.evaluation import autocast
 
 
@@ -88,6 +89,7 @@ class GradientStep:
         precision: fp32 or bf16.
         micro_batches: parts that a batch is cut into, whose gradients are added up: each takes its share of the
             memory, and BatchNorm sees a part at a time.
+        teacher: what the loss has beside the labels.
 
     Attributes:
         totals: float64 (2,): loss and top-1, added up over the steps since it was last set to zero.
@@ -95,7 +97,15 @@ class GradientStep:
         replayed: what is replayed in place of the passes; None: the passes are done.
     """
 
-    def __init__(self, network: nn.Module, data: Data, recipe: Recipe, precision: str, micro_batches: int = 1) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        data: Data,
+        recipe: Recipe,
+        precision: str,
+        micro_batches: int = 1,
+        teacher: Teacher | None = None,
+    ) -> None:
         self.network = network
         self.totals = torch.zeros(2, dtype=torch.float64, device=data.train.images.device)
         self.replayed: Replayed | None = None
@@ -104,6 +114,7 @@ class GradientStep:
         self._recipe = recipe
         self._precision = precision
         self._micro_batches = micro_batches
+        self._teacher = teacher
         self._device = data.train.images.device.type
         self._drawn = Draws.of(recipe, 0, 0, recipe.batch_size, self._device)[0]
 
@@ -151,8 +162,12 @@ class GradientStep:
             labels = self._data.train.labels[drawn.order]
             images = drawn.augment(self._data.train.images[drawn.order], self._recipe.crop_padding)
             with autocast(self._device, self._precision):
-                logits = self.network(self._data.normalize(images))
+                normalized = self._data.normalize(images)
+                logits = self.network(normalized)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._recipe.label_smoothing)
+            if self._teacher is not None:
+                with autocast(self._device, self._precision):
+                    loss = self._teacher.mix(loss, logits, normalized)
             share = len(labels) / self._recipe.batch_size
             losses.append(loss if parts == 1 else loss * share)
             losses[-1].backward()  # type: ignore[no-untyped-call]

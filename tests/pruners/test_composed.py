@@ -31,8 +31,6 @@ KEYS = {
     "random/0.9": "f3bcbdc6b0442b79275f8f2bd225c0e3",
     "random by layer/0.5": "08a21ce4ddd7b29ba92f19125be6b540",
     "random by layer/0.9": "dd13643e8437f45d920a9c92ecb17868",
-    "structured/0.5": "a4a14b36e5c7bdf71c74a29a6aa3f695",
-    "structured/0.9": "b80e9c05fda1c95ee269d452bd68f9a6",
 }
 
 
@@ -49,7 +47,6 @@ def test_keys_are_what_they_were_before_there_were_scores() -> None:
             {"name": "magnitude", "label": "by layer", "scope": "layer", **by_layer},
             {"name": "random"},
             {"name": "random", "label": "random by layer", "scope": "layer", "include_input": True},
-            {"name": "structured"},
         )
         == KEYS
     )
@@ -59,7 +56,6 @@ def test_keys_are_what_they_were_before_there_were_scores() -> None:
             {"name": "magnitude", "label": "by layer", "allocation": "layer", **by_layer},
             {"name": "random", "allocation": "global", "scope": "global"},
             {"name": "random", "label": "random by layer", "allocation": "layer", "include_input": True},
-            {"name": "structured"},
         )
         == KEYS
     )

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from conftest import Run
 from support import TINY
 
 from sgabench.cli import app
@@ -168,7 +167,7 @@ def test_every_plugin_that_is_shown_works(ran: Path) -> None:
     assert {record.status for record in records(ran)} == {"done"}
 
 
-def test_a_score_of_ten_lines_has_patterns_allocations_and_schedules(sgabench: Run, tmp_path: Path) -> None:
+def test_a_score_of_ten_lines_has_patterns_allocations_and_schedules(sgabench: Any, tmp_path: Path) -> None:
     (cost,) = [block for block in PLUGINS if block.title == "cost.py"]
     assert len(cost.text.partition("@")[2].splitlines()) <= 10
     (tmp_path / "cost.py").write_text(cost.text, encoding="utf-8")
@@ -368,7 +367,7 @@ def same(cell: str, default: Any) -> bool:
 @pytest.mark.parametrize("kind", REGISTRIES)
 def test_everything_built_in_is_described(kind: str) -> None:
     text = "".join(page(name) for name in ("suite.md", "optimizers.md", "data.md"))
-    names = [p.name for p in REGISTRIES[kind].plugins() if p.origin.label == "built-in"]
+    names = [p.alias or p.name for p in REGISTRIES[kind].plugins() if p.origin.label == "built-in"]
     if kind == "models":
         names = ["resnet8", "resnet152"]
     assert [name for name in names if f"`{name}`" not in text] == []

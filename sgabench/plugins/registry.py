@@ -134,9 +134,7 @@ class Plugin:
         Raises:
             InputError: an unknown or an invalid option; the message starts with its name.
         """
-        for name in self.preset.keys() & options.keys():
-            raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to set it otherwise")
-        options = {**self.preset, **options}
+        options = self._with_preset(options)
         for name, value in options.items():
             if not is_finite(value):
                 raise InputError(f"{name}: must be finite, got {shorten(value)} ({self.kind} {self.name!r})")
@@ -151,6 +149,11 @@ class Plugin:
             return dict(checked.model_dump(mode="json", exclude=set(added)))
         except (ValueError, RecursionError):
             raise InputError(f"options of {self.kind} {self.name!r}: nested too deeply, or not data") from None
+
+    def _with_preset(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        for name in self.preset.keys() & options.keys():
+            raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to set it otherwise")
+        return {**self.preset, **options}
 
     def check_use(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Look at what a suite does with it, beside its options.

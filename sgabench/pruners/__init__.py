@@ -33,3 +33,17 @@ def structured(
     from sgabench.pruners.structured import prune_channels
 
     return prune_channels(network, ratio, context, scope, of)
+
+
+# ShrinkBench's names (Blalock et al. 2020, arXiv 2003.03033); its gradients are of one batch, not of all.
+pruners.register_alias("GlobalMagWeight", "magnitude", allocation="global")
+pruners.register_alias("LayerMagWeight", "magnitude", allocation="layer")
+pruners.register_alias("GlobalMagGrad", "taylor", allocation="global")
+pruners.register_alias("LayerMagGrad", "taylor", allocation="layer")
+pruners.register_alias("RandomPruning", "random", allocation="global")
+# The names of torch.nn.utils.prune, of which all but the last look at one layer; ln_structured is that of n = 1.
+pruners.register_alias("l1_unstructured", "magnitude", allocation="layer")
+pruners.register_alias("ln_structured", "magnitude", pattern="filters", allocation="layer")
+pruners.register_alias("random_unstructured", "random", allocation="layer")
+pruners.register_alias("random_structured", "random", pattern="filters", allocation="layer")
+pruners.register_alias("global_unstructured", "magnitude", allocation="global")

@@ -55,15 +55,19 @@ class ScorePruner(Plugin):
 
     @property
     def _is_older(self) -> bool:
-        return self.name in OLDER and not self.origin.code
+        return self.name in OLDER
 
-    def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
-        """As of any plugin; an allocation that has an older name is told by that, and what has its default by none."""
-        options = dict(options)
+    def _with_preset(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """An allocation that has an older name is told by that."""
+        options = super()._with_preset(options)
         if self._is_older and options.get("allocation") in ("global", "layer"):
             if options.get("scope", options["allocation"]) != options["allocation"]:
                 raise InputError("scope: is the older name of allocation; leave one out")
             options["scope"] = options.pop("allocation")
+        return options
+
+    def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
+        """As of any plugin; parts that cannot go together are refused."""
         resolved = super().resolve(options, also_valid)
         allocation = resolved.get("allocation", "global")
         if self._is_older and resolved["scope"] == "layer" and allocation != "global":

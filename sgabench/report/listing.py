@@ -14,17 +14,24 @@ from sgabench.plugins.registry import Plugin, Registry
 
 def print_listing(registry: Registry, text: str) -> None:
     """Print name, description, parameters with defaults and origin of the plugins that contain a text."""
-    rows = [(plugin.name, plugin) for plugin in registry.plugins()]
+    rows = [(plugin.alias or plugin.name, plugin) for plugin in registry.plugins()]
     rows += [(f"{source.name}:NAME", source) for source in registry.sources()]
     view = Table(header_style="bold", pad_edge=False)
     for heading in ("name", "description", "parameters", "from"):
         view.add_column(heading, overflow="fold")
     for name, plugin in rows:
-        if text.lower() in f"{name} {plugin.description}".lower():
-            cells = (name, plugin.description, _parameters(plugin), plugin.origin.label)
+        description = _combination(plugin) if plugin.alias else plugin.description
+        if text.lower() in f"{name} {description}".lower():
+            cells = (name, description, "" if plugin.alias else _parameters(plugin), plugin.origin.label)
             view.add_row(*(Text(cell) for cell in cells))
     width = shutil.get_terminal_size((160, 24)).columns
     Console(file=sys.stdout, width=max(width, 80)).print(view if view.rows else Text("nothing matches"))
+
+
+def _combination(plugin: Plugin) -> str:
+    """What an alias stands for."""
+    options = ", ".join(f"{name} = {value!r}" for name, value in plugin.preset.items())
+    return f"Another name for {plugin.name} with {options}."
 
 
 def _parameters(plugin: Plugin) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
 
 from sgabench.errors import InputError
-from sgabench.plugins import pruners, scores
-from sgabench.plugins.registry import Origin, _origin
+from sgabench.plugins import ImageSpec, PruningContext, pruners, scores
 from sgabench.suite.plan import make_plan
 from sgabench.suite.resolving import resolve
 
@@ -128,14 +131,11 @@ def test_ratio_zero_is_possible_with_every_pattern() -> None:
 
 
 def test_a_score_of_a_plugin_is_a_pruner_whose_key_knows_its_code() -> None:
-    token = _origin.set(Origin("mine.py", "abc"))
-    try:
-        scores.register("mine", signed=True)(lambda network, context, *, power=2.0: {})
-    finally:
-        _origin.reset(token)
+    scores.register("mine", signed=True)(lambda network, context, *, power=2.0: {})
     plugin = pruners["mine"]
     assert plugin.resolve({"power": 3.0, "pattern": "filters"}) == {"power": 3.0, "pattern": "filters", "of": "weights"}
-    assert (plugin.kind, plugin.origin.code) == ("pruner", "abc")
+    assert (plugin.kind, plugin.origin.label) == ("pruner", "test_composed.py")
+    assert plugin.origin.code == scores["mine"].origin.code != ""
     assert "mine" in [listed.name for listed in pruners.plugins()]
     scores.register("clash")(lambda network, context, *, pattern="x": {})
     with pytest.raises(InputError, match="score 'clash': its option 'pattern' has the name of an option of every"):
@@ -143,9 +143,53 @@ def test_a_score_of_a_plugin_is_a_pruner_whose_key_knows_its_code() -> None:
 
 
 def test_a_plugin_cannot_take_the_name_of_a_built_in_score() -> None:
-    token = _origin.set(Origin("mine.py", "abc"))
-    try:
-        with pytest.raises(InputError, match=r"'taylor' of mine\.py is already registered by built-in"):
-            pruners.register("taylor")(lambda network: network)
-    finally:
-        _origin.reset(token)
+    with pytest.raises(InputError, match=r"'taylor' of test_composed\.py is already registered by built-in"):
+        pruners.register("taylor")(lambda network: network)
+
+
+@pytest.mark.parametrize(
+    ("alias", "meant"),
+    [
+        ("GlobalMagWeight", {"name": "magnitude"}),
+        ("LayerMagWeight", {"name": "magnitude", "scope": "layer"}),
+        ("GlobalMagGrad", {"name": "taylor"}),
+        ("LayerMagGrad", {"name": "taylor", "allocation": "layer"}),
+        ("RandomPruning", {"name": "random"}),
+        ("l1_unstructured", {"name": "magnitude", "scope": "layer"}),
+        ("ln_structured", {"name": "magnitude", "scope": "layer", "pattern": "filters"}),
+        ("random_unstructured", {"name": "random", "scope": "layer"}),
+        ("random_structured", {"name": "random", "scope": "layer", "pattern": "filters"}),
+        ("global_unstructured", {"name": "magnitude"}),
+    ],
+)
+def test_an_alias_has_the_key_of_what_it_stands_for(alias: str, meant: dict[str, Any]) -> None:
+    assert list(cells({"name": alias}).values()) == list(cells(meant).values())
+    assert list(cells({"name": alias})) == [f"{alias}/0.5", f"{alias}/0.9"], "and a label of its own"
+    assert [plugin.alias for plugin in pruners.plugins()].count(alias) == 1
+
+
+def test_what_an_alias_sets_cannot_be_set_otherwise() -> None:
+    told = "allocation: is set by 'LayerMagWeight'; name 'magnitude' to set it otherwise"
+    with pytest.raises(InputError, match=told):
+        cells({"name": "LayerMagWeight", "allocation": "erk"})
+    assert cells({"name": "LayerMagWeight", "pattern": "2:4"})
+    with pytest.raises(InputError, match="unknown pruner 'GlobalMagAct'; did you mean 'GlobalMagGrad'"):
+        cells({"name": "GlobalMagAct"})
+
+
+@pytest.mark.parametrize("alias", ["l1_unstructured", "ln_structured", "global_unstructured"])
+def test_torchs_own_functions_prune_the_same(alias: str) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 10))
+    context = PruningContext(ImageSpec(3, 3, 3, 10), 0, lambda: iter(()), frozenset())
+    plugin = pruners[alias]
+    ours = plugin.build(copy.deepcopy(network), 0.5, context, **plugin.resolve({}))
+    if alias == "global_unstructured":
+        prune.global_unstructured([(network[0], "weight"), (network[3], "weight")], prune.L1Unstructured, amount=0.5)
+    else:
+        more = {"n": 1, "dim": 0} if alias == "ln_structured" else {}
+        for layer in (network[0], network[3]):
+            getattr(prune, alias)(layer, "weight", amount=0.5, **more)
+    for number in (0, 3):
+        assert torch.equal(ours[number].weight, network[number].weight)

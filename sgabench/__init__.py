@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgabench.evidence.leaderboard import Tables
+    from sgabench.models.saved import load_network
     from sgabench.report.run import run
     from sgabench.suite.resolving import load_suite
 
-__all__ = ["Tables", "load_suite", "run"]
+__all__ = ["Tables", "load_network", "load_suite", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> Any:
         from sgabench.suite.resolving import load_suite
 
         return load_suite
+    if name == "load_network":
+        from sgabench.models.saved import load_network
+
+        return load_network
     if name == "run":
         from sgabench.report.run import run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sgabench.running.kept import Kept
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.tables import Measurement
@@ -24,6 +25,7 @@ class Task:
         device: ``cpu`` or ``cuda``.
         threads: threads on the CPU.
         snapshot_seconds: time between two snapshots of a training; 0: only when the process is asked to stop.
+        kept: where the pruned networks are written; None: nowhere.
     """
 
     trial: TrialPlan
@@ -35,3 +37,4 @@ class Task:
     device: str
     threads: int
     snapshot_seconds: float = 0.0
+    kept: Kept | None = None

@@ -23,6 +23,7 @@ from sgabench.measuring.measurement import Size, compression_ratio, measure_size
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import speed_of
 from sgabench.plugins import PruningContext, probes
+from sgabench.running.kept import write_kept
 from sgabench.running.part import Part, first_of, of_cell, of_probe
 from sgabench.running.pruning import Pruning
 from sgabench.running.task import Task
@@ -321,6 +322,8 @@ class _TrialRun:
                 "pruning_seconds": seconds,
                 "precision": self.precision,
             }
+            if self.task.kept is not None:
+                write_kept(self.task.kept, network, self.trial, cell, self._data, result)
             detail = {**sweep.notes, "layer_sparsity": size.layer_sparsity, **detail}
             self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
             self._probe(cell.probes, cell.key, network, context)

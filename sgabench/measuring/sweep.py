@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sgabench.errors import InputError
 from sgabench.measuring.measurement import Size, begin_measuring
-from sgabench.models.layers import input_and_classifier
+from sgabench.models.layers import input_and_classifier, prunable_layers
 from sgabench.models.operations import Operations, count_operations
 from sgabench.plugins import pruners
 from sgabench.plugins.specs import Once, PruningContext
@@ -61,6 +62,7 @@ class Sweep:
 
         Raises:
             TypeError: the pruner returned no network, or one with hooks on it.
+            InputError: there is nothing to prune, and nothing was pruned: such a network would keep all its accuracy.
         """
         self.notes = {}
         once = self._once(name, options, excluded)
@@ -70,6 +72,10 @@ class Sweep:
             raise TypeError(f"pruner {name!r} returned {type(pruned).__name__}, not a network")
         if _has_hooks(pruned) and not _has_hooks(self.dense):
             raise TypeError(f"pruner {name!r} left hooks on the network")
+        if ratio > 0 and not prunable_layers(pruned, excluded) and _is_equal(pruned, self.dense):
+            layers = ", ".join(sorted(excluded & prunable_layers(self.dense).keys()))
+            mended = f" but {layers}, which include_input and include_classifier would include" if layers else ""
+            raise InputError(f"nothing was pruned: there are no weights of convolutions and linear layers{mended}")
         return pruned.eval()
 
     def pruning(
@@ -174,6 +180,11 @@ def _alike(module: nn.Module, other: nn.Module) -> bool:
 
 def _forms(tensors: Mapping[str, Tensor | None]) -> list[Any]:
     return [(name, tensor if tensor is None else (tensor.shape, tensor.dtype)) for name, tensor in tensors.items()]
+
+
+def _is_equal(network: nn.Module, other: nn.Module) -> bool:
+    own, others = network.state_dict(), other.state_dict()
+    return own.keys() == others.keys() and all(torch.equal(value, others[name]) for name, value in own.items())
 
 
 def _has_hooks(network: nn.Module) -> bool:

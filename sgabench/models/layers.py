@@ -86,13 +86,15 @@ def input_and_classifier(network: nn.Module, example: Tensor) -> tuple[frozenset
     alive: list[Tensor] = []  # while a tensor lives, no other one has its id
 
     def record(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            alive.append(args[0])
-            calls.append((name, id(args[0]), width_of(module)))
+        def hook(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+            alive.append(next(iter((*args, *named.values()))))
+            calls.append((name, id(alive[-1]), width_of(module)))
 
         return hook
 
-    hooks = [layer.register_forward_hook(record(name)) for name, layer in prunable_layers(network).items()]
+    hooks = [
+        layer.register_forward_hook(record(name), with_kwargs=True) for name, layer in prunable_layers(network).items()
+    ]
     try:
         with evaluating(network):
             classes = network(example).shape[-1]

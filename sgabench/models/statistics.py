@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,7 +16,8 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, An
     """Replace the running statistics of all BatchNorm layers by those of the batches.
 
     Every image counts the same, however it is batched. All other layers stay in evaluation mode. A
-    network without BatchNorm statistics is not run.
+    network without BatchNorm statistics is not run. A last batch of one image, which has no variance where a
+    BatchNorm layer sees one value of each channel, is put to the one before there.
 
     Args:
         network: changed in place; modes and momenta are restored.
@@ -32,10 +34,11 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, An
     images_seen = 0
     with evaluating(network):
         try:
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.train()
-            for images, _ in batches:
+            for images in _with_variance(network, norms, batches):
+                if not images_seen:
+                    for norm in norms:
+                        norm.reset_running_stats()
+                        norm.train()
                 images_seen += len(images)
                 for norm in norms:
                     # makes the moving average the mean of all images so far
@@ -46,3 +49,39 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, An
                 norm.momentum = momentum
     if not images_seen:
         raise ValueError("BatchNorm statistics need at least one batch of images")
+
+
+def _with_variance(
+    network: nn.Module, norms: Sequence[nn.Module], batches: Iterable[tuple[Tensor, Any]]
+) -> Iterator[Tensor]:
+    """The images of the batches; a last one alone is put to the batch before, if a layer could not do with it."""
+    held = None
+    joins = False
+    for images, _ in batches:
+        if held is None:
+            joins = _sees_single_values(network, norms, images[:1])
+        elif joins and len(images) == 1:
+            images = torch.cat([held, images])
+        else:
+            yield held
+        held = images
+    if held is not None:
+        yield held
+
+
+def _sees_single_values(network: nn.Module, norms: Sequence[nn.Module], image: Tensor) -> bool:
+    """Whether a BatchNorm layer gets one value of each channel of an image; nothing is changed."""
+    single: list[bool] = []
+
+    def look(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        read = next(iter((*args, *named.values())))
+        single.append(read.dim() < 2 or read.numel() == read.shape[0] * read.shape[1])
+
+    hooks = [norm.register_forward_pre_hook(look, with_kwargs=True) for norm in norms]
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(single)

@@ -11,7 +11,7 @@ from sgabench.errors import InputError
 CONTEXTS = {
     "dataset": ("data_dir", "download"),
     "model": ("spec",),
-    "optimizer": ("parameters", "seed"),
+    "optimizer": ("parameters", "seed", "context"),
     "pruner": ("network", "ratio", "context"),
     "probe": ("network", "context"),
     "score": ("network", "context"),

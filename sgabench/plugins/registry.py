@@ -13,174 +13,24 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
-from pydantic.fields import FieldInfo
-
-from sgabench.errors import InputError, describe, first_problem, foreign, shorten, suggestion
-from sgabench.plugins.context import check_context
-from sgabench.plugins.finite import is_finite
+from sgabench.errors import InputError, describe, shorten, suggestion
 from sgabench.plugins.origins import BUILT_IN, Origin, origin_of
+from sgabench.plugins.plugin import Plugin
 from sgabench.plugins.sources import Beside, Sources, of_file, of_package, prepare
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 _origin: ContextVar[Origin] = ContextVar("origin", default=BUILT_IN)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One thing that a suite can name.
-
-    Attributes:
-        kind: the registry's name, singular: dataset, model, optimizer, pruner, probe or score.
-        name: how a suite names it.
-        factory: the registered function.
-        origin: where it comes from.
-        tags: facts that the registration states, such as what a probe looks at.
-        revision: raised when the same options give other numbers; part of the keys.
-        alias: the other name by which it was asked for, which sets options; in no key.
-        preset: the options that the alias sets.
-    """
-
-    kind: str
-    name: str
-    factory: Callable[..., Any]
-    origin: Origin
-    tags: Mapping[str, Any] = field(default_factory=dict)
-    revision: int = 1
-    alias: str = ""
-    preset: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def description(self) -> str:
-        """First line of the docstring."""
-        return (inspect.getdoc(self._function) or "").split("\n", 1)[0]
-
-    @property
-    def _function(self) -> Any:
-        return self.factory.func if isinstance(self.factory, partial) else self.factory
-
-    @cached_property
-    def _options(self) -> type[BaseModel]:
-        fields: dict[str, Any] = {}
-        extra = "forbid"
-        signature = inspect.signature(self._function).parameters.values()
-        declared = [parameter for parameter in signature if parameter.kind is parameter.KEYWORD_ONLY]
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
-            extra = "allow"
-        # Of the options only: what the context is annotated with may be imported for type checkers alone.
-        written = {p.name: p.annotation for p in declared if p.annotation is not p.empty}
-        hints = get_type_hints(
-            types.SimpleNamespace(__annotations__=written),
-            getattr(self._function, "__globals__", {}),
-            include_extras=True,
-        )
-        for parameter in declared:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hints.get(parameter.name, Any), default)
-        config = ConfigDict(extra=extra, strict=False, protected_namespaces=(), validate_default=True)  # type: ignore[typeddict-item]
-        return create_model(self.name, __config__=config, **fields)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """Name and default of everything that a suite can set (``...``: required)."""
-        fields: Mapping[str, FieldInfo] = self._options.model_fields
-        return {name: ... if info.is_required() else info.default for name, info in fields.items()}
-
-    @property
-    def takes_any_option(self) -> bool:
-        """Whether options are checked by what is built rather than by declared parameters."""
-        return self._options.model_config.get("extra") == "allow"
-
-    def check(self, *, is_source: bool = False) -> None:
-        """Look at what a third party declares.
-
-        Raises:
-            InputError: not a function, an option where the context is passed, an annotation that means nothing, a
-                default that is not data.
-        """
-        where = f"{self.kind} {self.name!r} of {self.origin.label}"
-        if not callable(self.factory):
-            raise InputError(f"{where}: {shorten(self.factory)} is not a function")
-        check_context(self.kind, self.name, self.factory, is_source=is_source)
-        with foreign(f"{where}: its parameters cannot be options of a suite: "):
-            defaults = {name: value for name, value in self.parameters.items() if value is not ...}
-            TypeAdapter(dict[str, Any]).dump_json(defaults)
-            if not is_finite(defaults):
-                raise ValueError("a default is not finite")
-
-    def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
-        """Check options and fill in the defaults.
-
-        Args:
-            options: what a suite sets.
-            also_valid: keys beside the options that an unknown one may have been meant for.
-
-        Returns:
-            Every option, as JSON values, in the order of declaration; without those that the plugin declares to have
-            been added later (its tag ``added``) where they have their default, so that keys stay.
-
-        Raises:
-            InputError: an unknown or an invalid option; the message starts with its name.
-        """
-        options = self._with_preset(options)
-        for name, value in options.items():
-            if not is_finite(value):
-                raise InputError(f"{name}: must be finite, got {shorten(value)} ({self.kind} {self.name!r})")
-        try:
-            checked = self._options.model_validate(dict(options))
-        except ValidationError as error:
-            path, problem = first_problem(error, [*self._options.model_fields, *also_valid])
-            where = ".".join(str(part) for part in path)
-            raise InputError(f"{where}: {problem} ({self.kind} {self.name!r})") from None
-        try:
-            added = [name for name in self.tags.get("added", ()) if getattr(checked, name) == self.parameters[name]]
-            return dict(checked.model_dump(mode="json", exclude=set(added)))
-        except (ValueError, RecursionError):
-            raise InputError(f"options of {self.kind} {self.name!r}: nested too deeply, or not data") from None
-
-    def _with_preset(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        for name in self.preset.keys() & options.keys():
-            raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to set it otherwise")
-        return {**self.preset, **options}
-
-    def check_use(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Look at what a suite does with it, beside its options.
-
-        Args:
-            options: resolved.
-            settings: the other keys of the entry.
-
-        Raises:
-            InputError: options and settings do not go together.
-        """
-
-    def build(self, /, *context: Any, **options: Any) -> Any:
-        """Call the plugin.
-
-        Args:
-            context: what sgabench provides; a plugin that declares fewer positional parameters gets
-                the first ones.
-            options: what the suite sets.
-        """
-        parameters = inspect.signature(self.factory).parameters.values()
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        given = context if takes_all else context[: len(positional)]
-        checked = self._options.model_validate(options)
-        values = {name: getattr(checked, name) for name in type(checked).model_fields}
-        return self.factory(*given, **values, **(checked.model_extra or {}))
 
 
 class Registry:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, create_model
 
 from sgabench.errors import InputError
-from sgabench.plugins.registry import Plugin
+from sgabench.plugins.plugin import Plugin
 from sgabench.pruners.parts import check_allocation, check_pattern, check_ratios, read_pattern
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pandas as pd
 from sgabench.errors import InputError
 from sgabench.evidence.details import Details
 from sgabench.evidence.leaderboard import Tables, each_cell
-from sgabench.report.display import warnings
+from sgabench.report.display import FAILURES, failures_text, warnings
 from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
 from sgabench.report.profiles import profile_records
@@ -77,19 +77,23 @@ def prepare_folder(folder: Path) -> Path:
     return folder
 
 
-def _files(folder: Path) -> tuple[Path, Path]:
-    return folder / "leaderboard.md", folder / "leaderboard.csv"
+def _files(folder: Path) -> tuple[Path, Path, Path]:
+    return folder / "leaderboard.md", folder / "leaderboard.csv", folder / FAILURES
 
 
 def write_leaderboard(tables: Tables, folder: Path, suite: Suite) -> None:
-    """Write ``leaderboard.md`` and ``leaderboard.csv`` into a folder.
+    """Write ``leaderboard.md`` and ``leaderboard.csv`` into a folder; and ``failures.txt``, if something failed.
 
     Raises:
         InputError: they cannot be written.
     """
     try:
-        for path, text in zip(_files(folder), (markdown(tables, suite), csv(tables.leaderboard)), strict=True):
-            write_atomically(path, text.encode())
+        texts = markdown(tables, suite), csv(tables.leaderboard), failures_text(tables)
+        for path, text in zip(_files(folder), texts, strict=True):
+            if text:
+                write_atomically(path, text.encode("utf-8", "backslashreplace"))
+            else:
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}; name another folder with --results") from None
 

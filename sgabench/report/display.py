@@ -14,7 +14,9 @@ from sgabench.evidence.curves import KEEPS
 from sgabench.evidence.decisions import FEWEST, MOST_SEEDS
 from sgabench.evidence.leaderboard import Tables
 from sgabench.evidence.mixing import code_of
+from sgabench.system.tracebacks import has_traceback, in_a_line
 
+FAILURES = "failures.txt"
 HEADINGS = {
     "pruner": "pruner",
     "ratio": "ratio",
@@ -324,13 +326,14 @@ def times(value: float) -> str:
 
 
 def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
-    """A line per failure: what, and the last line of its error; and a line per network that only guesses."""
+    """A line per failure: what, and what was raised where; and a line per network that only guesses."""
     rows = tables.failures.to_dict("records")
-    lines = [
-        f"{row['status']}: {row['kind']} {row['name']}: {(str(row['error']).strip().splitlines() or ['?'])[-1]}"
-        for row in rows[:limit]
-    ]
+    lines = [f"{row['status']}: {row['kind']} {row['name']}: {in_a_line(str(row['error']))}" for row in rows[:limit]]
     lines += [f"... and {len(rows) - limit} more"] if len(rows) > limit else []
+    if any(has_traceback(str(row["error"])) for row in rows):
+        lines.append(
+            f"tracebacks: in {FAILURES}, beside the leaderboard of the run, and under failures in --format json"
+        )
     trials = tables.trials
     guessing = trials[trials["at_chance"]].to_dict("records") if "at_chance" in trials else []
     return lines + [
@@ -338,6 +341,12 @@ def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
         f"{percent(row['top1'])} %, no better than guessing among {row['classes']:g} classes; it counts as guessing"
         for row in guessing[:limit]
     ]
+
+
+def failures_text(tables: Tables) -> str:
+    """Every failure with its whole traceback."""
+    rows = tables.failures.to_dict("records")
+    return "\n".join(f"{row['status']}: {row['kind']} {row['name']}\n{str(row['error']).strip()}\n" for row in rows)
 
 
 def warnings(tables: Tables) -> list[str]:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgabench.plugins.registry import Plugin, Registry
+from sgabench.plugins.plugin import Plugin
+from sgabench.plugins.registry import Registry
 
 
 def print_listing(registry: Registry, text: str) -> None:

@@ -22,6 +22,7 @@ from sgabench.running.listening import Listener, Silent
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.work import NOTHING_TO_DO, work_of
+from sgabench.system.tracebacks import in_a_line
 
 if TYPE_CHECKING:
     from sgabench.training.progress import Progress
@@ -218,7 +219,7 @@ def _line(trial: TrialPlan, record: Record) -> str:
     where = trial.name if record.kind == "trial" else f"{trial.name}/{record.labels.get('pruner', record.kind)}"
     if record.status == "done":
         return f"{where}: {_measured(record)}"
-    return f"{where}: {record.status}: {(record.error.strip().splitlines() or ['?'])[-1]}"
+    return f"{where}: {record.status}: {in_a_line(record.error)}"
 
 
 def _measured(record: Record) -> str:

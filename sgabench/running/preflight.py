@@ -43,6 +43,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
     """
     seen: set[str] = set()
     footprints: dict[str, Footprint | None] = {}
+    latest: tuple[str, nn.Module | None] = ("", None)  # more than one might be too much
 
     def first_time(*parts: Any) -> bool:
         key = json.dumps(parts, sort_keys=True)
@@ -65,12 +66,18 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
             if told and first_time(told):
                 _logger.warning("warning: %s", told)
         network = json.dumps([dataset.identity(), model.identity()], sort_keys=True)
-        if data is not None and first_time(network):
+        if data is not None and latest[0] != network:
+            latest = (network, None)
             with input_errors_of("model", model, strict):
-                footprints[network] = _check_model(model, data.spec, workers)
-        if first_time(optimizer.identity()):
+                built = _build(model, data.spec, workers)
+                if first_time(network):
+                    footprints[network] = _check_model(built, data.spec)
+                latest = (network, built)
+        if latest[1] is not None:
             with input_errors_of("optimizer", optimizer, strict):
-                build_optimizer(optimizer, nn.Linear(2, 2), 0)
+                recipe = optimizer.settings["training"]
+                steps = len(data.train) // recipe["batch_size"] if data is not None else 1
+                build_optimizer(optimizer, latest[1], 0, steps_per_epoch=steps, epochs=recipe["epochs"])
         footprint = footprints.get(network)
         if trains and data is not None and footprint is not None:
             with input_errors_of("model", model, strict):
@@ -90,12 +97,15 @@ def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
             raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error
 
 
-def _check_model(model: Choice, spec: ImageSpec, workers: int) -> Footprint | None:
-    """Build a network and run it; what it takes, if that can be told."""
+def _build(model: Choice, spec: ImageSpec, workers: int) -> nn.Module:
     with limited(workers):
-        network = initial_network(model, spec, 0).eval()
+        return initial_network(model, spec, 0)
+
+
+def _check_model(network: nn.Module, spec: ImageSpec) -> Footprint | None:
+    """Run a network; what it takes, if that can be told."""
     with torch.inference_mode():
-        logits = network(torch.zeros(2, spec.channels, spec.height, spec.width))
+        logits = network.eval()(torch.zeros(2, spec.channels, spec.height, spec.width))
     if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")

@@ -59,6 +59,17 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
             tasks = [task(trial, trained.get(trial.key)) for trial in left]
             preflight(tasks, strict=strict, workers=min(_certain_jobs(options), len(left)))
+            if strict:
+                _rehearse(tasks)
+
+
+def _rehearse(tasks: Sequence[Task]) -> None:
+    """Do everything that trials do on a few images, here and now."""
+    from sgabench.running.rehearsal import failure_of, rehearse
+
+    for task in tasks:
+        for record in rehearse(task, short=True):
+            raise InputError(f"{task.trial.name}: {failure_of(record)}")
 
 
 def to_run(plan: Plan, options: Options) -> Plan:

@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -55,7 +55,7 @@ Emit = Callable[["Record | Progress | Part"], None]
 Alone = Callable[[], AbstractContextManager[bool]]
 
 
-def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
+def run_trial(task: Task, emit: Emit, alone: Alone, data: Data | None = None) -> None:
     """Do what is left of a trial; every record is emitted as soon as it is made.
 
     What fails becomes a record with its traceback, and what does not depend on it goes on.
@@ -64,6 +64,7 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
         task: the trial.
         emit: takes records, the progress of the training about twice a second, and each part as it begins.
         alone: a context in which nothing else computes, if that can be had: it gives whether.
+        data: in place of the data set's images.
     """
     set_up_torch(task.device, task.threads)
 
@@ -74,10 +75,17 @@ def run_trial(task: Task, emit: Emit, alone: Alone) -> None:
             raise _NotDelivered from error
 
     try:
-        _TrialRun(task, undisturbed, alone).run()
+        _TrialRun(task, undisturbed, alone, data).run()
     except _NotDelivered as error:
         assert error.__cause__ is not None
         raise error.__cause__ from None
+
+
+def load_trained(task: Task, trained: Record, data: Data, emit: Emit) -> None:
+    """Load the weights of a training, as a later run does; what fails is emitted as the failure of the training."""
+    run = _TrialRun(task, emit, lambda: nullcontext(False), data)
+    with run.isolated(first_of(task.trial, False)):
+        run.load(trained)
 
 
 class _NotDelivered(BaseException):
@@ -85,11 +93,12 @@ class _NotDelivered(BaseException):
 
 
 class _TrialRun:
-    def __init__(self, task: Task, emit: Emit, alone: Alone) -> None:
+    def __init__(self, task: Task, emit: Emit, alone: Alone, data: Data | None) -> None:
         self.task = task
         self.trial = task.trial
         self.emit = emit
         self.alone = alone
+        self._given = data
         self._measured_size: Size | None = None
         self.recipe = Recipe.model_validate(self.trial.optimizer.settings["training"])
         self.environment = describe_environment(
@@ -101,9 +110,9 @@ class _TrialRun:
         trial = self.trial
         network = None
         trained = self.task.trained
-        with self._isolated(first_of(trial, trained is not None)):
+        with self.isolated(first_of(trial, trained is not None)):
             check_unchanged(self.trial, self.task.data_dir)
-            network = self._load(trained) if trained else None
+            network = self.load(trained) if trained else None
             if network is None:
                 network, trained = self._train()
             elif trained is not None and self._watching:
@@ -115,7 +124,7 @@ class _TrialRun:
         self._cells(network, trained)
 
     @contextmanager
-    def _isolated(self, part: Part) -> Iterator[None]:
+    def isolated(self, part: Part) -> Iterator[None]:
         """Turn what is raised inside into a record; the one place that keeps a failure from the rest."""
         status: Status = "failed"
         self.emit(part)
@@ -152,12 +161,12 @@ class _TrialRun:
 
     @cached_property
     def _data(self) -> Data:
-        return load_data(self.trial.dataset, self.task.data_dir, self.task.download, self.task.device)
+        return self._given or load_data(self.trial.dataset, self.task.data_dir, self.task.download, self.task.device)
 
     def _network(self) -> nn.Module:
         return untrained_network(self.trial, self._data)
 
-    def _load(self, trained: Record) -> nn.Module | None:
+    def load(self, trained: Record) -> nn.Module | None:
         """The trained network of an earlier run, or None if its weights are gone or damaged."""
         try:
             path = weights_path(self.task.results, trained.key)
@@ -226,7 +235,7 @@ class _TrialRun:
     def _repeat(self, trained: Record) -> None:
         """Train once more for the probes of the training alone; what is stored of it stays."""
         part = of_probe(self.trial, self.trial.key, self._watching[0])
-        with self._isolated(part):
+        with self.isolated(part):
             attempt = self._attempt(trained.result.get("micro_batches", 1))
             if attempt is None:
                 raise InputError("there is not enough memory to repeat the training")
@@ -244,7 +253,7 @@ class _TrialRun:
             return None
         built = {}
         for plan in self._watching:
-            with self._isolated(of_probe(self.trial, self.trial.key, plan)):
+            with self.isolated(of_probe(self.trial, self.trial.key, plan)):
                 context = self._context(frozenset())
                 built[plan.key] = probes[plan.probe.name].build(network, context, **plan.probe.options)
         self.emit(first_of(self.trial, self.task.trained is not None))
@@ -257,7 +266,7 @@ class _TrialRun:
             if watch is not None and plan.key in watch.failed:
                 self.emit(part.failed(self.environment, watch.failed[plan.key]))
             elif watch is not None and plan.key in watch.probes:
-                with self._isolated(part):
+                with self.isolated(part):
                     self._emit_probe(plan, self.trial.key, watch.probes[plan.key].result())
 
     def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training, Watch | None] | None:
@@ -299,7 +308,7 @@ class _TrialRun:
     def _cell(self, cell: CellPlan, sweep: Sweep, pruning: Pruning, trained: Record) -> None:
         """One cell, in which a failure stays; its file is compressed while the network is evaluated."""
         labels = self.trial.labels(cell)
-        with self._isolated(of_cell(self.trial, cell)):
+        with self.isolated(of_cell(self.trial, cell)):
             started = time.perf_counter()
             excluded = pruning.excluded(cell)
             context = self._context(excluded)
@@ -331,7 +340,7 @@ class _TrialRun:
     def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
         for plan in plans:
             probe, part = plan.probe, of_probe(self.trial, subject, plan)
-            with self._isolated(part):
+            with self.isolated(part):
                 detail = probes[probe.name].build(copy.deepcopy(network), context, **probe.options)
                 self._emit_probe(plan, subject, detail)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sgabench.datasets.base import Dataset
 from sgabench.errors import InputError
 from sgabench.plugins import datasets
-from sgabench.plugins.registry import Plugin
+from sgabench.plugins.plugin import Plugin
 
 
 @pytest.fixture

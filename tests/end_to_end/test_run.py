@@ -127,7 +127,13 @@ def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, p
     quiet = sgabench("run", tiny, "--plugin", plugin, "--quiet", "--only", "*/careful/0")
     assert quiet.returncode == 1
     assert quiet.stdout == ""
-    assert quiet.stderr.strip().endswith("failed: trial digits/resnet8/careful/0: RuntimeError: told to fail")
+    line, where = quiet.stderr.strip().splitlines()[-2:]
+    assert line.startswith("failed: trial digits/resnet8/careful/0: RuntimeError: told to fail (")
+    assert where == (
+        "tracebacks: in failures.txt, beside the leaderboard of the run, and under failures in --format json"
+    )
+    (folder,) = (tmp_path / "results").glob("tiny*/")
+    assert "Traceback (most recent call last)" in (folder / "failures.txt").read_text()
 
     plugin.write_text(PLUGIN.replace('fail == "raise"', 'fail == "never"'))
     mended = sgabench("run", tiny, "--plugin", plugin)

@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from sgabench.errors import InputError
 from sgabench.measuring import sweep as module
 from sgabench.measuring.measurement import measure_size
 from sgabench.measuring.sweep import Sweep, alike, copied, example_of
@@ -207,3 +208,35 @@ def test_other_values_are_alike() -> None:
             parameter.mul_(parameter > 0)
     reestimate_batch_norm(network, [(torch.randn(4, 3, 8, 8), None)])
     assert alike(network, other)
+
+
+def test_a_network_of_which_nothing_can_be_pruned_is_refused_not_praised(make: Callable[[nn.Module], Sweep]) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.last = nn.GRU(24, 8, batch_first=True), nn.Linear(8, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.last(self.layer(images.transpose(1, 2).flatten(2))[0][:, -1])  # type: ignore[no-any-return]
+
+    sweep = make(Recurrent().eval())
+    excluded = sweep.excluded(False, False)
+    told = (
+        "nothing was pruned: there are no weights of convolutions and linear layers but last, which include_input and "
+        "include_classifier would include"
+    )
+    for name in ("magnitude", "random"):
+        with pytest.raises(InputError) as caught:
+            sweep.prune(name, {}, 0.5, excluded)
+        assert str(caught.value) == told
+    assert sweep.prune("magnitude", {}, 0.0, excluded) is not None
+    pruned = sweep.prune("magnitude", {}, 0.5, frozenset())
+    assert int((pruned.last.weight == 0).sum()) == 20  # type: ignore[union-attr, operator, arg-type]
+
+    @pruners.register("recurrent")
+    def recurrent(network: nn.Module) -> nn.Module:
+        """Prune what sgabench does not count."""
+        network.layer.weight_hh_l0.data.zero_()  # type: ignore[union-attr, operator]
+        return network
+
+    assert sweep.prune("recurrent", {}, 0.5, excluded) is not None

@@ -63,7 +63,7 @@ def run_here(work: WorkList, results: Path, on_event: OnEvent) -> None:
         results: folder of the store.
         on_event: gets the worker's number (0), the task, and what `run_trial` emits, or `Finished`.
     """
-    from sgabench.running.trial import run_trial
+    from sgabench.running.rehearsal import run_rehearsed
 
     quiet = Quiet(results)
 
@@ -75,7 +75,7 @@ def run_here(work: WorkList, results: Path, on_event: OnEvent) -> None:
         task = work.take()
         if task is not None:
             with quiet.busy():
-                run_trial(task, partial(emit, task), quiet.alone)
+                run_rehearsed(task, partial(emit, task), quiet.alone)
             work.release(task)
             on_event(0, task, Finished())
         elif work.open:
@@ -276,7 +276,7 @@ def _work(connection: Connection, results: Path, plugins: list[Path]) -> None:
     ignore_ctrl_c()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from sgabench.plugins.registry import load_plugin_file
-    from sgabench.running.trial import run_trial
+    from sgabench.running.rehearsal import run_rehearsed
 
     def tell(event: Event) -> None:
         try:
@@ -298,7 +298,7 @@ def _work(connection: Connection, results: Path, plugins: list[Path]) -> None:
                     connection.send(Ready())
                     task = connection.recv()
                     with _sharing_claim(connection), quiet.busy():
-                        run_trial(task, emit, quiet.alone)
+                        run_rehearsed(task, emit, quiet.alone)
         except InputError as error:  # what no trial can go on after, such as a full disk
             connection.send(error)
 

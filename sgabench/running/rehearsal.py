@@ -1,0 +1,151 @@
+"""A trial on a few images before its training: what would only fail at its end fails at its beginning."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError
+from sgabench.running.part import first_of
+from sgabench.running.task import Task
+from sgabench.running.trial import Alone, Emit, load_trained, run_trial
+from sgabench.store.store import Record
+from sgabench.suite.plan import CellPlan, TrialPlan
+from sgabench.system.seeds import derive_seed
+from sgabench.system.tracebacks import has_traceback, in_a_line
+from sgabench.training.building import build_optimizer, load_data, seeded
+from sgabench.training.data import Data, Images
+from sgabench.training.step import GradientStep
+
+FEW = 16  # images
+# A training of so few steps costs hardly more than its rehearsal.
+SHORT = 8
+# In a traceback: where the training itself begins, and a failure costs nothing.
+_AT_ONCE = re.compile(rf", in ({build_optimizer.__name__}|{GradientStep.passes.__name__}|step)$", re.MULTILINE)
+_logger = logging.getLogger("sgabench")
+_passed: set[str] = set()  # in this process: other seeds need no rehearsal of their own
+
+
+def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
+    """Run a trial; if it has to be trained, its rehearsal comes first.
+
+    A training that cannot come to its end is not begun: it has failed. What fails in a step is left to the training
+    itself, which begins with one. Of a pruner or a probe that fails a warning is given; it may do better on a trained
+    network, and is tried there.
+
+    Args:
+        task, emit, alone: as of `run_trial`.
+    """
+    failed = rehearse(task) if task.trained is None else []
+    for record in failed:
+        if record.kind == "trial" and (not has_traceback(record.error) or _AT_ONCE.search(record.error)):
+            break
+        if record.kind == "trial":
+            part = first_of(task.trial, False)
+            emit(part)
+            emit(part.failed(record.environment, f"Before the training, on a few images:\n{record.error}"))
+            return
+        told = f"{task.trial.name}: {failure_of(record)}"
+        _logger.warning("warning: %s (found on a few images; it is tried again after the training)", told)
+    run_trial(task, emit, alone)
+
+
+def failure_of(record: Record) -> str:
+    """What failed in a rehearsal, in a line."""
+    of = {"trial": "the training", "cell": f"pruner {record.labels.get('pruner')!r}"}
+    what = of.get(record.kind, f"probe {record.labels.get('probe')!r}")
+    return f"{what} fails: {in_a_line(record.error)}"
+
+
+def rehearse(task: Task, *, short: bool = False) -> list[Record]:
+    """Do everything that a trial does, once and on a few images: step, save, load, measure, prune, fine-tune, probe.
+
+    Args:
+        task: the trial.
+        short: rehearse short trainings, too.
+
+    Returns:
+        Records of what failed; none if the same was rehearsed before in this process.
+    """
+    same = json.dumps(_subject(task), sort_keys=True)
+    if same in _passed:
+        return []
+    try:
+        data = load_data(task.trial.dataset, task.data_dir, task.download, task.device)
+    except Exception:  # the trial has a record for it
+        return []
+    recipe = task.trial.optimizer.settings["training"]
+    if not short and recipe["epochs"] * (len(data.train) // recipe["batch_size"]) <= SHORT:
+        return []
+    failed = _attempt(task, data, min(FEW, recipe["batch_size"]))
+    if any(record.kind == "trial" for record in failed) and recipe["batch_size"] > FEW:
+        failed = _attempt(task, data, recipe["batch_size"])  # it may take no fewer
+    _passed.add(same)
+    return failed
+
+
+def _subject(task: Task) -> list[Any]:
+    trial = task.trial
+    cells = {cell.pruner.label: cell for cell in trial.cells}
+    probes = {plan.probe.label: plan.probe for plan in (*trial.probes, *(p for c in trial.cells for p in c.probes))}
+    choices = [trial.dataset, trial.model, trial.optimizer, *(cell.pruner for cell in cells.values()), *probes.values()]
+    return [task.device, *(choice.identity() for choice in choices)]
+
+
+def _attempt(task: Task, data: Data, images: int) -> list[Record]:
+    failed: list[Record] = []
+    done: list[Record] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, Record):
+            (failed if event.status == "failed" else done).append(event)
+
+    with tempfile.TemporaryDirectory(prefix="sgabench-rehearsal-") as folder, contextlib.suppress(InputError):
+        # What cannot be written there says nothing of the trial.
+        (Path(folder) / "weights").mkdir()
+        rehearsed = replace(
+            task,
+            trial=_shortened(task.trial, images),
+            measurement=task.measurement.model_copy(update={"throughput": False}),
+            results=Path(folder),
+            snapshot_seconds=0.0,
+        )
+        few = replace(data, train=_first(data.train, images), test=_first(data.test, FEW))
+        few = replace(few, validation=_first(data.validation, FEW))
+        with seeded(derive_seed(task.trial.seed, "rehearsal"), task.device):
+            run_trial(rehearsed, keep, lambda: contextlib.nullcontext(False), few)
+            for record in done:
+                if record.kind == "trial" and record.status == "done":
+                    load_trained(rehearsed, record, few, keep)
+    return failed
+
+
+def _first(split: Images, number: int) -> Images:
+    return Images(split.images[:number], split.labels[:number])
+
+
+def _shortened(trial: TrialPlan, images: int) -> TrialPlan:
+    """The trial with a step of so many images, and a cell per pruner."""
+    settings = trial.optimizer.settings
+    recipe = {**settings["training"], "epochs": 1, "batch_size": images, "warmup_epochs": 0.0}
+    optimizer = replace(trial.optimizer, settings={**settings, "training": recipe})
+    by_pruner: dict[str, list[CellPlan]] = {}
+    for cell in trial.cells:
+        by_pruner.setdefault(cell.pruner.label, []).append(cell)
+    return replace(trial, optimizer=optimizer, cells=tuple(map(_one_of, by_pruner.values())))
+
+
+def _one_of(cells: Sequence[CellPlan]) -> CellPlan:
+    """The cell in the middle, fine-tuned for an epoch."""
+    cell = cells[len(cells) // 2]
+    if not cell.pruner.settings["finetune"]:
+        return replace(cell, stored=False)
+    settings = {**cell.pruner.settings, "finetune": {**cell.pruner.settings["finetune"], "epochs": 1}}
+    return replace(cell, stored=False, pruner=replace(cell.pruner, settings=settings))

@@ -20,6 +20,7 @@ import yaml
 from support import TINY
 
 from sgabench.cli import app
+from sgabench.cli.project import find_project
 from sgabench.plugins.registry import REGISTRIES, load_plugin_file, optimizers
 from sgabench.store.store import Record, Store
 from sgabench.suite import schedules
@@ -135,7 +136,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     titles = {
-        "toml": {"", "part of a suite", "six.toml", "gate.toml", "pyproject.toml"},
+        "toml": {"", "part of a suite", "six.toml", "gate.toml", "pyproject.toml", "sgabench.toml"},
         "python": {"from Python", *(b.title for b in PLUGINS)},
         "text": {b.title for b in READ_BY_PLUGINS},
         "sh": {""},
@@ -412,3 +413,19 @@ def test_every_column_of_the_leaderboard_is_described(ran: Path) -> None:
     header = next((ran / "results").glob("all-*/leaderboard.csv")).read_text(encoding="utf-8").splitlines()[0]
     columns = set(header.split(",")) - {"dataset", "model", "pruner", "optimizer"}
     assert columns - set(re.findall(r"`(\w+)`", page("metrics.md"))) == set()
+
+
+def test_the_project_file_that_is_shown_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shown,) = [block for block in BLOCKS if block.title == "sgabench.toml"]
+    (tmp_path / "sgabench.toml").write_text(shown.text, encoding="utf-8")
+    for plugin in tomllib.loads(shown.text)["plugins"]:
+        (tmp_path / plugin).parent.mkdir(exist_ok=True)
+        (tmp_path / plugin).touch()
+    monkeypatch.chdir(tmp_path)
+    project = find_project()
+    assert project is not None
+    assert [str(path) for path in (*project.plugins, project.results)] == [
+        "optimizers/lion.py",
+        "pruners.py",
+        "results",
+    ]

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sgabench.cli.project import or_data, or_results, with_plugins
+
 
 class Device(StrEnum):
     auto = "auto"
@@ -28,10 +30,12 @@ class Retry(StrEnum):
 SuiteFile = Annotated[
     Path, typer.Argument(metavar="SUITE", help="Suite file (TOML), or the name of one that comes along: quickstart.")
 ]
-Results = Annotated[Path, typer.Option(metavar="DIR", help="Results folder: records, weights, leaderboards.")]
+Results = Annotated[
+    Path, typer.Option(metavar="DIR", callback=or_results, help="Results folder: records, weights, leaderboards.")
+]
 DataDir = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", envvar="SGABENCH_DATA", help="Where data sets are. Default: data."),
+    typer.Option(metavar="DIR", envvar="SGABENCH_DATA", callback=or_data, help="Where data sets are. Default: data."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -42,7 +46,12 @@ Only = Annotated[
 ]
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE.py", help="Python file that registers plugins. Repeatable."),
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        callback=with_plugins,
+        help="Python file that registers plugins, beside those of the project file. Repeatable.",
+    ),
 ]
 PRECISION = "SGABENCH_PRECISION"  # an environment variable
 InPrecision = Annotated[

@@ -11,6 +11,7 @@ from sgabench.cli.app import app
 from sgabench.cli.common import plan_of, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 from sgabench.cli.outputs import Force, prepare_output
+from sgabench.cli.project import find_project
 from sgabench.errors import counted
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def doctor(
     from sgabench.store.doctor import as_text, examine
     from sgabench.store.repair import repair as repair_folder
 
-    if repair or results != DEFAULT_RESULTS:
+    project = find_project()
+    if repair or results not in (DEFAULT_RESULTS, project.results if project else None):
         require_store(results)
     if repair:
         typer.echo("\n".join(repair_folder(results) or ["nothing to repair"]) + "\n")

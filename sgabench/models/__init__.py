@@ -42,7 +42,19 @@ for _depth, _thousands in CIFAR_RESNETS.items():
     models.register(f"resnet{_depth}")(_cifar_resnet(_depth, _thousands))
 
 
-@models.register_source("timm")
+def _timm_names() -> list[str]:
+    import timm
+
+    return list(timm.list_models())
+
+
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+@models.register_source("timm", names=_timm_names)
 def from_timm(name: str, spec: ImageSpec, *, stem: Literal["default", "cifar"] = "default", **options: Any) -> Module:
     """Any architecture of timm, untrained; options go to its constructor."""
     from sgabench.models.adapters import build_timm
@@ -50,7 +62,7 @@ def from_timm(name: str, spec: ImageSpec, *, stem: Literal["default", "cifar"] =
     return build_timm(name, spec, stem, options)
 
 
-@models.register_source("torchvision")
+@models.register_source("torchvision", names=_torchvision_names)
 def from_torchvision(
     name: str, spec: ImageSpec, *, stem: Literal["default", "cifar"] = "default", **options: Any
 ) -> Module:

@@ -137,7 +137,13 @@ def grda(
     return GRDA(parameters, lr, c, mu)
 
 
-@optimizers.register_source("torch")
+def _torch_names() -> list[str]:
+    from sgabench.optimizers.sources import optimizer_names
+
+    return optimizer_names()
+
+
+@optimizers.register_source("torch", names=_torch_names)
 def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
     """Any class of torch.optim with its own options, e.g. torch:RMSprop."""
     from sgabench.optimizers.sources import build

@@ -21,17 +21,26 @@ _FUSED = {"Adam", "AdamW", "SGD"}
 _NO_OPTIONS = ("seed", "distribution")  # of a wrapper, which a suite does not set
 
 
+def _classes() -> dict[str, type[Optimizer]]:
+    return {
+        attribute: value
+        for attribute, value in vars(optim).items()
+        if isinstance(value, type) and issubclass(value, Optimizer) and value is not Optimizer
+    }
+
+
+def optimizer_names() -> list[str]:
+    """The classes of torch.optim that can be named."""
+    return sorted(_classes().keys() - _REFUSED.keys())
+
+
 def optimizer_class(name: str) -> type[Optimizer]:
     """The class of torch.optim of that name.
 
     Raises:
         InputError: there is none, or it cannot work in the training loop.
     """
-    known = {
-        attribute: value
-        for attribute, value in vars(optim).items()
-        if isinstance(value, type) and issubclass(value, Optimizer) and value is not Optimizer
-    }
+    known = _classes()
     if name in _REFUSED:
         raise InputError(f"optimizer class {name!r} cannot be used: {_REFUSED[name]}")
     if name not in known:

@@ -10,12 +10,13 @@ registration of a built-in must not import torch; its function may, when it is c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
@@ -160,7 +161,23 @@ class Registry:
         if colon:
             hint = suggestion(source, self._sources)
             raise InputError(f"unknown {self.kind} source {source!r} in {name!r}{hint}")
-        raise InputError(f"unknown {self.kind} {name!r}{suggestion(name, names)}")
+        raise InputError(f"unknown {self.kind} {name!r}{self._meant(name, names)}")
+
+    def _meant(self, name: str, names: Iterable[str]) -> str:
+        """What an unknown name may mean: what a source has under it, one that is near, or else all that there is."""
+        offered: list[str] = []
+        for source, plugin in sorted(self._sources.items()):
+            with contextlib.suppress(Exception):  # of a library that lists them
+                listed = plugin.tags["names"]()
+                offered += [f"{source}:{known}" for known in listed if known.lower() == name.lower()]
+        if offered:
+            return f"; did you mean {' or '.join(map(repr, offered))}?"
+        near = suggestion(name, names)
+        if "did you mean" in near:
+            return near
+        sources = [f"{source}:NAME" for source in sorted(self._sources)]
+        listed = f"{', '.join(sources)}, and " if sources else ""
+        return f"{near}; also {listed}what a plugin registers: --plugin FILE.py"
 
     def __contains__(self, name: str) -> bool:
         """Whether a plugin, or a source of it, is registered here under that name."""

@@ -59,7 +59,7 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
             tasks = [task(trial, trained.get(trial.key)) for trial in left]
             preflight(tasks, strict=strict, workers=min(_certain_jobs(options), len(left)))
-            if strict:
+            if strict and not options.retry_failed:  # whose failures are known
                 _rehearse(tasks)
 
 

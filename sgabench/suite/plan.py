@@ -236,9 +236,20 @@ def select(plan: Plan, pattern: str | None) -> Plan:
         return plan
     trials = tuple(trial for trial in plan.trials if fnmatchcase(trial.name, pattern))
     if not trials:
-        hint = suggestion(pattern, (trial.name for trial in plan.trials))
+        found = next(filter(None, (_around(pattern, trial) for trial in plan.trials)), None)
+        hint = f"; did you mean {found!r}?" if found else suggestion(pattern, (trial.name for trial in plan.trials))
         raise InputError(f"--only {pattern}: matches no trial (dataset/model/optimizer/seed){hint}")
     return replace(plan, trials=trials)
+
+
+def _around(part: str, trial: TrialPlan) -> str | None:
+    """The glob for all trials that have this part where this one has it."""
+    parts = [trial.dataset.label, trial.model.label, trial.optimizer.label, str(trial.seed)]
+    if part not in parts:
+        return None
+    place = parts.index(part)
+    before, after = ("*/" if place else ""), ("" if place == len(parts) - 1 else "/*")
+    return f"{before}{part}{after}"
 
 
 def keys_of(plan: Plan) -> set[str]:

@@ -174,3 +174,28 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
     assert Choice("new", "new", {}, revision=2).identity()["revision"] == 2
     with pytest.raises(InputError, match=r"thing 'old': revision must be a whole number from 1 on, got 0"):
         registry.register("old", revision=0)(lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "told"),
+    [
+        ("models", "ResNet18", "unknown model 'ResNet18'; did you mean 'timm:resnet18' or 'torchvision:resnet18'?"),
+        ("optimizers", "rmsprop", "unknown optimizer 'rmsprop'; did you mean 'torch:RMSprop'?"),
+        ("optimizers", "adm", "unknown optimizer 'adm'; did you mean 'adam' or"),
+        ("optimizers", "lion", ", torch:NAME, and what a plugin registers: --plugin FILE.py"),
+        ("probes", "lion", "; also what a plugin registers: --plugin FILE.py"),
+    ],
+)
+def test_an_unknown_name_leads_to_sources_and_plugins(kind: str, name: str, told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        REGISTRIES[kind][name]
+    assert told in str(caught.value)
+
+
+def test_a_suite_in_the_place_of_a_plugin_is_told_where_it_goes(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").touch()
+    (tmp_path / "mine.ipynb").touch()
+    with pytest.raises(InputError, match=r"mine.toml: is no Python file \(.py\); a suite is an argument: sgabench run"):
+        load_plugin_file(tmp_path / "mine.toml")
+    with pytest.raises(InputError, match=r"mine.ipynb: is no Python file \(.py\)$"):
+        load_plugin_file(tmp_path / "mine.ipynb")

@@ -275,3 +275,14 @@ def test_a_dropped_last_batch_is_told_where_it_is_many_of_the_images(images: int
     else:
         assert told is not None
         assert told.startswith(f"dataset 'few': batch_size {batch} leaves {dropped} of {images} training images out of")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [("adam", "*/adam/*"), ("digits", "digits/*"), ("resnet8", "*/resnet8/*"), ("1", "*/1")],
+)
+def test_a_part_of_a_name_is_told_as_a_glob(plan: Plan, pattern: str, meant: str) -> None:
+    with pytest.raises(InputError) as caught:
+        select(plan, pattern)
+    assert str(caught.value).endswith(f"; did you mean {meant!r}?")
+    assert select(plan, meant).trials

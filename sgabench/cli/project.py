@@ -1,0 +1,139 @@
+"""The project file: what every command takes for granted below its folder.
+
+It is found from the working directory upwards, never from a suite's folder: a suite of a stranger cannot run code.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sgabench.errors import InputError, first_problem
+
+OWN, SHARED = "sgabench.toml", "pyproject.toml"
+MOST_BYTES = 1_000_000
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    plugins: list[str] = Field(default=[])
+    data_dir: str | None = Field(default=None, min_length=1)
+    results: str | None = Field(default=None, min_length=1)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a project file says; paths are relative to its folder there, and to the working directory here."""
+
+    file: Path
+    plugins: tuple[Path, ...] = ()
+    data_dir: Path | None = None
+    results: Path | None = None
+
+
+def find_project() -> Project | None:
+    """The project that the working directory is in.
+
+    In a folder, ``sgabench.toml`` comes before the table ``[tool.sgabench]`` of ``pyproject.toml``. The file of another
+    user is not used: it could run their code.
+
+    Raises:
+        InputError: the file is damaged, says what a project cannot say, or names a plugin file that is not there.
+    """
+    try:
+        here = Path.cwd()
+    except OSError:
+        return None
+    for folder in (here, *here.parents):
+        for path in (folder / OWN, folder / SHARED):
+            shown = Path(os.path.relpath(path, here))
+            table = _read(path, shown) if path.is_file() else None
+            if table is None:
+                continue
+            if not _is_trusted(path, here):
+                typer.echo(f"warning: {shown} belongs to another user, and is not used", err=True)
+                return None
+            return _project(table, shown)
+    return None
+
+
+def _read(path: Path, shown: Path) -> Any:
+    """The table of a project file; None: the file has none."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{shown}: larger than 1 MB: not a project file")
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{shown}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{shown}: not a TOML file: {error}") from None
+    if path.name == OWN:
+        return data
+    tools = data.get("tool")
+    return tools.get("sgabench") if isinstance(tools, dict) else None
+
+
+def _project(table: Any, file: Path) -> Project:
+    where = f"{file}: [tool.sgabench]" if file.name == SHARED else str(file)
+    try:
+        said = _Table.model_validate(table)
+    except ValidationError as error:
+        at, problem = first_problem(error, _Table.model_fields)
+        hint = "; a project file has plugins, data_dir and results" if "unknown" in problem else ""
+        raise InputError(f"{where}: {'.'.join(map(str, at))}: {problem}{hint}") from None
+
+    def below(text: str) -> Path:
+        return Path(os.path.relpath(file.parent / text))
+
+    plugins = tuple(map(below, said.plugins))
+    for plugin, text in zip(plugins, said.plugins, strict=True):
+        if not plugin.is_file():
+            raise InputError(f"{where}: plugins: {text}: no such file")
+    return Project(
+        file,
+        plugins,
+        below(said.data_dir) if said.data_dir else None,
+        below(said.results) if said.results else None,
+    )
+
+
+def _is_trusted(path: Path, here: Path) -> bool:
+    """Whether its owner is the user, root, or the owner of the working directory, whose code is run anyway."""
+    if not hasattr(os, "getuid"):
+        return True
+    return path.stat().st_uid in {os.getuid(), 0, here.stat().st_uid}
+
+
+def with_plugins(given: Iterable[Path] | None) -> list[Path]:
+    """The project's plugin files, then those of ``--plugin``, each once."""
+    project = find_project()
+    files = [*(project.plugins if project else ()), *(given or ())]
+    different: dict[Path, Path] = {}
+    for file in files:
+        different.setdefault(file.resolve(), file)
+    return list(different.values())
+
+
+def _is_default(context: typer.Context, parameter: typer.CallbackParam) -> bool:
+    source = context.get_parameter_source(parameter.name or "")
+    return source is not None and source.name == "DEFAULT"
+
+
+def or_results(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
+    """The project's results folder, where no other one is given."""
+    project = find_project() if _is_default(context, parameter) else None
+    return project.results if project and project.results else value
+
+
+def or_data(context: typer.Context, parameter: typer.CallbackParam, value: Path | None) -> Path | None:
+    """The project's data folder, where no other one is given."""
+    project = find_project() if _is_default(context, parameter) else None
+    return project.data_dir if project and project.data_dir else value

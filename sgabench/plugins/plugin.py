@@ -7,7 +7,8 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -15,7 +16,8 @@ from pydantic.fields import FieldInfo
 from sgabench.errors import InputError, first_problem, foreign, shorten
 from sgabench.plugins.context import check_context
 from sgabench.plugins.finite import is_finite
-from sgabench.plugins.origins import Origin
+from sgabench.plugins.origins import BUILT_IN, Origin
+from sgabench.plugins.reading import files_read
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,9 @@ class Plugin:
             context: what sgabench provides; a plugin that declares fewer positional parameters gets
                 the first ones.
             options: what the suite sets.
+
+        Raises:
+            InputError: a third party's plugin has read a file that it does not declare.
         """
         parameters = inspect.signature(self.factory).parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -160,4 +165,21 @@ class Plugin:
         given = context if takes_all else context[: len(positional)]
         checked = self._options.model_validate(options)
         values = {name: getattr(checked, name) for name in type(checked).model_fields}
-        return self.factory(*given, **values, **(checked.model_extra or {}))
+        values |= checked.model_extra or {}
+        if self.origin is BUILT_IN or "fingerprint" in self.tags:
+            return self.factory(*given, **values)
+        known = [*self.tags.get("files", {}).values(), *(context[:1] if self.kind == "dataset" else ())]
+        with files_read(known) as read:
+            made = self.factory(*given, **values)
+        if read:
+            self._refuse(read[0])
+        return made
+
+    def _refuse(self, file: Path) -> NoReturn:
+        folder = self.origin.sources.folder if self.origin.sources else Path()
+        inside = file.is_relative_to(folder.resolve())
+        name = file.relative_to(folder.resolve()).as_posix() if inside else str(file)
+        raise InputError(
+            f"{self.kind} {self.name!r} reads {name} without declaring it: results would stay when it changes; "
+            f"register it with files=[{name!r}], or with a fingerprint where an option names the file"
+        )

@@ -120,7 +120,7 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
         excluded: names of modules whose outputs stay.
     """
     # Channels last in memory, the flattening of a single pixel is an operation that is not understood.
-    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
     found = trace(network, example.contiguous(), _RULES, (PaddedShortcut,))
     _keep(found, network, excluded)
     sliced, stay = _slices(found)

@@ -1,0 +1,66 @@
+"""Which files a plugin reads while it is called, so that those that it does not declare are noticed."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import threading
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+_CODE = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib"})
+_SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/opt")
+_CACHES = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME")  # of what is downloaded, under names that say what it is
+_installed = threading.Lock()  # taken for good by who installs the hook, which Python cannot remove
+_opened: dict[int, list[tuple[str, bool]]] = {}  # by thread: paths, and whether they were written
+
+
+def _listen(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "open" or not _opened or (opened := _opened.get(threading.get_ident())) is None:
+        return
+    path, mode, flags = arguments
+    if isinstance(path, bytes | str):
+        reads = mode[:1] == "r" and "+" not in mode if isinstance(mode, str) else not int(str(flags)) & 3
+        opened.append((os.fsdecode(path), not reads))
+
+
+@contextmanager
+def files_read(known: Collection[Path]) -> Iterator[list[Path]]:
+    """The files that are opened to be read inside, by Python code of this thread; complete at the end.
+
+    Libraries and their caches, code, the system's files, and what was written inside are left out.
+
+    Args:
+        known: files and folders that are left out, too.
+    """
+    if _installed.acquire(blocking=False):
+        sys.addaudithook(_listen)
+    found: list[Path] = []
+    thread = threading.get_ident()
+    outer, _opened[thread] = _opened.get(thread), []
+    try:
+        yield found
+    finally:
+        opened = _opened.pop(thread)
+        if outer is not None:
+            _opened[thread] = outer
+    own = {os.path.realpath(path) for path, written in opened if written}
+    left_out = (*_libraries(), *(os.path.realpath(path) for path in known))
+    for path in dict.fromkeys(os.path.realpath(path) for path, _ in opened):
+        place = Path(path)
+        if path in own or place.suffix in _CODE or any(place.is_relative_to(folder) for folder in left_out):
+            continue
+        if place.is_file():
+            found.append(place)
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    caches = [os.environ[name] for name in _CACHES if os.environ.get(name)]
+    places = [sys.prefix, sys.base_prefix, paths["stdlib"], paths["purelib"], paths["platlib"], *caches]
+    places += [str(Path.home() / ".cache"), str(Path(__file__).parents[1]), *_SYSTEM]
+    return tuple({os.path.realpath(place) for place in places} - {"/"})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from sgabench.plugins import optimizers
+from sgabench.plugins import TrainingContext, optimizers
 from sgabench.system.environment import register_fact
 
 if TYPE_CHECKING:
@@ -151,6 +151,24 @@ def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Opt
     return build(name, parameters, options)
 
 
+@optimizers.register_source("timm")
+def from_timm(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
+    """Any optimizer of timm's factory with its own options, e.g. timm:lamb or timm:muon."""
+    from sgabench.optimizers.packages import build_timm
+
+    return build_timm(name, parameters, options)
+
+
+@optimizers.register_source("pytorch_optimizer", packages=("pytorch_optimizer",))
+def from_pytorch_optimizer(
+    name: str, parameters: NamedParameters, seed: int, context: TrainingContext, /, **options: Any
+) -> Optimizer:
+    """Any of the package pytorch_optimizer with its own options, e.g. pytorch_optimizer:soap; extra optimizers."""
+    from sgabench.optimizers.packages import build_pytorch_optimizer
+
+    return build_pytorch_optimizer(name, parameters, context, options)
+
+
 @optimizers.register_source("schedulefree", packages=("schedulefree",))
 def schedule_free(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
     """Schedule-free AdamW, RAdam or SGD (arXiv 2405.15682), e.g. schedulefree:AdamW; needs the extra optimizers."""
@@ -159,22 +177,26 @@ def schedule_free(name: str, parameters: NamedParameters, /, **options: Any) -> 
     return build_schedule_free(name, parameters, options)
 
 
-@optimizers.register_source("sampled", added=("step_norm",))
+@optimizers.register_source("sampled", added=("step_norm", "kind", "final_sampling_rate", "hold"))
 def sampled(
     name: str,
     parameters: NamedParameters,
     seed: int,
+    context: TrainingContext,
     /,
     *,
     sampling_rate: Rate = 0.8,
     mask: Literal["gradient", "update"] = "gradient",
+    kind: Literal["element", "filter", "layer", "top-k", "cyclic"] = "element",
+    final_sampling_rate: Rate | None = None,
+    hold: Annotated[int, Field(ge=1)] = 1,
     rescale: bool = False,
     mask_weight_decay: bool = True,
     exclude: tuple[str, ...] = (),
     step_norm: Literal["own", "base"] = "own",
     **options: Any,
 ) -> Optimizer:
-    """A Bernoulli mask on the gradient, or the update, of any class of torch.optim, e.g. sampled:SGD."""
+    """A random mask on the gradient, or the update, of any class of torch.optim, e.g. sampled:SGD."""
     from sgabench.optimizers.sampled import Sampled
     from sgabench.optimizers.sources import build_around
 
@@ -186,6 +208,10 @@ def sampled(
         sampling_rate=sampling_rate,
         seed=seed,
         mask=mask,
+        kind=kind,
+        final_sampling_rate=final_sampling_rate,
+        steps=context.steps,
+        hold=hold,
         rescale=rescale,
         mask_weight_decay=mask_weight_decay,
         exclude=exclude,

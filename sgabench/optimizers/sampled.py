@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, optim
 from torch.optim import Optimizer
 from torch.optim.optimizer import StateDict
 
-from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw
+from sgabench.optimizers.kinds import Kind, draw_kind
+from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw, place
 from sgabench.optimizers.shadow import Shadow, rescale_
 from sgabench.optimizers.wrapping import Wrapper
 
@@ -45,6 +46,13 @@ class Sampled(Wrapper):
         distribution: ``bernoulli``, or ``gaussian``: instead of Ω a normal number of the same mean s and
             variance s(1 - s), φ = s g + √(s(1 - s)) |g| ξ with ξ ~ N(0, 1) (as ξ is symmetric, g ξ has
             the distribution of |g| ξ), which is noise without sparsity.
+        kind: what Ω takes together. ``element``: each element is drawn by itself; ``filter``: each slice along the
+            first dimension of a parameter; ``layer``: each parameter as a whole; ``top-k``: the share s of each
+            parameter's elements that has the largest gradients; ``cyclic``: each element in turn, so that in n steps it
+            is kept s n times, rounded up or down.
+        final_sampling_rate: s at the last step, on a straight line from ``sampling_rate``; None: s stays.
+        steps: how many there will be, for ``final_sampling_rate``.
+        hold: steps that a mask is kept for.
         rescale: divide what Ω keeps by s.
         mask_weight_decay: whether Ω also covers the decay of a base that adds it to the gradient
             (SGD, Adam and most of torch.optim): φ = Ω ⊙ (g + λθ). Bases with a decoupled decay
@@ -55,7 +63,7 @@ class Sampled(Wrapper):
             in this step and all before: the direction of the sampled step, the length of the other. It costs a second
             state of the base, and its step.
 
-    All options but ``mask``, ``distribution`` and ``step_norm`` may differ between the base's parameter groups.
+    All options but ``mask``, ``distribution``, ``kind`` and ``step_norm`` may differ between the base's groups.
 
     Raises:
         ValueError: a value is out of range, a parameter is complex, or ``exclude`` is given for
@@ -70,6 +78,10 @@ class Sampled(Wrapper):
         seed: int = 0,
         mask: Literal["gradient", "update"] = "gradient",
         distribution: Literal["bernoulli", "gaussian"] = "bernoulli",
+        kind: Kind = "element",
+        final_sampling_rate: float | None = None,
+        steps: int = 1,
+        hold: int = 1,
         rescale: bool = False,
         mask_weight_decay: bool = True,
         exclude: tuple[str, ...] = (),
@@ -81,16 +93,28 @@ class Sampled(Wrapper):
             raise ValueError(f"Invalid distribution: {distribution!r}; it must be 'bernoulli' or 'gaussian'")
         if mask == "update" and not mask_weight_decay:
             raise ValueError("mask='update' covers the decay as well: mask_weight_decay=False is impossible")
+        if kind not in get_args(Kind):
+            raise ValueError(f"Invalid kind: {kind!r}; it must be one of {', '.join(get_args(Kind))}")
+        if kind != "element" and distribution != "bernoulli":
+            raise ValueError(f"kind={kind!r} needs distribution='bernoulli'")
+        if kind == "top-k" and hold != 1:
+            raise ValueError("kind='top-k' follows the gradient of each step: hold must be 1")
+        if kind == "cyclic" and final_sampling_rate is not None:
+            raise ValueError("kind='cyclic' has turns of a fixed length: final_sampling_rate is impossible")
         if step_norm not in ("own", "base"):
             raise ValueError(f"Invalid step_norm: {step_norm!r}; it must be 'own' or 'base'")
         self.mask = mask
         self.step_norm = step_norm
         self._shadow: Shadow | None = None
         self.distribution = distribution
+        self.kind: Kind = kind
         sampling = {
             "sampling_rate": sampling_rate,
             "seed": seed,
             "sampling_step": 0,
+            "final_sampling_rate": final_sampling_rate,
+            "sampling_steps": steps,
+            "hold": hold,
             "rescale": rescale,
             "mask_weight_decay": mask_weight_decay,
             "exclude": exclude,
@@ -128,7 +152,10 @@ class Sampled(Wrapper):
         return loss
 
     def _step_sampled(self) -> None:
-        drawn = draw(self.param_groups, "Sampled", self.distribution)
+        if self.kind == "element":
+            drawn = draw(self.param_groups, "Sampled", self.distribution)
+        else:
+            drawn = draw_kind(place(self.param_groups, "Sampled"), self.kind)
         if self.mask == "update":
             self._step_on_masked_update(drawn)
         else:
@@ -182,7 +209,7 @@ class Sampled(Wrapper):
             self._shadow.load_state_dict(state_dict["shadow"])
 
     def __getstate__(self) -> dict[str, Any]:
-        own = {"mask": self.mask, "distribution": self.distribution, "step_norm": self.step_norm}
+        own = {name: getattr(self, name) for name in ("mask", "distribution", "kind", "step_norm")}
         return {**super().__getstate__(), **own, "_shadow": self._shadow}
 
 

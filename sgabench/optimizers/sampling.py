@@ -64,14 +64,18 @@ def check_sampling(group: Group) -> None:
     """Refuse sampling options that mean nothing.
 
     Args:
-        group: a parameter group with ``sampling_rate`` and ``exclude``.
+        group: a parameter group with ``sampling_rate`` and ``exclude``, perhaps ``final_sampling_rate`` and ``hold``.
 
     Raises:
         ValueError: a value is out of range, or ``exclude`` is given for parameters without names.
     """
-    rate, exclude = group["sampling_rate"], group["exclude"]
-    if not 0 < rate <= 1:
-        raise ValueError(f"Invalid sampling_rate: {rate}; it must be in (0, 1]")
+    exclude, final, hold = group["exclude"], group.get("final_sampling_rate"), group.get("hold", 1)
+    rates = {"sampling_rate": group["sampling_rate"], "final_sampling_rate": 1 if final is None else final}
+    for name, rate in rates.items():
+        if not 0 < rate <= 1:
+            raise ValueError(f"Invalid {name}: {rate}; it must be in (0, 1]")
+    if not isinstance(hold, int) or hold < 1:
+        raise ValueError(f"Invalid hold: {hold}; it must be a whole number of steps, 1 or more")
     if isinstance(exclude, str) or not all(isinstance(pattern, str) for pattern in exclude):
         raise ValueError(f"Invalid exclude: {exclude!r}; it must be a list of name patterns")
     if exclude and "param_names" not in group:
@@ -102,6 +106,17 @@ def place(groups: list[Group], optimizer: str) -> list[Placed]:
                 sampled = _is_sampled(group, index)
                 placed.append(Placed(group, parameter, parameter.grad, position, sampled))
     return placed
+
+
+def drawn_now(group: Group) -> tuple[int, float]:
+    """Which draw a step uses, counted from 1, and with which rate.
+
+    A mask may be held for several steps, and the rate may go in a straight line to another one at the last step.
+    """
+    step, rate, final = group["sampling_step"], group["sampling_rate"], group.get("final_sampling_rate")
+    if final is not None:
+        rate += (final - rate) * min(1.0, (step - 1) / max(1, group["sampling_steps"] - 1))
+    return (step - 1) // group.get("hold", 1) + 1, rate
 
 
 def keep_positions(groups: list[Group]) -> None:
@@ -171,7 +186,7 @@ def draw_runs(placed: Iterable[Placed], distribution: str = "bernoulli") -> Iter
 
 
 def _is_sampled(group: Group, index: int) -> bool:
-    if group["sampling_rate"] == 1:
+    if drawn_now(group)[1] == 1:
         return False
     return not (group["exclude"] and _matches(group["param_names"][index], tuple(group["exclude"])))
 
@@ -193,8 +208,8 @@ def _draw_run(run: list[Placed], distribution: str) -> list[Drawn]:
     """Factors of neighbouring parameters, out of one flat buffer."""
     group, start = run[0].group, run[0].position
     count = run[-1].position + run[-1].parameter.numel() - start
-    which = (group["seed"], group["sampling_step"], start, count)
-    rate, device = group["sampling_rate"], run[0].parameter.device
+    step, rate = drawn_now(group)
+    which, device = (group["seed"], step, start, count), run[0].parameter.device
     if distribution == "gaussian":
         flat = mask.normal(*which, device).mul_(math.sqrt(rate * (1 - rate))).add_(rate)
     else:

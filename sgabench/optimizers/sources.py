@@ -15,13 +15,21 @@ from sgabench.optimizers.declared import needs_closure
 from sgabench.optimizers.lbfgs import LBFGS
 from sgabench.optimizers.wrapping import Wrapper
 
-_REFUSED = {"SparseAdam": "it only takes sparse gradients, and these networks have dense ones"}
+_REFUSED = {
+    "Muon": "it only takes matrices, and networks have other parameters; timm:muon leaves those to AdamW",
+    "SparseAdam": "it only takes sparse gradients, and these networks have dense ones",
+}
 # Equal to the others to rounding, and two to three times as fast on many small tensors.
 _FUSED = {"Adam", "AdamW", "SGD"}
-_NO_OPTIONS = ("seed", "distribution")  # of a wrapper, which a suite does not set
+_NO_OPTIONS = ("seed", "distribution", "steps")  # of a wrapper, which a suite does not set
 
 
-def _classes() -> dict[str, type[Optimizer]]:
+def names() -> list[str]:
+    """The classes of torch.optim, those that cannot be used, too."""
+    return sorted(_known())
+
+
+def _known() -> dict[str, type[Optimizer]]:
     return {
         attribute: value
         for attribute, value in vars(optim).items()
@@ -31,7 +39,7 @@ def _classes() -> dict[str, type[Optimizer]]:
 
 def optimizer_names() -> list[str]:
     """The classes of torch.optim that can be named."""
-    return sorted(_classes().keys() - _REFUSED.keys())
+    return sorted(_known().keys() - _REFUSED.keys())
 
 
 def optimizer_class(name: str) -> type[Optimizer]:
@@ -40,7 +48,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
     Raises:
         InputError: there is none, or it cannot work in the training loop.
     """
-    known = _classes()
+    known = _known()
     if name in _REFUSED:
         raise InputError(f"optimizer class {name!r} cannot be used: {_REFUSED[name]}")
     if name not in known:

@@ -235,7 +235,6 @@ class _Run:
         """Go back to where a snapshot was taken."""
         for name, part in self._parts.items():
             part.load_state_dict(saved["parts"][name])
-        _lay_out_like_parameters(self._parts["optimizer"])
         self.epoch, self.step, self.lr, self.seconds_before, interruptions = saved["position"]
         self.interruptions = interruptions + 1
         self._gradients.number = saved["passes"]
@@ -245,14 +244,6 @@ class _Run:
         torch.set_rng_state(saved["random"])
         if saved["random_on_device"] is not None:
             torch.cuda.set_rng_state(saved["random_on_device"])
-
-
-def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments the strides of their parameters again, which a file does not keep; kernels are chosen by them."""
-    for parameter, state in optimizer.state.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _moving_average(decay: float) -> Callable[..., None]:

@@ -59,8 +59,8 @@ class Snapshots:
         """Write a snapshot; then raise, if the process has been asked to stop.
 
         Args:
-            tree: tensors, numbers, texts and None in dictionaries, lists and tuples. Anything else cannot be
-                saved: such a training (of a plugin's optimizer, say) has no snapshots.
+            tree: tensors, their types, numbers, texts and None in dictionaries, lists and tuples. Anything else
+                cannot be saved: such a training (of a plugin's optimizer, say) has no snapshots.
 
         Raises:
             KeyboardInterrupt, Terminated: the process was asked to stop.
@@ -121,11 +121,13 @@ def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": name}
+        return {"tensor": [name, _strides(value)]}
     if isinstance(value, Mapping):
         return {"dict": [[_flatten(key, tensors), _flatten(item, tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_flatten(item, tensors) for item in value]}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
     if value is None or type(value) in (bool, int, float, str):
         return value
     raise TypeError(f"{type(value).__name__} cannot be in a snapshot")
@@ -136,11 +138,30 @@ def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return value
     ((kind, content),) = value.items()
     if kind == "tensor":
-        return tensors[content]
+        name, strides = content
+        return tensors[name] if strides is None else _laid_out(tensors[name], strides)
+    if kind == "dtype":
+        return getattr(torch, content)
     if kind == "dict":
         return {_unflatten(key, tensors): _unflatten(item, tensors) for key, item in content}
     items = [_unflatten(item, tensors) for item in content]
     return tuple(items) if kind == "tuple" else items
+
+
+def _strides(value: Tensor) -> list[int] | None:
+    """How a tensor lies in memory, which kernels are chosen by and a file does not keep; None: row-major, or a view."""
+    if value.is_contiguous():
+        return None
+    expected = 1
+    for stride, size in sorted(zip(value.stride(), value.shape, strict=True)):
+        if size > 1 and stride != expected:
+            return None  # it has gaps or overlaps
+        expected *= size
+    return list(value.stride())
+
+
+def _laid_out(value: Tensor, strides: list[int]) -> Tensor:
+    return torch.empty_strided(value.shape, strides, dtype=value.dtype).copy_(value)
 
 
 def _digest(tensors: Mapping[str, Tensor], state: Any) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import nn, optim
 
 from sgabench.optimizers.grouping import decay_weights_only
-from sgabench.plugins import optimizers
+from sgabench.plugins import TrainingContext, optimizers
 
 SHAPES = {"conv.weight": (6, 3, 3, 3), "bn.weight": (6,), "bn.bias": (6,), "fc.weight": (5, 6), "fc.bias": (5,)}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ def parameters() -> Named:
 def build(name: str, of: Named, decay: float, only_weights: bool) -> optim.Optimizer:
     options = {**OPTIMIZERS[name], "weight_decay": decay, "lr": 0.01}
     plugin = optimizers[name]
-    built: optim.Optimizer = plugin.build(of, 5, **plugin.resolve(options))
+    built: optim.Optimizer = plugin.build(of, 5, TrainingContext(10, 5, {}), **plugin.resolve(options))
     if only_weights:
         decay_weights_only(built)
     return built

@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 from sgabench.optimizers import mask
 from sgabench.optimizers.grouping import decay_weights_only
 from sgabench.optimizers.sampled import Sampled
-from sgabench.plugins import optimizers
+from sgabench.plugins import TrainingContext, optimizers
 
 SHAPES = [(6, 3, 3, 3), (6,), (5, 6)]
 COUNT = 162 + 6 + 30
@@ -165,5 +165,5 @@ def test_the_option_enters_keys_only_where_it_is_used() -> None:
     options = plugin.resolve({"step_norm": "base"})
     assert options["step_norm"] == "base"
     named = [(str(number), parameter) for number, parameter in enumerate(parameters())]
-    assert plugin.build(named, 0, **options).step_norm == "base"
-    assert plugin.build(named, 0, **plugin.resolve({})).step_norm == "own"
+    assert plugin.build(named, 0, TrainingContext(10, 5, {}), **options).step_norm == "base"
+    assert plugin.build(named, 0, TrainingContext(10, 5, {}), **plugin.resolve({})).step_norm == "own"

@@ -15,7 +15,7 @@ from sgabench.optimizers.declared import needs_closure
 from sgabench.optimizers.proximal import Proximal
 from sgabench.optimizers.sampled import Sampled
 from sgabench.optimizers.two_passes import SAM, CrAM
-from sgabench.plugins import optimizers
+from sgabench.plugins import TrainingContext, optimizers
 
 STEPS = 8
 LR, MOMENTUM, DECAY = 0.05, 0.9, 0.02
@@ -227,5 +227,5 @@ def test_what_needs_a_closure_says_so() -> None:
 def test_what_means_nothing_is_refused(name: str, options: dict[str, Any], problem: str) -> None:
     named = [("weight", nn.Parameter(torch.zeros(2, 2)))]
     with pytest.raises(InputError, match=problem) as caught:
-        optimizers[name].build(named, 0, **optimizers[name].resolve(options))
+        optimizers[name].build(named, 0, TrainingContext(10, 5, {}), **optimizers[name].resolve(options))
     assert "\n" not in str(caught.value)

@@ -39,6 +39,11 @@ MEANS = (
 )
 SPEEDS = ("measured_speedup", "latency_speedup", "images_per_s", "latency_s")  # medians: one slow run is no speed
 SPREAD = ("mean", "std", "low", "high")
+OF_SEVERAL_SEEDS = (  # what a row of one cell has not
+    *(f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD[1:]),
+    *("trained_low", "trained_high", "missed_target"),
+    *NO_VERDICT,
+)
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,7 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
 
 
 def each_cell(tables: Tables) -> Tables:
-    """The same tables with a row per cell where the leaderboard had one per group of seeds."""
+    """The same tables with a row per cell, and its seed, where the leaderboard had one per group of seeds."""
     from sgabench.evidence.budgets import IS_BUDGET
 
     cells = tables.cells
@@ -188,7 +193,8 @@ def each_cell(tables: Tables) -> Tables:
         return tables
     done = cells["status"] == "done"
     board = cells[GROUP].assign(
-        optimizer=cells["optimizer"] + " seed " + cells["seed"].astype(str),
+        optimizer=cells["optimizer"],
+        seed=cells["seed"],
         n=done.astype(int),
         incomplete=cells["status"].where(~done, ""),
         **{f"{name}_mean": cells.get(name) for name in WITH_SPREAD},

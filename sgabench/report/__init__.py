@@ -13,7 +13,7 @@ import pandas as pd
 
 from sgabench.errors import InputError
 from sgabench.evidence.details import Details
-from sgabench.evidence.leaderboard import Tables, each_cell
+from sgabench.evidence.leaderboard import OF_SEVERAL_SEEDS, Tables, each_cell
 from sgabench.report.display import FAILURES, failures_text, warnings
 from sgabench.report.latex import latex
 from sgabench.report.markdown import markdown
@@ -54,11 +54,15 @@ def render(
         return table(shown, suite)
     formats: dict[Format, Callable[[Tables, Suite | None], str]] = {
         "markdown": markdown,
-        "csv": lambda tables, _: csv(tables.leaderboard),
+        "csv": lambda tables, _: csv(_without_statistics(tables.leaderboard) if cells else tables.leaderboard),
         "json": as_json,
         "latex": latex,
     }
     return formats[form](shown, suite)
+
+
+def _without_statistics(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells.drop(columns=list(OF_SEVERAL_SEEDS), errors="ignore")
 
 
 def prepare_folder(folder: Path) -> Path:

@@ -142,7 +142,7 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
             ratio(row) + (", not reached" if row["missed_target"] else "")
             for row in rows_of(board[["ratio", "of", "missed_target"]])
         ],
-        "optimizer": list(map(str, column["optimizer"])),
+        "optimizer": _optimizers(column),
         "n": list(map(str, column["n"])),
         "trained": [
             "" if not n or k == n else f"{k} of {n} ({percent(low)} to {percent(high)} %)"
@@ -164,6 +164,12 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
         "seconds": list(map(_whole, column["train_seconds"])),
         "incomplete": list(map(str, column["incomplete"])),
     }
+
+
+def _optimizers(column: Mapping[str, list[Any]]) -> list[str]:
+    if "seed" not in column:
+        return list(map(str, column["optimizer"]))
+    return [f"{name} seed {seed}" for name, seed in zip(column["optimizer"], column["seed"], strict=True)]
 
 
 def ratio(row: Mapping[Any, Any]) -> str:

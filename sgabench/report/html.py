@@ -149,10 +149,11 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
             frame.insert(1, "model", model)
             parts.append(frame)
         board = pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
-        # What is the same in every row comes last, what decides comes first: on a phone few columns are seen.
+        # What decides comes first: on a phone few columns are seen. What is the same in every row needs no column.
         same = [name for name in ("data set", "model") if parts and board[name].nunique() == 1]
-        board = board[sorted(board, key=lambda name: (name in same, FIRST.index(name) if name in FIRST else 99))]
-        caption = "Leaderboard: a row per cell" if cells else "Leaderboard: a row per pruning and optimizer"
+        of = ", ".join(board[name].iloc[0] for name in same)
+        board = board[sorted((str(name) for name in board if name not in same), key=_place)]
+        caption = f"Leaderboard{f' of {of}' if of else ''}: a row per {'cell' if cells else 'pruning and optimizer'}"
     else:
         board, caption = curve_table(tables), "Leaderboard: a row per curve over ratios and optimizer"
     pairs = tables.comparisons
@@ -166,6 +167,10 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
         "training": _table("training-table", "Training, a row per optimizer", summaries.training_table(tables)),
         "pairs": _table("pairs-table", "Comparisons of optimizers", compared),
     }
+
+
+def _place(column: Any) -> int:
+    return FIRST.index(column) if column in FIRST else len(FIRST)
 
 
 def _with_context(tables: Tables) -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -26,7 +27,16 @@ SPECIAL = str.maketrans(
 )
 HEADER = (
     "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than another,\n% "
-    "where that leaves somebody out. Verdicts are against the reference, in points of pruned top-1."
+    "where that leaves somebody out. Verdicts are against the reference, in points of pruned top-1.\n% The other "
+    "formats have retention, sparsity and speed, too."
+)
+# What fits on a page; a block's pruner and ratio stand above it.
+COLUMNS = tuple(
+    HEADINGS[name]
+    for name in (
+        *("optimizer", "n", "trained", "dense", "pruned", "interval", "verdict", "compression", "theoretical"),
+        "passes",
+    )
 )
 
 
@@ -41,33 +51,42 @@ def latex(tables: Tables, suite: Suite | None = None) -> str:
 
 
 def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
-    best = list(frame["leads"]) if "leads" in frame else [""] * len(frame)
-    shown = frame.drop(columns="leads", errors="ignore")
-    if "verdict" in shown:
-        shown["verdict"] = list(map(in_short, shown["verdict"]))  # sentences do not fit into a column
+    shown = [name for name in COLUMNS if name in frame]
     yield r"\begin{table}"
     yield rf"\caption{{{escape(title)}}}"
     yield r"\centering"
-    yield rf"\begin{{tabular}}{{{''.join('l' if name in LEFT else 'r' for name in shown.columns)}}}"
+    yield rf"\begin{{tabular}}{{{''.join('l' if name in LEFT else 'r' for name in shown)}}}"
     yield r"\toprule"
-    yield " & ".join(escape(str(name)) for name in shown.columns) + r" \\"
-    yield r"\midrule"
-    pruned = list(shown.columns).index(HEADINGS["pruned"])
-    last = None
-    for mark, row in zip(best, shown.to_numpy().tolist(), strict=True):
-        if last is not None and row[:2] != last:
-            yield r"\addlinespace"
-        last = row[:2]
-        cells = [
-            escape(str(text)) if name in LEFT else number(str(text)) for name, text in zip(shown, row, strict=True)
-        ]
-        if mark:
-            cells[pruned] = rf"\textbf{{{cells[pruned]}}}"
-        # A row that began with [ or * would be an argument of the command before it.
-        yield "{}" + " & ".join(cells) + r" \\"
+    yield " & ".join(escape(name) for name in shown) + r" \\"
+    lacking, trained = [], {}
+    for (pruner, ratio), block in frame.groupby(["pruner", "ratio"], sort=False):
+        yield r"\midrule"
+        yield rf"\multicolumn{{{len(shown)}}}{{l}}{{{escape(f'{pruner}, {ratio}')}}} \\"
+        for row in block.to_dict("records"):
+            # A row that began with [ or * would be an argument of the command before it.
+            yield "{}" + " & ".join(_cell(name, row) for name in shown) + r" \\"
+            if row.get(HEADINGS["incomplete"]):
+                lacking.append(f"{pruner}, {ratio}, {row['optimizer']}: {row[HEADINGS['incomplete']]}")
+            if row.get(HEADINGS["trained"]):
+                trained[row["optimizer"]] = row[HEADINGS["trained"]]
     yield r"\bottomrule"
     yield r"\end{tabular}"
+    if trained:
+        told = "; ".join(f"{name} {share}" for name, share in trained.items())
+        yield rf"\par\footnotesize Trained: {escape(told)}."
+    if lacking:
+        yield rf"\par\footnotesize Seeds lacking: {escape('; '.join(lacking))}."
     yield r"\end{table}"
+
+
+def _cell(name: str, row: Mapping[Hashable, Any]) -> str:
+    text = str(row[name])
+    if name == "verdict":
+        return escape(in_short(text))  # sentences do not fit into a column
+    if name == "trained":
+        return escape(text.split(" (")[0])
+    shown = escape(text) if name in LEFT else number(text)
+    return rf"\textbf{{{shown}}}" if name == HEADINGS["pruned"] and row.get("leads") else shown
 
 
 def escape(text: str) -> str:

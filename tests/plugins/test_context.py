@@ -16,7 +16,7 @@ from sgabench.plugins.registry import REGISTRIES, load_plugin_file
     [
         ("optimizer", "parameters, lr=0.1, m=0.9", "'lr' would be given the seed", "parameters, *, lr=0.1, m=0.9"),
         ("optimizer", "parameters, lr", "'lr' would be given the seed", "parameters, *, lr"),
-        ("optimizer", "p, seed, lr: int = 1, *, b=2", "'lr' would be given the context", "p, seed, *, lr: int = 1, b=2"),
+        ("optimizer", "p, seed, lr: int = 1", "'lr' would be given the context", "p, seed, *, lr: int = 1"),
         ("optimizer", "lr=0.1", "'lr' would be given the parameters", "*, lr=0.1"),
         ("model", "spec, width=4", "'width' is passed nothing", "spec, *, width=4"),
         ("pruner", "net, ratio=0.5", "'ratio' would be given the ratio", "net, *, ratio=0.5"),

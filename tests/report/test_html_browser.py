@@ -124,8 +124,8 @@ def test_a_page_opens_without_errors_or_requests_and_fits(
 
 def test_the_leaderboard_fits_into_a_common_screen(browser: Browser, page: Path) -> None:
     browser.open(page, (1400, 900))
-    table = "document.querySelector('#leaderboard-table').closest('.scroll')"
-    assert browser.run(f"return {table}.scrollWidth") <= browser.run(f"return {table}.clientWidth")
+    right = "return document.querySelector('#leaderboard-table').getBoundingClientRect().right"
+    assert browser.run(right) <= 1400
     browser.open(page, PHONE)
     edge = "document.querySelectorAll('#leaderboard-table thead th')[arguments[0]].getBoundingClientRect().left"
     assert browser.run(f"return {edge}", browser.heading("optimizer")) < PHONE[0]
@@ -178,8 +178,6 @@ def test_the_leaderboard_is_filtered_by_a_value(browser: Browser, page: Path) ->
     rows = "return document.querySelectorAll('#leaderboard-table tbody tr').length"
     buttons = "[...document.querySelectorAll('.dtcc-dropdown .dtcc-list-buttons button')]"
     for heading, value, shown in [
-        ("data set", "digits", 16),
-        ("model", "resnet8", 16),
         ("pruner", MARKUP, 8),
         ("ratio", "0.4 of weights", 4),
         ("optimizer", HOSTILE, 8),

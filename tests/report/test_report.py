@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
 
+import pandas as pd
 import pytest
 from support import fill, variant
 
@@ -88,9 +89,16 @@ def test_nothing_stored_can_be_written_too(tmp_path: Path, form: Format) -> None
 def test_cells_are_a_row_per_seed(made: tuple[Tables, Suite], form: Format) -> None:
     text = render(made[0], form, made[1], cells=True)
     for seed in (0, 1):
-        assert f"stochgradadam seed {seed}" in text
-        assert f"adam seed {seed}" in text
+        for name in ("adam", "stochgradadam"):
+            assert (f",{name},{seed}," if form == "csv" else f"{name} seed {seed}") in text
     assert "failed" in text
+
+
+def test_cells_in_csv_have_a_column_of_seeds_and_none_for_what_a_seed_has_not(made: tuple[Tables, Suite]) -> None:
+    frame = pd.read_csv(io.StringIO(render(made[0], "csv", made[1], cells=True)))
+    assert sorted(frame["seed"].unique()) == [0, 1]
+    assert not {"pruned_top1_std", "retention_low", "trained_high", "verdict", "p"} & set(frame)
+    assert {"optimizer", "pruned_top1_mean", "sparsity", "incomplete"} <= set(frame)
 
 
 def test_json_holds_leaderboard_cells_trials_and_failures(made: tuple[Tables, Suite]) -> None:

@@ -55,6 +55,10 @@ def report(
     data_dir: DataDir = None,
     form: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.table,
     cells: Annotated[bool, typer.Option("--cells", help="Every cell, a row per seed, instead of means.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Zeros and channels of every layer instead of the leaderboard.")
+    ] = False,
+    probes: Annotated[bool, typer.Option("--probes", help="What probes found instead of the leaderboard.")] = False,
     by: Annotated[
         Axis, typer.Option(help="A row per ratio asked for, or per achieved compression or multiply-adds.")
     ] = Axis.ratio,
@@ -76,12 +80,20 @@ def report(
     gc.disable()  # a large store makes millions of objects and no cycles; looking for these doubles the time
 
     from sgabench.evidence.details import load_details
+    from sgabench.evidence.layers import layer_table
     from sgabench.evidence.leaderboard import make_tables
     from sgabench.evidence.revisions import earlier_records
     from sgabench.report import render
     from sgabench.report.display import warnings
+    from sgabench.report.lists import render_list
+    from sgabench.report.rows import LAYERS, PROBES, layers_as_text, probes_as_text
     from sgabench.store.store import Store
 
+    instead = [f"--{name}" for name, on in (("cells", cells), ("layers", layers), ("probes", probes)) if on]
+    if len(instead) > 1:
+        raise InputError(f"{' and '.join(instead)}: each is shown instead of the leaderboard; give one of them")
+    if form is ReportFormat.html and (layers or probes):
+        raise InputError(f"{instead[0]}: the page has layers and probes in any case; leave it out, or the format")
     require_store(results)
     prepare_output(output, [suite, *(plugin or ())], [results])
     prepare_figures(figures)
@@ -94,6 +106,7 @@ def report(
                 f"results folder {results}: nothing of {suite} is stored here{told}; run it first, or leave the suite "
                 "out to see all that is"
             )
+        of_layers = layer_table(store, tables) if layers else None
         details = load_details(store, tables) if form is ReportFormat.html or figures else None
     view = [
         part
@@ -105,7 +118,13 @@ def report(
     if form is ReportFormat.csv:  # which has no place for words
         for line in warnings(tables):
             typer.echo(line, err=True)
-    text = render(tables, form.value, plan.suite if plan else None, cells=cells, details=details, commands=commands)
+    if of_layers is not None:
+        text = render_list(of_layers, layers_as_text(of_layers), form.value, LAYERS)
+    elif probes and tables.probes is not None:
+        text = render_list(tables.probes, probes_as_text(tables.probes), form.value, PROBES)
+    else:
+        about = plan.suite if plan else None
+        text = render(tables, form.value, about, cells=cells, details=details, commands=commands)
     if figures is not None and details is not None:
         from sgabench.report.static import write_figures
 

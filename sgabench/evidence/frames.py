@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sgabench.evidence.columns import Columns, read_columns
+from sgabench.evidence.probes import probe_numbers
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, content_key, keys_of
 
@@ -32,6 +33,7 @@ class Frames:
             chance, and NaN where nothing is known (missing, failed).
         cells: a row per cell, its trial's dense accuracy beside it; ``counted_top1`` and ``counted_dense`` likewise.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
+        probes: what probes found, see `sgabench.evidence.probes.probe_numbers`.
         environments: the different environments that the records were made in; the column ``environment`` of trials
             and cells numbers them.
     """
@@ -39,6 +41,7 @@ class Frames:
     trials: pd.DataFrame
     cells: pd.DataFrame
     failures: pd.DataFrame
+    probes: pd.DataFrame
     environments: tuple[Mapping[str, Any], ...]
 
 
@@ -154,10 +157,13 @@ def _frames(found: Mapping[str, Columns], trials: _Rows, cells: _Rows) -> Frames
     made_in = [*_environments(found["trial"], trials.record), *_environments(found["cell"], cells.record)]
     environments = {content_key(environment): environment for environment in made_in}
     numbers = {identity: number for number, identity in enumerate(environments)}
+    of_trials = _trials(found["trial"], trials, numbers)
+    of_cells = _cells(found["cell"], found["trial"], cells, numbers)
     return Frames(
-        _trials(found["trial"], trials, numbers),
-        _cells(found["cell"], found["trial"], cells, numbers),
+        of_trials,
+        of_cells,
         _failures(found),
+        probe_numbers(found["probe"], of_trials, of_cells),
         tuple(environments.values()),
     )
 

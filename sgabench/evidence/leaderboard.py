@@ -65,6 +65,7 @@ class Tables:
         question: what was asked.
         notes: what a reader of the verdicts must know beside them.
         warnings: what a reader must know before the numbers: how rows were made differently, and what is left out.
+        probes: a row per number that a probe found and network that it looked at, over seeds.
     """
 
     leaderboard: pd.DataFrame
@@ -77,6 +78,7 @@ class Tables:
     question: Question
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    probes: pd.DataFrame | None = None
 
     @property
     def reference(self) -> str:
@@ -167,6 +169,7 @@ def make_tables(
             *mixed_rows(frames.trials, frames.cells, frames.environments),
             *(earlier_records(store, plan) if plan else ()),
         ),
+        frames.probes,
     )
 
 

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sgabench.models.layers import prunable_layers, weight_of
+from sgabench.models.layers import prunable_layers, weight_of, width_of
 from sgabench.models.operations import Operations, count_nonzero, count_operations
 
 
@@ -26,6 +26,7 @@ class Size:
         prunable_weights: weights of convolutions and linear layers that were not excluded.
         sparsity: the fraction of the prunable weights that is zero; 0 if there are none.
         layer_sparsity: the same for every convolution and linear layer, excluded ones too.
+        layer_channels: output channels or features of each of these.
         macs: multiply-adds for one image in convolutions, matrix products and attention, as they are
             executed: a zero weight is multiplied like any other.
         nonzero_macs: those that touch no zero weight.
@@ -38,6 +39,7 @@ class Size:
     prunable_weights: int
     sparsity: float
     layer_sparsity: dict[str, float]
+    layer_channels: dict[str, int]
     macs: int
     nonzero_macs: int
     bytes: int
@@ -45,7 +47,11 @@ class Size:
 
     def numbers(self) -> dict[str, Any]:
         """All fields but what is per layer."""
-        return {name: value for name, value in asdict(self).items() if name != "layer_sparsity"}
+        return {name: value for name, value in asdict(self).items() if not name.startswith("layer_")}
+
+    def layers(self) -> dict[str, Any]:
+        """The fields that have a value per layer."""
+        return {"layer_sparsity": self.layer_sparsity, "layer_channels": self.layer_channels}
 
 
 def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] = ()) -> Size:
@@ -75,7 +81,8 @@ def begin_measuring(
     copies = _on_cpu([*parameters.values(), *state.values()])
     nonzero = {name: count_nonzero(copies[_place(parameter)]) for name, parameter in parameters.items()}
     names = {id(parameter): name for name, parameter in parameters.items()}
-    layers = {name: names[id(weight_of(layer))] for name, layer in prunable_layers(network).items()}
+    modules = prunable_layers(network)
+    layers = {name: names[id(weight_of(layer))] for name, layer in modules.items()}
     prunable = [names[id(weight_of(layer))] for layer in prunable_layers(network, excluded).values()]
     prunable_weights = sum(parameters[name].numel() for name in prunable)
     zeros = prunable_weights - sum(nonzero[name] for name in prunable)
@@ -85,6 +92,7 @@ def begin_measuring(
         "prunable_weights": prunable_weights,
         "sparsity": zeros / prunable_weights if prunable_weights else 0.0,
         "layer_sparsity": {layer: 1 - nonzero[name] / parameters[name].numel() for layer, name in layers.items()},
+        "layer_channels": {name: width_of(layer) for name, layer in modules.items()},
         "macs": operations.total,
         "nonzero_macs": operations.nonzero(nonzero),
     }

@@ -92,6 +92,8 @@ class PruningContext:
             by hand it is made at every call.
         notes: what the pruner writes here (JSON values) becomes part of the cell's record.
         initial: makes the network as it was before its training; None where that is not known.
+        pruner: of a probe of a pruned network: the label of what pruned it; else None.
+        ratio: of a probe of a pruned network: what was asked for; else None.
     """
 
     images: ImageSpec
@@ -101,3 +103,5 @@ class PruningContext:
     once: Once = _at_every_call
     notes: dict[str, Any] = field(default_factory=dict)
     initial: Callable[[], nn.Module] | None = None
+    pruner: str | None = None
+    ratio: float | None = None

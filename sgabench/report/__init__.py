@@ -118,6 +118,7 @@ def as_json(tables: Tables, suite: Suite | None = None) -> str:
         "curves": records(tables.curves),
         "ranks": _ranks(tables),
         "profiles": profile_records(tables.profiles),
+        "probes": records(tables.probes if tables.probes is not None else pd.DataFrame()),
         "cells": records(tables.cells),
         "trials": records(tables.trials),
         "failures": records(tables.failures),

@@ -37,7 +37,10 @@ HEADINGS = {
     "seconds": "train s",
     "incomplete": "seeds lacking",
 }
-LEFT = {"data set", "model", "pruner", "ratio", "optimizer", "trained", "leads", "verdict", "seeds lacking"}
+LEFT = {
+    *("data set", "model", "pruner", "ratio", "optimizer", "trained", "leads", "verdict", "seeds lacking"),
+    *("probe", "number", "layer"),
+}
 OPTIONAL = ("trained", "measured", "interval", "leading", "verdict", "passes", "seconds", "incomplete")
 _EXPLAINED = {
     ("dense", "pruned"): "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds; a training "

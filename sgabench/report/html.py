@@ -28,6 +28,7 @@ from sgabench.report.display import (
 )
 from sgabench.report.embedded import libraries, script_json
 from sgabench.report.profiles import NOTE, profile_table, profiles_in_words
+from sgabench.report.rows import PROBES, probes_as_text
 from sgabench.report.series import (
     Style,
     curve_panels,
@@ -47,7 +48,19 @@ ANSWERS = 6  # that are not folded away
 FIRST = ["data set", "model", "pruner", "ratio", "optimizer", "pruned %", "verdict", "leads", "n", "trained"]
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
 TEXT = LEFT | {"first", "second", "outcome", "of", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
-FILTERS = ("data set", "model", "pruner", "ratio", "optimizer", "first", "second", "leads", "outcome")
+FILTERS = (
+    "probe",
+    "number",
+    "data set",
+    "model",
+    "pruner",
+    "ratio",
+    "optimizer",
+    "first",
+    "second",
+    "leads",
+    "outcome",
+)
 
 
 @dataclass(frozen=True)
@@ -164,6 +177,7 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
         "profiles": _table("profiles-table", "Performance profiles", profiles),
         "leaderboard": _table("leaderboard-table", caption, board),
         "curves": _table("curves-table", "Curves over ratios", curves),
+        "probes": _table("probes-table", PROBES, _probes(tables)),
         "training": _table("training-table", "Training, a row per optimizer", summaries.training_table(tables)),
         "pairs": _table("pairs-table", "Comparisons of optimizers", compared),
     }
@@ -171,6 +185,10 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
 
 def _place(column: Any) -> int:
     return FIRST.index(column) if column in FIRST else len(FIRST)
+
+
+def _probes(tables: Tables) -> pd.DataFrame:
+    return probes_as_text(tables.probes) if tables.probes is not None and len(tables.probes) else pd.DataFrame()
 
 
 def _with_context(tables: Tables) -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:

@@ -19,6 +19,7 @@ from sgabench.report.display import (
     warnings,
 )
 from sgabench.report.profiles import NOTE, profile_table, profiles_in_words
+from sgabench.report.rows import PROBES, probes_as_text
 from sgabench.suite.resolving import Suite
 
 
@@ -40,6 +41,8 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
         table = profile_table(tables.profiles)
         lines += ["## Performance profiles", "", escape(profiles_in_words(tables.profiles)), "", *pipe_table(table)]
         lines += ["", NOTE, ""]
+    if tables.probes is not None and len(tables.probes):
+        lines += ["## Probes", "", f"{PROBES}.", "", *pipe_table(probes_as_text(tables.probes)), ""]
     failures = failure_lines(tables)
     if failures:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]

@@ -21,6 +21,8 @@ from sgabench.report.display import (
     warnings,
     without_limits,
 )
+from sgabench.report.lists import list_view
+from sgabench.report.rows import MOST_BESIDE, PROBES, probes_as_text
 from sgabench.suite.resolving import Suite
 
 WIDE = 180
@@ -64,6 +66,10 @@ def renderable(tables: Tables, width: int) -> RenderableType:
                 view.add_row(Text(f"  {row[0]}"), *(Text(str(value)) for value in row[1:]))
         parts.append(view)
     parts.extend(Text(line, style="bold") for line in answers(tables))
+    if tables.probes is not None and len(tables.probes):
+        few = len(tables.probes) <= MOST_BESIDE
+        found = list_view(probes_as_text(tables.probes), PROBES) if few else Text(f"{PROBES}: report --probes")
+        parts += [Text(), found, Text()]
     parts.append(Text(note(shown), style="dim") if parts else Text("nothing is stored yet"))
     if left_out:
         told = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."

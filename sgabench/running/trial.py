@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from sgabench.running.part import Part, first_of, of_cell, of_probe
 from sgabench.running.pruning import Pruning
 from sgabench.running.task import Task
 from sgabench.running.unchanged import check_unchanged
-from sgabench.store.forms import finite
+from sgabench.store.forms import finite, plain_numbers
 from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
 from sgabench.suite.plan import CellPlan, ProbePlan
 from sgabench.suite.tables import Recipe
@@ -222,11 +223,7 @@ class _TrialRun:
             "weights_sha256": checksum(content),
         }
         constants = {"mean": self._data.mean.tolist(), "std": self._data.std.tolist()}
-        detail = {
-            "layer_sparsity": size.layer_sparsity,
-            "history": training.history,
-            "normalization": constants,
-        }
+        detail = {**size.layers(), "history": training.history, "normalization": constants}
         record = self._emit_record("trial", trial.key, None, trial.labels(), trial.description(), result, detail)
         self._watched(watch)
         snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)
@@ -311,7 +308,7 @@ class _TrialRun:
         with self.isolated(of_cell(self.trial, cell)):
             started = time.perf_counter()
             excluded = pruning.excluded(cell)
-            context = self._context(excluded)
+            context = self._context(excluded, cell)
             network, detail = pruning.network(cell, context)
             seconds = time.perf_counter() - started
             if cell.stored:
@@ -333,7 +330,7 @@ class _TrialRun:
             }
             if self.task.kept is not None:
                 write_kept(self.task.kept, network, self.trial, cell, self._data, result)
-            detail = {**sweep.notes, "layer_sparsity": size.layer_sparsity, **detail}
+            detail = {**sweep.notes, **size.layers(), **detail}
             self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
             self._probe(cell.probes, cell.key, network, context)
 
@@ -349,12 +346,13 @@ class _TrialRun:
         if not isinstance(detail, dict):
             raise TypeError(f"probe {plan.probe.name!r} returned {type(detail).__name__}, not a dict")
         json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
-        self._emit_record("probe", plan.key, subject, part.labels, part.description, {}, detail)
+        self._emit_record("probe", plan.key, subject, part.labels, part.description, plain_numbers(detail), detail)
 
-    def _context(self, excluded: frozenset[str]) -> PruningContext:
+    def _context(self, excluded: frozenset[str], cell: CellPlan | None = None) -> PruningContext:
         seed = derive_seed(self.trial.seed, "pruning")
         drawn = partial(batches, self._data, self._calibration, self.recipe.batch_size)
-        return PruningContext(self._data.spec, seed, drawn, excluded, initial=self._network)
+        context = PruningContext(self._data.spec, seed, drawn, excluded, initial=self._network)
+        return replace(context, pruner=cell.pruner.label, ratio=cell.ratio) if cell else context
 
     def _dense_size(self, dense: nn.Module) -> Size:
         """Size of the trained network, measured once for all cells."""

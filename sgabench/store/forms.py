@@ -131,6 +131,19 @@ def _is_plain(value: Any) -> bool:
     return value is None or kind is bool or (kind is str and value.isprintable())
 
 
+def plain_numbers(values: Mapping[Any, Any]) -> dict[str, Any]:
+    """Numbers at the top of what a probe found, as a result that tables can show."""
+    return {
+        name: value
+        for name, value in values.items()
+        if isinstance(name, str)
+        and name.isprintable()
+        and name not in _OWN_COLUMNS
+        and type(value) in (int, float)
+        and _is_plain(value)
+    }
+
+
 def finite(values: Any) -> Any:
     """JSON values: numbers of NumPy and torch become Python's, and what JSON has no number for None, at any depth.
 

@@ -1,0 +1,46 @@
+"""Layers and numbers of probes as a reader sees them; the same words in every format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from sgabench.report.display import percent, ratio
+
+MOST_BESIDE = 40  # numbers of probes below a leaderboard; of more, only how many there are
+PROBES = "What probes found: mean and standard deviation over n seeds"
+LAYERS = "Layers: zeros, and output channels or features; mean over n seeds"
+
+
+def layers_as_text(layers: pd.DataFrame) -> pd.DataFrame:
+    """Layers as a reader sees them: percent, and whole channels where they are."""
+    return _with_subject(layers).assign(
+        layer=layers["layer"].astype(str),
+        n=layers["n"].astype(str),
+        **{"sparsity %": layers["sparsity"].map(percent), "channels": layers["channels"].map(_number)},
+    )
+
+
+def probes_as_text(probes: pd.DataFrame) -> pd.DataFrame:
+    """Numbers of probes as a reader sees them: four digits."""
+    named = probes[["probe", "number"]].astype(str)
+    rest = {"n": probes["n"].astype(str), "mean": probes["mean"].map(_number), "std": probes["std"].map(_number)}
+    return pd.concat([named, _with_subject(probes)], axis="columns").assign(**rest)
+
+
+def _with_subject(rows: pd.DataFrame) -> pd.DataFrame:
+    places = [ratio(row) if row["pruner"] else "" for row in rows[["pruner", "ratio", "of"]].to_dict("records")]
+    return pd.DataFrame(
+        {
+            "data set": rows["dataset"].astype(str),
+            "model": rows["model"].astype(str),
+            "pruner": rows["pruner"].where(rows["pruner"] != "", "(dense)").astype(str),
+            "ratio": places,
+            "optimizer": rows["optimizer"].astype(str),
+        }
+    )
+
+
+def _number(value: Any) -> str:
+    return "" if value is None or value != value else f"{value:.4g}"

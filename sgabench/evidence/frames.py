@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sgabench.evidence.columns import Columns, read_columns
+from sgabench.evidence.distinctions import distinctions
 from sgabench.evidence.probes import probe_numbers
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, content_key, keys_of
@@ -94,7 +95,11 @@ def of_everything(store: Store) -> Frames:
     all_trials = np.arange(len(trials.keys))
     trial_rows = _sorted(_Rows(labels, trials.keys, all_trials, all_trials), [*TRIAL, "seed"])
     cell_rows = _sorted(_Rows(of_cells, keys, record, trial), [*PRUNER, "ratio", "optimizer", "seed"])
-    _tell_apart(trial_rows.labels, cell_rows.labels)
+    made_of = {
+        "group": dict(zip(labels.get("group", ()), trials.descriptions, strict=True)),
+        "pruner_key": {pruner_key[number]: description for number, description in different.items()},
+    }
+    _tell_apart(trial_rows.labels, cell_rows.labels, made_of)
     return _frames(found, trial_rows, cell_rows)
 
 
@@ -126,31 +131,42 @@ def _sorted(rows: _Rows, names: list[str]) -> _Rows:
     return _Rows(_taken(rows.labels, order), keys, rows.record[order], rows.trial[order])
 
 
-def _tell_apart(trials: pd.DataFrame, cells: pd.DataFrame) -> None:
-    """Mark labels that stand for different things, so that these are never averaged, compared or joined to a curve."""
+MadeOf = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _tell_apart(trials: pd.DataFrame, cells: pd.DataFrame, made_of: MadeOf) -> None:
+    """Mark labels that stand for different things, so that these are never averaged, compared or joined to a curve.
+
+    Args:
+        trials, cells: their labels, which are changed.
+        made_of: for ``group`` and ``pruner_key``: key to description.
+    """
     frames = [frame for frame in (trials, cells) if len(frame)]
-    optimizers = _ambiguous(frames, TRIAL, "group")
-    pruners = _ambiguous([frame for frame in frames if frame is cells], PRUNER, "pruner_key")
-    for frame in frames:
-        of_optimizer = _are_in(frame, optimizers)
-        of_pruner = _are_in(frame, pruners) if frame is cells else of_optimizer & False
-        for name, key, marked in (("optimizer", "group", of_optimizer), ("pruner", "pruner_key", of_pruner)):
-            if marked.any():
-                frame.loc[marked, name] += " [" + frame.loc[marked, key].str[:6] + "]"
+    for name, names, key, marked in (
+        ("optimizer", TRIAL, "group", frames),
+        ("pruner", PRUNER, "pruner_key", [frame for frame in frames if frame is cells]),
+    ):
+        marks = _marks(marked, names, key, made_of[key])
+        for frame in marked if marks else ():
+            places = zip(*(frame[part] for part in (*names, key)), strict=True)
+            frame[name] += [marks.get(place, "") for place in places]
 
 
-def _ambiguous(frames: list[pd.DataFrame], names: list[str], key: str) -> pd.DataFrame:
-    """Labels that have more than one key."""
+def _marks(
+    frames: list[pd.DataFrame], names: list[str], key: str, made_of: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[Any, ...], str]:
+    """Labels that have more than one key, each with one of its keys, to what tells them apart."""
     if not frames:
-        return pd.DataFrame(columns=names)
+        return {}
     different = pd.concat([frame[[*names, key]] for frame in frames]).drop_duplicates()
-    return different.loc[different.duplicated(names), names]
-
-
-def _are_in(frame: pd.DataFrame, labels: pd.DataFrame) -> NDArray[np.bool_]:
-    if labels.empty:
-        return np.zeros(len(frame), dtype=bool)
-    return np.asarray(pd.MultiIndex.from_frame(frame[list(labels)]).isin(pd.MultiIndex.from_frame(labels)))
+    keys: dict[tuple[Any, ...], list[str]] = {}
+    for *labels, of in different[different.duplicated(names, keep=False)].itertuples(index=False, name=None):
+        keys.setdefault(tuple(labels), []).append(of)
+    return {
+        (*labels, of): text
+        for labels, several in keys.items()
+        for of, text in distinctions({of: made_of.get(of, {}) for of in several}).items()
+    }
 
 
 def _frames(found: Mapping[str, Columns], trials: _Rows, cells: _Rows) -> Frames:

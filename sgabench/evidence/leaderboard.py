@@ -184,7 +184,7 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
         return next((label for label in [*preferred, *labels] if label in labels), "")
     counts: Counter[str] = Counter(cells["optimizer"][cells["status"] == "done"] if labels else ())
     # Of several that are called Adam, the one with the most results says the most.
-    return max(labels, key=lambda label: (label.split(" [")[0] == "adam", counts[label]), default="")
+    return max(labels, key=lambda label: (label.split(" (")[0] == "adam", counts[label]), default="")
 
 
 def each_cell(tables: Tables) -> Tables:

@@ -191,7 +191,7 @@ def test_trainings_of_one_label_and_different_settings_are_never_mixed(store: St
     assert tables.trials.groupby("optimizer").size().tolist() == [2, 2, 2, 2]
     assert tables.cells.groupby("optimizer")["ratio"].nunique().tolist() == [1, 1, 1, 1]
     assert not tables.cells.duplicated(["optimizer", "pruner", "ratio", "seed"]).any()
-    assert tables.reference.startswith("adam [")
+    assert tables.reference.startswith("adam (")
 
 
 STUDY = """

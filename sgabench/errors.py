@@ -104,6 +104,14 @@ def first_problem(error: ValidationError, valid: Iterable[str] = ()) -> tuple[tu
     return path, f"{message}, got {shorten(problem['input'])}"
 
 
+def dotted(path: Iterable[Any]) -> str:
+    """The place of a value in a suite, as in ``gate.rule`` or ``ratios 2``: lists are counted from 1."""
+    text = ""
+    for part in path:
+        text += f" {part + 1}" if isinstance(part, int) else f"{'.' if text else ''}{part}"
+    return text.strip()
+
+
 def counted(number: int, singular: str, plural: str = "") -> str:
     """A number of things: ``1 training``, ``1,010 trainings``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from sgabench.errors import InputError, describe, shorten, suggestion
+from sgabench.errors import InputError, counted, describe, dotted, shorten, suggestion
 
 
 def test_a_close_name_is_suggested() -> None:
@@ -31,3 +31,15 @@ def test_an_exception_that_cannot_say_what_it_is_has_its_class() -> None:
             raise RuntimeError
 
     assert describe(Mute()) == "Mute"
+
+
+def test_lists_are_counted_from_one() -> None:
+    assert dotted(["ratios", 0]) == "ratios 1"
+    assert dotted(["optimizers", 3, "betas", 1]) == "optimizers 4.betas 2"
+    assert dotted([]) == ""
+
+
+def test_one_thing_is_no_things() -> None:
+    assert counted(1, "training") == "1 training"
+    assert counted(1010, "training") == "1,010 trainings"
+    assert counted(0, "trial or cell", "trials and cells") == "0 trials and cells"

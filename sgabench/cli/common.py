@@ -34,6 +34,7 @@ def plan_of(
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
 
+    refuse_file(results)
     load_plugins(plugins)
     made = make_plan(load_suite(suite, settings or ()), data_dir or Path("data"))
     return select(made, only)
@@ -88,7 +89,17 @@ def stoppable() -> Iterator[None]:
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
 
 
+def refuse_file(results: Path) -> None:
+    """A results folder is a folder, not the database in it."""
+    try:
+        if results.is_file():
+            raise InputError(f"results folder {results}: is a file; name its folder, {results.parent}")
+    except OSError as error:
+        raise InputError(f"results folder: {error.strerror or error}") from None
+
+
 def require_store(results: Path) -> None:
+    refuse_file(results)
     try:
         there = results.is_dir()
     except OSError as error:

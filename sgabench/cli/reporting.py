@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from sgabench.cli.app import app
-from sgabench.cli.common import plan_of, require_store
+from sgabench.cli.common import plan_of, refuse_file, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 from sgabench.cli.outputs import prepare_figures, prepare_output, write
 from sgabench.errors import InputError
@@ -151,6 +151,8 @@ def compare(
     from sgabench.evidence.folders import folder_names, read, side_by_side
     from sgabench.report.compare import render_comparison
 
+    refuse_file(first)
+    refuse_file(second)
     prepare_output(output, [suite, *(plugin or ())], [first, second])
     plan = plan_of(suite, first, data_dir, only, set_, plugin) if suite else None
     names = folder_names(first, second)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sgabench.cli.app import app, stop
-from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, require_store, stoppable
+from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, refuse_file, require_store, stoppable
 from sgabench.cli.options import (
     DEFAULT_RESULTS,
     PRECISION,
@@ -81,6 +81,7 @@ def run(
     from sgabench.suite.work import NOTHING_TO_DO
 
     os.environ[PRECISION] = precision.value  # workers have it, too
+    refuse_file(results)
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     failed_only = retry is not None

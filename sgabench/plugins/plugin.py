@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_type_hints
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from sgabench.errors import InputError, first_problem, foreign, shorten
+from sgabench.errors import InputError, dotted, first_problem, foreign, shorten
 from sgabench.plugins.context import check_context
 from sgabench.plugins.finite import is_finite
 from sgabench.plugins.origins import BUILT_IN, Origin
@@ -124,8 +124,7 @@ class Plugin:
             checked = self._options.model_validate(dict(options))
         except ValidationError as error:
             path, problem = first_problem(error, [*self._options.model_fields, *also_valid])
-            where = ".".join(str(part) for part in path)
-            raise InputError(f"{where}: {problem} ({self.kind} {self.name!r})") from None
+            raise InputError(f"{dotted(path)}: {problem} ({self.kind} {self.name!r})") from None
         try:
             added = [name for name in self.tags.get("added", ()) if getattr(checked, name) == self.parameters[name]]
             return dict(checked.model_dump(mode="json", exclude=set(added)))

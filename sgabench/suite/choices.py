@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sgabench.errors import InputError, first_problem, shorten
+from sgabench.errors import InputError, dotted, first_problem, shorten
 from sgabench.plugins.registry import SECTIONS, Registry
 from sgabench.suite.limits import check_variants, count_variants
 from sgabench.suite.tables import Entry
@@ -105,7 +105,7 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
             entry = type(entry).model_validate({**entry.model_dump(), **own})
         except ValidationError as error:
             path, problem = first_problem(error)
-            raise InputError(f"sweep.{'.'.join(map(str, path))}: {problem}") from None
+            raise InputError(f"{dotted(['sweep', *path])}: {problem}") from None
     plugin = registry[entry.name]
     options = {**(entry.model_extra or {}), **{k: v for k, v in swept.items() if k not in declared}}
     defaults = settings(entry)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sgabench.errors import InputError, first_problem, suggestion
+from sgabench.errors import InputError, dotted, first_problem, suggestion
 from sgabench.suite.limits import MAX_SEEDS
 
 
@@ -38,7 +38,7 @@ def read_range(data: Mapping[str, Any]) -> SeedRange:
         return SeedRange.model_validate(data)
     except ValidationError as error:
         path, problem = first_problem(error)
-        raise InputError(f"{'.'.join(['seeds', *map(str, path)])}: {problem}") from None
+        raise InputError(f"{dotted(['seeds', *path])}: {problem}") from None
 
 
 class QuestionTable(BaseModel):

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sgabench.errors import InputError, first_problem, shorten, suggestion
+from sgabench.errors import InputError, dotted, first_problem, shorten, suggestion
 from sgabench.plugins.registry import SECTIONS
 from sgabench.suite.choices import Choice, choices_of
 from sgabench.suite.limits import MAX_SUITE_BYTES, check_text, check_values
@@ -194,8 +194,7 @@ def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
         named = f" ({entry['name']})" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
         parts.append(f"{rest[0]} {rest[1] + 1}{named}")
         rest = rest[2:]
-    dotted = ".".join(str(part) for part in rest)
-    return ": ".join([*parts, dotted] if dotted else parts)
+    return ": ".join([*parts, dotted(rest)] if rest else parts)
 
 
 def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
@@ -209,7 +208,7 @@ def _recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:
         own = Recipe.model_validate({**recipe.model_dump(), **entry.training})
     except ValidationError as error:
         path, problem = first_problem(error, Recipe.model_fields)
-        raise InputError(".".join(["training", *map(str, path)]) + f": {problem}") from None
+        raise InputError(f"{dotted(['training', *path])}: {problem}") from None
     return {"training": own.effective()}
 
 

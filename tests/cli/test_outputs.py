@@ -118,6 +118,17 @@ def test_weights_of_an_archive_are_not_lost(sgabench: Run, folder: Path) -> None
     assert (folder / "a.zip").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["run tiny.toml", "plan tiny.toml", "report", "report tiny.toml", "baseline tiny.toml --output x", "doctor"],
+)
+def test_the_database_is_no_results_folder(sgabench: Run, folder: Path, command: str) -> None:
+    done = sgabench(*command.split(), "--results", "results/store.sqlite")
+    assert done.returncode == 2
+    told = "error: results folder results/store.sqlite: is a file; name its folder, results\n"
+    assert done.stderr == told
+
+
 def test_results_folders_that_are_not_there_are_told_before_an_output_makes_them(
     sgabench: Run, tiny: Path, tmp_path: Path
 ) -> None:

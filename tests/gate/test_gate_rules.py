@@ -279,7 +279,7 @@ def test_a_floor_that_cannot_be_read_is_refused(floor: str, told: str) -> None:
         ("[gate]\nundecided = 'maybe'", "gate.undecided"),
         ("[gate]\nmax_drop = 0", "gate.max_drop"),
         ("[gate.retention]\nrule = 'off'\ntolerance = 1.0", "gate.retention: tolerance: rule 'off' has none"),
-        ("[gate]\nfloors = ['retention > 1']", "gate.floors.0: a floor is e.g."),
+        ("[gate]\nfloors = ['retention > 1']", "gate.floors 1: a floor is e.g."),
         ("[gate]\nfloors = 'retention >= 0.5'", "gate.floors: must be a list"),
     ],
 )

@@ -104,7 +104,7 @@ def test_patterns_exclude_parameters_by_name(name: str) -> None:
         ("adm", {}, "did you mean 'adam'"),
         ("adam", {"lr": 0}, "lr: .*greater than 0"),
         ("adam", {"lr": float("inf")}, "lr: "),
-        ("adam", {"betas": [0.9, 1.0]}, "betas.1: "),
+        ("adam", {"betas": [0.9, 1.0]}, "betas 2: "),
         ("adam", {"eps": 0}, "eps: "),
         ("adam", {"weight_decay": -1}, "weight_decay: "),
         ("sgd", {"momentum": 1}, "momentum: "),

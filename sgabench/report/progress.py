@@ -201,7 +201,7 @@ class InLines:
 def rest(forecast: Forecast | None) -> str:
     """Time left of the whole run, as far as it can be said."""
     seconds = forecast.seconds if forecast is not None else None
-    return "" if not seconds else f"; whole run: about {duration(seconds)} left"
+    return "" if not seconds else f"; all: about {duration(seconds)} left"
 
 
 def waiting_for(trials: int) -> str:

@@ -48,7 +48,10 @@ class Work:
         """What networks see of images, and a hint where most of it is evaluation; empty where it is not known."""
         if self.train_images is None or not self.test_images:
             return ""
-        told = f"{self.train_images:,} images forwards and backwards, {self.test_images:,} test images forwards"
+        told = f"{self.test_images:,} test images forwards"
+        if not self.train_images:  # of what is trained, another test_size would mean new trainings
+            return told
+        told = f"{self.train_images:,} images forwards and backwards, {told}"
         if self.test_images > (1 + BACKWARDS) * self.train_images:
             told += "; most of the time goes into evaluation, and a smaller test_size of the data set saves it"
         return told

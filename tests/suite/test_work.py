@@ -32,6 +32,7 @@ def test_what_is_trained_is_only_pruned(plan: Plan) -> None:
     work = work_of(remaining(plan, stored), stored)
     assert str(work) == "3 prunings of stored networks"
     assert (work.train_images, work.test_images) == (0, 3 * 360)
+    assert work.images == "1,080 test images forwards"
     stored |= {cell.key: "done" for _, cell in plan.cells()}
     assert str(work_of(remaining(plan, stored), stored)) == "4 probes of stored networks"  # of weights, in every suite
     stored |= {probe.key: "done" for trial in plan.trials for probe in trial.probes}

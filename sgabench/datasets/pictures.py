@@ -94,6 +94,9 @@ def _opened(path: Path) -> Iterator[Image]:
 
 def _problem(image: Image) -> str:
     """Why the pixels that Pillow would give are not what the file means; empty if they are."""
+    tags = getattr(image, "tag_v2", {})  # of TIFF
+    if UNSPECIFIED in tags.get(EXTRA_SAMPLES, ()):
+        return "has channels beside its colours that are no transparency; remove them"
     if image.mode not in EIGHT_BIT_MODES:
         return f"samples of mode {image.mode!r}; only 8-bit images can be used"
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
@@ -102,9 +105,6 @@ def _problem(image: Image) -> str:
         return f"{_bits(image)} bits a sample; only 8-bit images can be used"
     if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
         return "CMYK without Adobe's marker, which says whether 0 or 255 is no ink; convert it to RGB"
-    tags = getattr(image, "tag_v2", {})  # of TIFF
-    if UNSPECIFIED in tags.get(EXTRA_SAMPLES, ()):
-        return "has channels beside its colours that are no transparency; remove them"
     if any(form != UNSIGNED for form in tags.get(SAMPLE_FORMAT, ())):
         return "signed samples; only unsigned ones can be used"
     return ""

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgabench.errors import InputError
+from sgabench.errors import InputError, counted
 from sgabench.store.store import write_atomically
 from sgabench.suite.choices import Choice
 from sgabench.suite.overrides import apply_override
@@ -86,8 +86,9 @@ class TunedSuite:
         changed = f", with {', '.join(self.overrides)}" if self.overrides else ""
         yield f"Tuned by sgabench {importlib.metadata.version('sgabench')} from {self.suite.source.name}{changed}."
         yield (
-            f"{settings.tries} tries for each optimizer, seed {', '.join(map(str, settings.seeds))}; chosen by the "
-            f"mean {objective.measured} on images held out of the training split:"
+            f"{counted(settings.tries, 'try', 'tries')} for each optimizer, seed "
+            f"{', '.join(map(str, settings.seeds))}; chosen by the mean {objective.measured} on images held out of the "
+            "training split:"
         )
         yield f"{held_out}. The test split was not used."
         for of in tuned:

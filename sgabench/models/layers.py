@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 @contextmanager
@@ -75,35 +77,57 @@ def input_and_classifier(network: nn.Module, example: Tensor) -> tuple[frozenset
     """Names of the layers that see the image and of those that give the logits, by running it once.
 
     The input layers are the first prunable layer that runs and all others that read the same tensor.
-    The classifier is the last that runs among those as wide as the network's output; a network whose
-    output has the width of no layer has no classifier.
+    The classifiers are the layers as wide as the network's output from which the logits are made
+    without another layer between: two, where a network averages two heads. A network whose output has
+    the width of no such layer has no classifier.
 
     Args:
         network: left as it was, BatchNorm statistics included.
         example: images (N, C, H, W).
     """
-    calls: list[tuple[str, int, int]] = []
+    calls: list[tuple[str, int]] = []
     alive: list[Tensor] = []  # while a tensor lives, no other one has its id
+    layers = prunable_layers(network)
 
     def record(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
-            alive.append(next(iter((*args, *named.values()))))
-            calls.append((name, id(alive[-1]), width_of(module)))
+        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
+            read = next(iter([*args, *kwargs.values()]))
+            alive.append(read)
+            calls.append((name, id(read)))
+            _made_by(output, frozenset([name]))
 
         return hook
 
-    hooks = [
-        layer.register_forward_hook(record(name), with_kwargs=True) for name, layer in prunable_layers(network).items()
-    ]
+    hooks = [layer.register_forward_hook(record(name), with_kwargs=True) for name, layer in layers.items()]
     try:
-        with evaluating(network):
-            classes = network(example).shape[-1]
+        with evaluating(network), _LastLayers():  # type: ignore[no-untyped-call]
+            logits = network(example)
     finally:
         for handle in hooks:
             handle.remove()
-    inputs = frozenset(name for name, read, _ in calls if read == calls[0][1])
-    last = [name for name, _, width in calls if width == classes][-1:]
-    return inputs, frozenset(last)
+    inputs = frozenset(name for name, read in calls if read == calls[0][1])
+    last = getattr(logits, "_made_by", frozenset[str]())
+    return inputs, frozenset(name for name in last if width_of(layers[name]) == logits.shape[-1])
+
+
+def _made_by(tensor: object, layers: frozenset[str]) -> None:
+    if isinstance(tensor, Tensor):
+        tensor._made_by = layers  # type: ignore[attr-defined]
+
+
+class _LastLayers(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Passes on to what comes out of an operator which layers its operands were made by."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        found = [getattr(operand, "_made_by", None) for operand in tree_leaves((args, kwargs))]
+        layers = frozenset[str]().union(*(layers for layers in found if layers))
+        if layers:
+            for tensor in tree_leaves(result):
+                _made_by(tensor, layers)
+        return result
 
 
 def width_of(layer: nn.Module) -> int:

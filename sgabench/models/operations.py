@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from sgabench.models.layers import evaluating
@@ -69,41 +70,47 @@ def count_operations(network: nn.Module, images: Tensor) -> Operations:
         network: left as it was.
         images: (N, C, H, W), on the network's device.
     """
-    with evaluating(network), unfused(), _MultiplyAdds(network) as counter:
+    with evaluating(network), unfused(), _MultiplyAdds(network, images) as counter:
         network(images)
     return Operations(tuple(counter.operators), {name: p.numel() for name, p in network.named_parameters()})
 
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Attention as plain matrix products: torch has no formula for its fused kernels on the CPU."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
+    """Attention and recurrent layers as plain matrix products: torch has no formulas for their fused kernels."""
+    fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # its context manager warns of a setting for GPUs
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch.backends.mkldnn.enabled = onednn
 
 
 class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts multiply-adds operator by operator, with the formulas of torch's FlopCounterMode.
 
     FlopCounterMode itself sees shapes; here the values matter. Weights are recognized by their
-    memory, so that it does not matter which module multiplies by them, or by a slice of them.
+    memory, so that it does not matter which module multiplies by them, or by a slice of them. What a
+    network computes from its weights alone, and multiplies by, is a weight, too: what counts is what
+    is zero there.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, images: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operators: list[tuple[int, tuple[str | tuple[int, int], ...]]] = []
         self._storages = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
         self._names = {(p.data_ptr(), p.numel()): name for name, p in network.named_parameters()}
+        self._images = images.untyped_storage().data_ptr()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func.overloadpacket)
+        self._pass_on(tree_leaves((args, kwargs)), tree_leaves(result))
+        formula = _FORMULAS.get(func.overloadpacket) or flop_registry.get(func.overloadpacket)
         if formula is not None:
             macs = formula(*args, **(kwargs or {}), out_val=result) // 2
             self.operators.append((macs, tuple(map(self._identify, filter(self._is_weight, args)))))
@@ -111,11 +118,43 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _is_weight(self, value: object) -> bool:
         # a bias has one dimension, and is added
-        return isinstance(value, Tensor) and value.dim() > 1 and value.untyped_storage().data_ptr() in self._storages
+        return isinstance(value, Tensor) and value.dim() > 1 and self._origin(value) == "weights"
+
+    def _origin(self, tensor: Tensor) -> str | None:
+        place = tensor.untyped_storage().data_ptr()
+        known = "weights" if place in self._storages else "images" if place == self._images else None
+        return getattr(tensor, "_origin", known)
+
+    def _pass_on(self, operands: list[Any], results: list[Any]) -> None:
+        """Remember of what comes out of an operator whether it depends on the images, or else on weights."""
+        origins = {self._origin(operand) for operand in operands if isinstance(operand, Tensor)}
+        origin = next((known for known in ("images", "weights") if known in origins), None)
+        for result in results:
+            if isinstance(result, Tensor) and origin is not None and type(result) is Tensor:
+                result._origin = origin  # type: ignore[attr-defined]
 
     def _identify(self, weight: Tensor) -> str | tuple[int, int]:
         name = self._names.get((weight.data_ptr(), weight.numel()))
         return (weight.numel(), count_nonzero(weight)) if name is None else name
+
+
+def _trilinear(*args: Any, out_val: Tensor, **kwargs: Any) -> int:
+    """Of `nn.Bilinear`: the weight is args[1], each of its numbers is in one multiply-add a row."""
+    return 2 * len(out_val) * int(args[1].numel())
+
+
+def _matrix_vector(*args: Any, out_val: Tensor, **kwargs: Any) -> int:
+    matrix = next(value for value in args if isinstance(value, Tensor) and value.dim() == 2)
+    return 2 * matrix.numel()
+
+
+# Operations, as in torch's own table: twice the multiply-adds.
+_FORMULAS: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._trilinear: _trilinear,
+    torch.ops.aten.mv: _matrix_vector,
+    torch.ops.aten.addmv: _matrix_vector,
+    torch.ops.aten.dot: lambda left, right, out_val: 2 * left.numel(),
+}
 
 
 def count_nonzero(tensor: Tensor) -> int:

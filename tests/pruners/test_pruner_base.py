@@ -75,6 +75,26 @@ def test_every_layer_that_reads_the_image_is_an_input_layer() -> None:
     assert classifier == {"head"}, "what runs last does not have to give the logits"
 
 
+def test_two_heads_are_two_classifiers() -> None:
+    network = timm.create_model(
+        "deit_tiny_distilled_patch16_224", img_size=16, patch_size=8, depth=1, embed_dim=12, num_classes=7
+    )
+    found = input_and_classifier(network, torch.zeros(1, 3, 16, 16))
+    assert found == ({"patch_embed.proj"}, {"head", "head_dist"})
+
+
+def test_layers_called_with_keywords_are_seen() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(input=self.first(input=images).mean((2, 3)))  # type: ignore[no-any-return]
+
+    assert input_and_classifier(Named(), torch.zeros(1, 3, 8, 8)) == ({"first"}, {"head"})
+
+
 def test_looking_for_the_ends_leaves_the_network_as_it_was(convnet: nn.Sequential, images: Tensor) -> None:
     convnet.train()
     convnet[1].eval()

@@ -16,7 +16,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from sgabench.errors import InputError, describe
@@ -27,6 +26,7 @@ from sgabench.plugins import PruningContext, probes
 from sgabench.running.kept import write_kept
 from sgabench.running.part import Part, first_of, of_cell, of_probe
 from sgabench.running.pruning import Pruning
+from sgabench.running.reloading import reload
 from sgabench.running.task import Task
 from sgabench.running.unchanged import check_unchanged
 from sgabench.store.forms import finite, plain_numbers
@@ -168,18 +168,8 @@ class _TrialRun:
         return untrained_network(self.trial, self._data)
 
     def load(self, trained: Record) -> nn.Module | None:
-        """The trained network of an earlier run, or None if its weights are gone or damaged."""
-        try:
-            path = weights_path(self.task.results, trained.key)
-            content = path.read_bytes() if path.is_file() else b""
-            if checksum(content) != trained.result.get("weights_sha256"):
-                return None
-            weights = safetensors.torch.load(content)
-        except (OSError, SafetensorError):
-            return None
-        network = self._network()
-        network.load_state_dict(weights)
-        return network.eval()
+        """The trained network of an earlier run, or None if it cannot be had from its weights."""
+        return reload(self._network, self.task.results, trained, self._accuracy, self.environment)
 
     def _train(self) -> tuple[nn.Module, Record]:
         trial = self.trial

@@ -1,0 +1,73 @@
+"""Trained networks from stored weights, used only if they are what was trained."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import nn
+
+from sgabench.store.store import Record, checksum, weights_path
+
+# What other versions, devices or numbers of threads may change by their rounding.
+_ROUNDING = 1e-3
+
+_logger = logging.getLogger("sgabench")
+
+
+def reload(
+    build: Callable[[], nn.Module],
+    results: Path,
+    trained: Record,
+    evaluate: Callable[[nn.Module], Mapping[str, float]],
+    environment: Mapping[str, Any],
+) -> nn.Module | None:
+    """The trained network of an earlier run, or None if it cannot be had: then it is trained again.
+
+    It is evaluated, because a network can keep something outside of its weights that training changes.
+
+    Args:
+        build: makes the network untrained.
+        results: folder with the weights.
+        trained: record of the training.
+        evaluate: gives ``top1`` and ``loss``, as they were recorded.
+        environment: of this run; in the same one the numbers must be the same.
+    """
+    try:
+        path = weights_path(results, trained.key)
+        content = path.read_bytes() if path.is_file() else b""
+        if checksum(content) != trained.result.get("weights_sha256"):
+            return None
+        weights = safetensors.torch.load(content)
+    except (OSError, SafetensorError):
+        return None
+    network = build()
+    network.load_state_dict(weights)
+    network.eval()
+    found = evaluate(network)
+    recorded = {name: trained.result[name] for name in found}
+    if _same(found, recorded, exactly=_without_commit(environment) == _without_commit(trained.environment)):
+        return network
+    told = ", ".join(f"{name} {found[name]:.6g} instead of {recorded[name]:.6g}" for name in found)
+    _logger.warning(
+        "%s keeps something that training changes outside of its weights (a buffer with persistent=False, say): "
+        "loaded again it has %s, so it is trained again",
+        trained.labels["model"],
+        told,
+    )
+    return None
+
+
+def _same(found: Mapping[str, float], recorded: Mapping[str, Any], exactly: bool) -> bool:
+    if exactly:
+        return all(found[name] == recorded[name] for name in found)
+    return all(math.isclose(found[name], recorded[name], rel_tol=_ROUNDING, abs_tol=_ROUNDING) for name in found)
+
+
+def _without_commit(environment: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: fact for name, fact in environment.items() if name != "commit"}  # the code tells

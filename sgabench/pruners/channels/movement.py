@@ -56,7 +56,8 @@ def view(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
             first = after.narrow(dim, 0, 1)
             tracer.trace.coupling.unify(after, first)
             after = first
-        tracer.trace.splits.append((tracer.inside[-1], after.reshape(-1)))
+    for dim in varying(after):  # a number that the module may have given to the operator
+        tracer.trace.splits.append((tracer.inside[-1], along(after.movedim(dim, 0).flatten(1)[:, 0], 0, 1)))
     tracer.set(out, after)
 
 
@@ -89,10 +90,25 @@ def split(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     labels = tracer.labels(args[0])
     dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
     parts = [part.shape[dim] for part in out]
-    if labels is not None and tracer.state_of(args[0]) is None and labels.shape[dim] > 1 and len(set(parts)) == 1:
-        channels = vector(labels, dim, args[0].shape[dim], tracer.trace.coupling).view(len(parts), -1)
-        tracer.trace.coupling.unify(channels, channels[:1])
+    if labels is not None and tracer.state_of(args[0]) is None and labels.shape[dim] > 1:
+        channels = vector(labels, dim, args[0].shape[dim], tracer.trace.coupling)
+        if len(set(parts)) == 1:
+            halves = channels.view(len(parts), -1)
+            tracer.trace.coupling.unify(halves, halves[:1])
+        tracer.trace.splits += [(tracer.inside[-1], part) for part in channels.split_with_sizes(parts)]
     move(tracer, func, args, kwargs, out)
+
+
+def cut(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+    """A slice; what comes before it in a dimension of channels, and what it has, may be numbers that are stored."""
+    move(tracer, func, args, kwargs, out)
+    labels, dim = tracer.labels(args[0]), (args[1] if len(args) > 1 else 0) % args[0].dim()
+    if labels is not None and tracer.state_of(args[0]) is None and labels.shape[dim] > 1:
+        channels = vector(labels, dim, args[0].shape[dim], tracer.trace.coupling)
+        start = args[2] if len(args) > 2 and args[2] is not None else 0
+        for part in (channels[:start], channels[start : start + out.shape[dim]]):
+            if 0 < len(part) < len(channels):
+                tracer.trace.splits.append((tracer.inside[-1], part))
 
 
 def concatenate(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
@@ -177,12 +193,12 @@ def _list(value: Any) -> list[Any]:
 
 
 _MOVES = [
-    *("permute", "transpose", "t", "expand", "slice", "select", "unsqueeze", "squeeze", "unbind", "alias", "detach"),
+    *("permute", "transpose", "t", "expand", "select", "unsqueeze", "squeeze", "unbind", "alias", "detach"),
     *("roll", "flip", "repeat", "index", "index_select", "pixel_unshuffle"),
 ]
 RULES: dict[str, Rule] = dict.fromkeys(_MOVES, move)
 RULES |= dict.fromkeys(["view", "_unsafe_view", "reshape", "_reshape_alias"], view)
 RULES |= dict.fromkeys(["split", "split_with_sizes", "unsafe_split"], split)
-RULES |= dict.fromkeys(["cat", "stack"], concatenate)
+RULES |= dict.fromkeys(["cat", "stack"], concatenate) | {"slice": cut}
 RULES |= dict.fromkeys(["pixel_shuffle", "channel_shuffle", "native_channel_shuffle"], regroup)
 RULES |= {"im2col": patches, "constant_pad_nd": pad, "embedding": embed, "": unknown}

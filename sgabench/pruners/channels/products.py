@@ -34,6 +34,7 @@ def convolve(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) 
         outputs = second.repeat(groups)
         if parts.shape[1] == 1 and groups > 1:  # each group reads one channel
             outputs = first.repeat_interleave(len(second))
+            coupling.freeze(second)
             tracer.trace.operations.append((macs, [first]))
         else:
             coupling.unify(parts, parts[:1])

@@ -13,6 +13,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from sgabench.pruners.channels.structure import STAYS, Structure
 
+# Of attributes that are numbers of channels.
+_SIZES = ("dim", "chan", "chs", "planes", "features")
+
 
 def remove(network: nn.Module, structure: Structure, kept: np.ndarray) -> nn.Module:
     """A network without some channels; it shares what it keeps whole with the one that it is made from.
@@ -54,7 +57,7 @@ def remove(network: nn.Module, structure: Structure, kept: np.ndarray) -> nn.Mod
         whole_module._buffers = dict(whole_module._buffers)
         whole_module.prune_inputs(np.flatnonzero(~kept[inputs]).tolist())
         whole_module.prune_outputs(np.flatnonzero(~kept[outputs]).tolist())
-    _tell_sizes(pruned, structure, kept)
+    _tell_sizes(pruned, network, structure, kept)
     return pruned
 
 
@@ -91,31 +94,23 @@ def _tell(layer: Any, dense: Any) -> None:
         layer.head_dim = layer.embed_dim // layer.num_heads
 
 
-def _tell_sizes(pruned: nn.Module, structure: Structure, kept: np.ndarray) -> None:
-    """The sizes of heads that attention modules store, and the scale of their scores.
+def _tell_sizes(pruned: nn.Module, dense: nn.Module, structure: Structure, kept: np.ndarray) -> None:
+    """Numbers of channels that modules store, and the scale of scores.
 
     Scores are divided by the root of the head size. The queries make up for its change, so that the removed dimensions
     are all that is missing from a score.
     """
-    shrunk: dict[str, dict[int, int]] = {}
+    known: dict[str, dict[int, int]] = {}
     for name, vector in structure.splits:
-        left = int(np.count_nonzero(kept[vector]))
-        if left != len(vector):
-            shrunk.setdefault(name, {})[len(vector)] = left
-    for name, sizes in shrunk.items():
-        module: Any = pruned.get_submodule(name)
-        heads = [value for key, value in vars(module).items() if key.startswith("num") and isinstance(value, int)]
-        for before, after in sizes.items():
-            for key, value in list(vars(module).items()):
-                if (
-                    isinstance(value, int)
-                    and not isinstance(value, bool)
-                    and "dim" in key
-                    and key not in ("dim", "embed_dim")
-                ):
-                    for count in (1, *heads):
-                        if value == before * count:
-                            setattr(module, key, after * count)
+        known.setdefault(name, {})[len(vector)] = int(np.count_nonzero(kept[vector]))
+    for name, sizes in known.items():
+        numbers = {key: value for key, value in vars(dense.get_submodule(name)).items() if type(value) is int}
+        counts = [1, *(value for key, value in numbers.items() if key.startswith("num"))]
+        for key, value in numbers.items():
+            if any(word in key for word in _SIZES):
+                fits = [after * count for before, after in sizes.items() for count in counts if value == before * count]
+                if fits:
+                    setattr(pruned.get_submodule(name), key, fits[-1])  # of what is split, the parts come last
     for name, vector in structure.attentions:
         left = int(np.count_nonzero(kept[vector]))
         if left != len(vector) and (vector != STAYS).any():
@@ -124,11 +119,11 @@ def _tell_sizes(pruned: nn.Module, structure: Structure, kept: np.ndarray) -> No
 
 @torch.no_grad()
 def _scale(attention: Any, before: int, after: int) -> None:
-    factor = (after / before) ** 0.5
+    factor, queries = (after / before) ** 0.5, _queries(attention)
     scale = getattr(attention, "scale", None)
-    if isinstance(scale, float):
+    if isinstance(scale, float) and queries:
         attention.scale = scale / factor
-    for parameters in _queries(attention):
+    for parameters in queries:
         parameters.mul_(factor)
 
 

@@ -7,13 +7,14 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError
-from sgabench.running.part import first_of
+from sgabench.running.part import Part, first_of
 from sgabench.running.task import Task
 from sgabench.running.trial import Alone, Emit, load_trained, run_trial
 from sgabench.store.store import Record
@@ -27,6 +28,7 @@ from sgabench.training.step import GradientStep
 FEW = 16  # images
 # A training of so few steps costs hardly more than its rehearsal.
 SHORT = 8
+PATIENCE = 20.0  # seconds without a word
 # In a traceback: where the training itself begins, and a failure costs nothing.
 _AT_ONCE = re.compile(rf", in ({build_optimizer.__name__}|{GradientStep.passes.__name__}|step)$", re.MULTILINE)
 _logger = logging.getLogger("sgabench")
@@ -102,12 +104,22 @@ def _subject(task: Task) -> list[Any]:
 def _attempt(task: Task, data: Data, images: int) -> list[Record]:
     failed: list[Record] = []
     done: list[Record] = []
+    at = ["the training"]
 
     def keep(event: object) -> None:
+        if isinstance(event, Part):
+            at[0] = event.what
         if isinstance(event, Record):
             (failed if event.status == "failed" else done).append(event)
 
-    with tempfile.TemporaryDirectory(prefix="sgabench-rehearsal-") as folder, contextlib.suppress(InputError):
+    def patience() -> None:
+        _logger.warning("%s: %s takes long on a few images; its training has not begun yet", task.trial.name, at[0])
+
+    with (
+        _in_the_meantime(patience),
+        tempfile.TemporaryDirectory(prefix="sgabench-rehearsal-") as folder,
+        contextlib.suppress(InputError),
+    ):
         # What cannot be written there says nothing of the trial.
         (Path(folder) / "weights").mkdir()
         rehearsed = replace(
@@ -125,6 +137,24 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
                 if record.kind == "trial" and record.status == "done":
                     load_trained(rehearsed, record, few, keep)
     return failed
+
+
+@contextlib.contextmanager
+def _in_the_meantime(tell: Callable[[], None]) -> Iterator[None]:
+    """Call it every so often, while what is inside goes on."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.wait(PATIENCE):
+            tell()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _first(split: Images, number: int) -> Images:

@@ -121,7 +121,7 @@ def _given(choice: Choice) -> Values:
         from sgabench.training.building import build_optimizer
 
         with input_errors_of("optimizer", choice, True):
-            defaults = build_optimizer(choice, nn.Linear(2, 2), 0).param_groups[0]
+            defaults = build_optimizer(choice, nn.Linear(2, 2, bias=False), 0).param_groups[0]
         found = {name: defaults[name] for name in TUNED if name in defaults} | found
     numbers = {name: float(value) for name, value in found.items() if type(value) in (int, float)}
     return {name: value for name, value in numbers.items() if value > 0 or (name == "weight_decay" and value == 0)}

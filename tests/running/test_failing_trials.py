@@ -165,7 +165,8 @@ class Hungry(nn.Module):
 
     def __init__(self, spec: ImageSpec, too_many: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, spec.classes))
+        hidden = (nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+        self.layers = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(32, spec.classes))
         self.too_many = too_many
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -208,3 +208,20 @@ def test_layers_that_are_called_with_keywords_are_rehearsed_and_measured(long: P
     assert rehearse(task) == []
     (cell,) = by_kind(run_one(task), "cell")
     assert (cell.status, cell.result["prunable_weights"]) == ("done", 4 * 4 * 9)
+
+
+def test_a_rehearsal_that_takes_long_gives_a_sign_of_life(
+    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rehearsal, "PATIENCE", 0.001)
+
+    @pruners.register("slow")
+    def slow(network: nn.Module) -> nn.Module:
+        """Go on until somebody was told."""
+        while "slow/0.5 takes long" not in caplog.text:
+            pass
+        return network
+
+    assert rehearse(tasks(variant(long, '"magnitude"', '"slow"'), tmp_path)[0]) == []
+    told = "digits/resnet8/adam/0: cell slow/0.5 takes long on a few images; its training has not begun yet"
+    assert told in [record.getMessage() for record in caplog.records]

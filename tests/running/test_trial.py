@@ -152,6 +152,7 @@ def test_networks_with_shared_weights_are_stored_and_loaded(tiny: Path, tmp_path
         return nn.Sequential(nn.Flatten(), first, nn.ReLU(), second, nn.Linear(64, spec.classes))
 
     variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "tied"')
+    variant(tiny, 'name = "magnitude"', 'name = "magnitude"\ninclude_input = true')
     first = run_one(tasks(tiny, tmp_path)[0])
     assert {record.status for record in first} == {"done"}
     kept = [record for record in first if record.kind != "cell"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -160,7 +161,12 @@ def test_markdown_says_how_it_was_made(made: tuple[Tables, Suite]) -> None:
 
 def test_the_leaderboard_is_written_beside_the_store(made: tuple[Tables, Suite], tmp_path: Path) -> None:
     write_leaderboard(made[0], prepare_folder(tmp_path / "out"), made[1])
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"leaderboard.md", "leaderboard.csv"}
+    boards = {"leaderboard.md", "leaderboard.csv"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {*boards, "failures.txt"}
+    assert "magnitude/0.5\nValueError: no\n" in (tmp_path / "out" / "failures.txt").read_text()
+    mended = replace(made[0], failures=made[0].failures[:0])
+    write_leaderboard(mended, tmp_path / "out", made[1])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == boards
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sgabench.running.task import Task
 from sgabench.running.trial import run_trial
 from sgabench.store.store import Record
 from sgabench.suite.plan import make_plan, remaining
 from sgabench.suite.resolving import load_suite
+
+
+class AtTheFirstStep(torch.optim.SGD):
+    """Tells when a training begins: building is also done before one, to find bad input."""
+
+    def __init__(self, parameters: Any, lr: float, begins: Callable[[], None]) -> None:
+        super().__init__(parameters, lr=lr)
+        self._begins: Callable[[], None] | None = begins
+
+    def step(self, closure: Any = None) -> Any:
+        begins, self._begins = self._begins, None
+        if begins is not None:
+            begins()
+        return super().step(closure)
 
 
 def tasks(suite: Path, tmp_path: Path, stored: Sequence[Record] = ()) -> list[Task]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from trials import AtTheFirstStep
 
 from sgabench.cli import main
 from sgabench.plugins import optimizers
@@ -88,9 +89,12 @@ def test_ctrl_c_keeps_what_is_finished(suite: Load, call: Call, monkeypatch: pyt
     @optimizers.register("stopped")
     def stopped(parameters: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:
         """Be stopped by the user where the learning rate is not the given one."""
-        if lr != 0.01 and sum(p.numel() for _, p in parameters) > 100:
-            raise KeyboardInterrupt
-        return torch.optim.SGD(parameters, lr=lr)
+
+        def begins() -> None:
+            if lr != 0.01:
+                raise KeyboardInterrupt
+
+        return AtTheFirstStep(parameters, lr, begins)
 
     suite('[[optimizers]]\nname = "stopped"')
     code, _, told = call("--tries", "3")

@@ -10,6 +10,7 @@ import optuna
 import pytest
 import torch
 from support import Remembering
+from trials import AtTheFirstStep
 
 from sgabench.errors import InputError
 from sgabench.plugins import optimizers
@@ -44,10 +45,8 @@ def test_nothing_is_trained_twice_and_more_tries_go_on(suite: Load, tune: Tune) 
 
     @optimizers.register("counting")
     def counting(parameters: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:
-        """Remember each learning rate that a network is built for."""
-        if sum(p.numel() for _, p in parameters) > 100:  # not the small one of the check
-            trained.append(lr)
-        return torch.optim.SGD(parameters, lr=lr)
+        """Remember each learning rate that a network is trained with."""
+        return AtTheFirstStep(parameters, lr, lambda: trained.append(lr))
 
     text = '[[optimizers]]\nname = "counting"'
     (five,) = tune(suite(text), 5)
@@ -129,16 +128,18 @@ def test_a_training_that_diverges_is_worth_a_guess(suite: Load, tune: Tune) -> N
 
 
 def test_a_training_that_raises_stops_the_tuning_and_keeps_the_tries(suite: Load, tune: Tune) -> None:
-    built: list[float] = []
+    begun: list[float] = []
 
     @optimizers.register("raising")
     def raising(parameters: Any, *, lr: float = 0.01) -> torch.optim.Optimizer:
         """Raise in the third training."""
-        if sum(p.numel() for _, p in parameters) > 100:  # not the small one of the check
-            built.append(lr)
-            if len(built) == 3:
+
+        def begins() -> None:
+            begun.append(lr)
+            if len(begun) == 3:
                 raise ArithmeticError("no more")
-        return torch.optim.SGD(parameters, lr=lr)
+
+        return AtTheFirstStep(parameters, lr, begins)
 
     text = '[[optimizers]]\nname = "raising"'
     with pytest.raises(TryFailed, match=r"^optimizer 'raising', try 3 \(lr [\d.e-]+\): ArithmeticError: no more$"):

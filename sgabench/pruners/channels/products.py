@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from sgabench.pruners.channels.labels import ELEMENTS, along, varying, vector
+from sgabench.pruners.channels.labels import ELEMENTS, NONE, along, varying, vector
 from sgabench.pruners.channels.meeting import meet
 from sgabench.pruners.channels.movement import unknown
 from sgabench.pruners.channels.tracing import Rule, Tracer
@@ -57,83 +57,88 @@ def convolve(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) 
 def product(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) -> None:
     """`mm`, `bmm`, `addmm`, `baddbmm`: (batch, m, k) by (batch, k, n)."""
     added, (left, right) = (args[0], args[1:3]) if len(args) > 2 else (None, args[:2])
-    coupling = tracer.trace.coupling
-    sides = [_side(tracer, left, -2, -1), _side(tracer, right, -1, -2)]
+    sides = _side(tracer, left, -2, -1), _side(tracer, right, -1, -2)
     if sides[0] is None or sides[1] is None:
         return unknown(tracer, func, args, kwargs, out)
-    (rows, left_inner, left_weight), (columns, right_inner, right_weight) = sides[0], sides[1]
-    inner = left.shape[-1]
-    varied = [len(labels) > 1 for labels in (rows, columns)]
-    if (left_weight or right_weight) and not (left_weight and right_weight):
-        given, outer = (right, columns) if left_weight else (left, rows)
-        weight = rows if left_weight else columns
-        if len(outer) > 1 and bool(outer.any()):
-            # a layer over places, not over channels: every channel passes through it
-            coupling.freeze(weight)
-            coupling.freeze(left_inner if left_weight else right_inner)
-            if len(right_inner if left_weight else left_inner) > 1:
-                coupling.freeze(right_inner if left_weight else left_inner)
-            weight = torch.zeros(1, dtype=torch.int64)
-            rows, columns = (weight, outer) if left_weight else (outer, weight)
-        else:
-            coupling.unify(left_inner.expand(inner), right_inner.expand(inner))
-            zero = torch.zeros(1, dtype=torch.int64)
-            rows, columns = (weight, zero) if left_weight else (zero, weight)
-        del given
+    if sides[0].weight != sides[1].weight:
+        rows, columns = _layer(tracer, sides[0], sides[1])
     else:
-        if len(left_inner) > 1 or len(right_inner) > 1:
-            coupling.unify(left_inner.expand(inner), right_inner.expand(inner))
-            tracer.trace.attentions.append((tracer.inside[-1], left_inner.expand(inner)))
-        if all(varied) or (len(rows) == 1 and len(columns) == 1):
-            coupling.freeze(rows)
-            coupling.freeze(columns)
-            rows = columns = torch.zeros(1, dtype=torch.int64)
+        rows, columns = _of_activations(tracer, sides[0], sides[1])
     macs = flop_registry[func.overloadpacket](*args, **kwargs, out_val=out) // 2
-    vectors = [
-        labels for labels in (rows, left_inner if len(left_inner) > 1 else right_inner, columns) if len(labels) > 1
-    ]
-    tracer.trace.operations.append((macs, vectors))
-    shape = [1] * out.dim()
-    if len(rows) > 1 or (len(columns) == 1 and bool(rows.any())):
-        shape[-2] = len(rows)
-        labels = rows.view(shape)
-    else:
-        shape[-1] = len(columns)
-        labels = columns.view(shape)
+    inner = max(sides[0].inner, sides[1].inner, key=len)
+    tracer.trace.operations.append((macs, [labels for labels in (rows, inner, columns) if len(labels) > 1]))
+    labels = along(rows, out.dim() - 2, out.dim()) if rows.any() else along(columns, out.dim() - 1, out.dim())
     if added is not None:
+        missing = [1] * (out.dim() - added.dim())
         found = tracer.labels_or_none(added)
-        padded = found.view([1] * (out.dim() - added.dim()) + list(found.shape))
-        sizes = [1] * (out.dim() - added.dim()) + list(added.shape)
-        labels, _ = meet(tracer, labels, list(out.shape), padded, sizes)
+        others = found.view(missing + list(found.shape))
+        labels, _ = meet(tracer, labels, list(out.shape), others, missing + list(added.shape))
     tracer.set(out, labels)
     return None
 
 
-def _side(tracer: Tracer, tensor: Tensor, free: int, inner: int) -> tuple[Tensor, Tensor, bool] | None:
-    """Labels along the free and the inner dimension of a factor, and whether it is a weight."""
+class _Side(NamedTuple):
+    """A factor: labels along its free and its inner dimension (one if they do not vary), and whether it is a weight."""
+
+    free: Tensor
+    inner: Tensor
+    weight: bool
+
+
+_NOTHING = torch.full([1], NONE)
+
+
+def _layer(tracer: Tracer, left: _Side, right: _Side) -> tuple[Tensor, Tensor]:
+    """Labels of rows and columns of what a layer makes of an activation."""
+    coupling = tracer.trace.coupling
+    weight, given = (left, right) if left.weight else (right, left)
+    if len(given.free) > 1 and bool(given.free.any()):
+        # a layer over places, not over channels: every channel passes through it
+        for labels in (weight.free, weight.inner, given.inner):
+            coupling.freeze(labels)
+        free = given.free
+        return (_NOTHING, free) if left.weight else (free, _NOTHING)
+    coupling.unify(weight.inner, given.inner)
+    return (weight.free, _NOTHING) if left.weight else (_NOTHING, weight.free)
+
+
+def _of_activations(tracer: Tracer, left: _Side, right: _Side) -> tuple[Tensor, Tensor]:
+    """The same of two activations."""
+    coupling = tracer.trace.coupling
+    if len(left.inner) > 1 or len(right.inner) > 1:
+        coupling.unify(left.inner, right.inner)
+        tracer.trace.attentions.append((tracer.inside[-1], max(left.inner, right.inner, key=len)))
+    if (len(left.free) > 1) == (len(right.free) > 1):  # of two channels, or of one that meets all places
+        coupling.freeze(left.free)
+        coupling.freeze(right.free)
+        return _NOTHING, _NOTHING
+    return (left.free, _NOTHING) if len(left.free) > 1 else (_NOTHING, right.free)
+
+
+def _side(tracer: Tracer, tensor: Tensor, free: int, inner: int) -> _Side | None:
+    """What is known of a factor; None of a weight that is computed."""
     coupling, state = tracer.trace.coupling, tracer.state_of(tensor)
     if state is not None:
         places = _places(tensor, state.tensor, (free, inner))
         if places is None:
             return None
         (free_dim, free_first), (inner_dim, inner_first) = places
-        free_slots = tracer.slots_of(state, free_dim)[free_first : free_first + tensor.shape[free]]
-        return free_slots, tracer.slots_of(state, inner_dim)[inner_first : inner_first + tensor.shape[inner]], True
+        outer_slots = tracer.slots_of(state, free_dim)[free_first : free_first + tensor.shape[free]]
+        inner_slots = tracer.slots_of(state, inner_dim)[inner_first : inner_first + tensor.shape[inner]]
+        return _Side(outer_slots, inner_slots, True)
     labels = tracer.labels(tensor)
     if labels is None:
-        none = torch.zeros(1, dtype=torch.int64)
-        return none, none, False
+        return _Side(_NOTHING, _NOTHING, False)
     batch = [dim for dim in varying(labels) if dim < labels.dim() - 2]
     if batch or (labels.shape[free] > 1 and labels.shape[inner] > 1):
         coupling.freeze(labels)
-        none = torch.zeros(1, dtype=torch.int64)
-        return none, none, False
+        return _Side(_NOTHING, _NOTHING, False)
     if bool((labels >= ELEMENTS).all()):  # a weight that is computed
         coupling.freeze(labels)
         return None
     if labels.shape[free] > 1:
-        return labels.reshape(-1), torch.zeros(1, dtype=torch.int64), False
-    return torch.zeros(1, dtype=torch.int64), labels.reshape(-1), False
+        return _Side(labels.reshape(-1), _NOTHING, False)
+    return _Side(_NOTHING, labels.reshape(-1), False)
 
 
 def _places(tensor: Tensor, weight: Tensor, dims: tuple[int, int]) -> list[tuple[int, int]] | None:

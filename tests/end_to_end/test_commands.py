@@ -11,7 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import variant
+from support import fill, variant
+
+from sgabench.store.store import Store
+from sgabench.suite.plan import Plan, make_plan
+from sgabench.suite.resolving import load_suite
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -98,12 +102,22 @@ def test_schema_is_json_schema(sgabench: Run) -> None:
     assert "optimizers" in schema["properties"]
 
 
-def test_a_report_is_written_to_a_file(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
+def test_a_report_is_written_to_a_file(sgabench: Run, tiny: Path, plan: Plan, tmp_path: Path) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan, adam_1={"trial": "missing"})
     done = sgabench("report", tiny, "--format", "json", "--output", "out.json")
     assert (done.returncode, done.stdout) == (0, "")
     cells = json.loads((tmp_path / "out.json").read_text())["cells"]
-    assert {cell["status"] for cell in cells} == {"missing"}
+    assert {cell["status"] for cell in cells} == {"done", "missing"}
+
+
+def test_a_folder_with_nothing_of_a_suite_says_so(sgabench: Run, tiny: Path, plan: Plan, tmp_path: Path) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan)
+    done = sgabench("report", tiny, "--set", "training.epochs=7")
+    told = "error: results folder results: nothing of "
+    assert (done.returncode, done.stdout, done.stderr[: len(told)]) == (2, "", told)
+    assert done.stderr.endswith("is stored here; run it first, or leave the suite out to see all that is\n")
 
 
 def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
@@ -126,7 +140,7 @@ def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_
         (["run", "tiny.toml", "--set", "seeds=[1,1]"], ["seeds", "twice"]),
         (["run", "tiny.toml", "--only", "nothing"], ["--only nothing", "matches no trial"]),
         (["run", "tiny.toml", "--plugin", "none.py"], ["--plugin none.py", "No such file"]),
-        (["run", "tiny.toml", "--results", "file"], ["results folder file", "--results"]),
+        (["run", "tiny.toml", "--results", "file"], ["results folder file: is a file; name its folder"]),
         (["run", "tiny.toml", "--results", "/proc/none"], ["results folder /proc/none", "--results"]),
         (["run", "tiny.toml", "--results", "newer"], ["written by a newer sgabench", "upgrade"]),
         (["run", "tiny.toml", "--no-download", "--set", "datasets.digits.name=cifar10"], ["cifar-10-batches-bin"]),
@@ -171,7 +185,7 @@ def test_output_that_nobody_reads_or_can_show_harms_nothing(sgabench: Run, tiny:
     command = f"{sys.executable} -m sgabench run tiny.toml --only '*/adam/0' 2>&1 >/dev/null | head -1"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True)
     again = sgabench("run", tiny, "--only", "*/adam/0", PYTHONIOENCODING="ascii", LC_ALL="C")
-    assert (again.returncode, again.stderr) == (0, "")
+    assert (again.returncode, again.stderr) == (0, "nothing to do: all of it is stored\n")
     assert "adam" in again.stdout
     full = subprocess.run(
         [sys.executable, "-m", "sgabench", "plan", "tiny.toml"],
@@ -228,8 +242,9 @@ def test_an_installed_package_brings_plugins(sgabench: Run, tiny: Path, site: Pa
     )
 
 
-def test_a_report_can_be_written_to_a_pipe(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
+def test_a_report_can_be_written_to_a_pipe(sgabench: Run, tiny: Path, plan: Plan, tmp_path: Path) -> None:
+    with Store(tmp_path / "results", create=True) as store:
+        fill(store, plan)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -242,12 +257,6 @@ def test_a_report_can_be_written_to_a_pipe(sgabench: Run, tiny: Path, tmp_path: 
 
 
 def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    from support import fill
-
-    from sgabench.store.store import Store
-    from sgabench.suite.plan import make_plan
-    from sgabench.suite.resolving import load_suite
-
     plan = make_plan(load_suite(tiny), Path("data"))
     for name in ("old", "new"):
         with Store(tmp_path / name, create=True) as store:
@@ -267,12 +276,6 @@ def test_two_results_folders_are_compared(sgabench: Run, tiny: Path, tmp_path: P
 
 
 def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    from support import fill
-
-    from sgabench.store.store import Store
-    from sgabench.suite.plan import make_plan
-    from sgabench.suite.resolving import load_suite
-
     with Store(tmp_path / "results", create=True) as store:
         fill(store, make_plan(load_suite(tiny), Path("data")))
     rows = json.loads(sgabench("report", tiny, "--format", "json", "--reference", "stochgradadam").stdout)
@@ -287,12 +290,6 @@ def test_the_report_compares_with_the_optimizer_that_is_named(sgabench: Run, tin
 
 
 def test_all_pairs_are_compared_on_request(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    from support import fill, variant
-
-    from sgabench.store.store import Store
-    from sgabench.suite.plan import make_plan
-    from sgabench.suite.resolving import load_suite
-
     variant(tiny, "[[pruners]]", '[[optimizers]]\nname = "adam"\nlabel = "third"\n\n[[pruners]]')
     with Store(tmp_path / "results", create=True) as store:
         fill(store, make_plan(load_suite(tiny), Path("data")))
@@ -305,12 +302,6 @@ def test_all_pairs_are_compared_on_request(sgabench: Run, tiny: Path, tmp_path: 
 
 
 def test_no_output_replaces_what_it_is_made_from(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
-    from support import fill
-
-    from sgabench.store.store import Store
-    from sgabench.suite.plan import make_plan
-    from sgabench.suite.resolving import load_suite
-
     with Store(tmp_path / "results", create=True) as store:
         fill(store, make_plan(load_suite(tiny), Path("data")))
     plugin = tmp_path / "plugin.py"

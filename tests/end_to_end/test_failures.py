@@ -177,7 +177,7 @@ def test_what_failed_is_taken_up_alone(sgabench: Run, tiny: Path, plugin: Path, 
     (tmp_path / "mended").touch()
     done = sgabench(*arguments, "--retry", "failed")
     assert done.returncode == 0, done.stderr
-    assert "2 trainings and 4 prunings to run" in done.stderr
+    assert "1 training and 4 prunings to run" in done.stderr
     assert records(tmp_path, "trial").keys() == {"adam/0", "raise/0"}
     cells = records(tmp_path, "cell")
     assert cells.keys() == {*stored, *(name.replace("adam", "raise") for name in stored)}

@@ -117,7 +117,7 @@ class Told:
 
 def read(logs: list[Path]) -> Told:
     told = Told(Counter(), [])
-    expected = (": finished", ": finished by another run", " of other runs", " to run on cpu")
+    expected = (": finished", ": finished by another run", " of other runs", " to run on cpu", "nothing to do: ")
     for line in (line for log in logs for line in log.read_text().splitlines()):
         name, _, rest = line.partition(": ")
         if rest.startswith("dense top-1"):

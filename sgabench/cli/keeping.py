@@ -10,6 +10,7 @@ import typer
 from sgabench.cli.app import app
 from sgabench.cli.common import plan_of, require_store, stoppable
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Plugins, Results, Set, SuiteFile
+from sgabench.cli.outputs import prepare_folder
 from sgabench.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,9 +40,8 @@ def prune(
     Nothing is trained that the cells do not ask for. Exit code 0, or 2 for bad input.
     """
     require_store(results)
+    prepare_folder(output, [results])
     plan = plan_of(suite, results, data_dir, None, set_, plugin)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output {output}: is no folder; name another one")
     from sgabench.running.keeping import keep
     from sgabench.running.kept import Kept
     from sgabench.running.options import Options

@@ -64,8 +64,23 @@ def prepare_figures(folder: Path | None) -> None:
     from sgabench.report.static import require_matplotlib
 
     require_matplotlib()
-    where = f"--figures {folder}"
+    prepare_folder(folder, (), option="--figures ")
+
+
+def prepare_folder(folder: Path, folders: Sequence[Path], *, option: str = "--output ") -> None:
+    """Refuse a folder that cannot be written, before anything is computed for it; it is made.
+
+    Args:
+        folder: where files are to be written.
+        folders: results folders, which it must not damage.
+        option: how messages call it.
+
+    Raises:
+        InputError: it cannot be made or written, or is a part of a results folder.
+    """
+    where = f"{option}{folder}"
     try:
+        _refuse_to_damage(folder / "file", (), folders, where)
         _make_folder(folder, where)
         if not os.access(folder, os.W_OK):
             raise InputError(f"{where}: is not writable; name another folder")

@@ -22,6 +22,8 @@ COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[
 GIVEN = {"suite": "tiny.toml", "baseline": "frozen.json", "first": "results", "second": "other", "name": "quickstart"}
 MISSING = {"suite": "no-such.toml", "baseline": "no-such.json", "first": "no", "second": "nor", "name": "no-such"}
 ARGUMENTS = {"export": "file"}  # outputs that are no option
+FOLDERS = {("prune", "output"), ("report", "figures")}
+TRAINING = {"prune", "tune"}  # that their folder is made first is all there is to see here
 OF_ITS_OWN = {"baseline", "export", "init", "tune"}  # what holds something that the same command may not give again
 
 
@@ -62,7 +64,16 @@ def folder(sgabench: Run, tiny: Path, tmp_path: Path) -> Path:
 
 
 def test_no_command_that_writes_is_left_out() -> None:
-    assert {name for name, _ in outputs()} == {"baseline", "check", "compare", "export", "init", "report", "tune"}
+    assert {name for name, _ in outputs()} == {
+        "baseline",
+        "check",
+        "compare",
+        "export",
+        "init",
+        "prune",
+        "report",
+        "tune",
+    }
     assert {name for name, command in COMMANDS.items() if any(of.name == "force" for of in command.params)} == (
         OF_ITS_OWN
     )
@@ -75,7 +86,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_else(
     for name in ("results", "a-folder"):
         (tmp_path / name).mkdir()
     (tmp_path / "a-file").touch()
-    for output in ["a-file/x", *(["a-file"] if parameter == "figures" else ["a-folder"])]:
+    for output in ["a-file/x", "a-file" if (command, parameter) in FOLDERS else "a-folder"]:
         done = sgabench(*line(command, parameter, output, MISSING))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert output in done.stderr
@@ -85,7 +96,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_else(
 
 @pytest.mark.parametrize(("command", "parameter"), outputs())
 def test_its_folder_is_made(sgabench: Run, folder: Path, command: str, parameter: str) -> None:
-    if command == "tune":  # trains; that its folder is made first is all there is to see
+    if command in TRAINING:
         sgabench(*line(command, parameter, "deep/er/x", {**GIVEN, "suite": "no-such.toml"}))
         assert (folder / "deep" / "er").is_dir()
         return
@@ -94,7 +105,7 @@ def test_its_folder_is_made(sgabench: Run, folder: Path, command: str, parameter
     assert (folder / "deep" / "er" / "x").stat().st_size > 0
 
 
-@pytest.mark.parametrize(("command", "parameter"), [(name, of) for name, of in outputs() if of != "figures"])
+@pytest.mark.parametrize(("command", "parameter"), sorted({*outputs()} - FOLDERS))
 def test_only_what_can_be_made_again_is_replaced(sgabench: Run, folder: Path, command: str, parameter: str) -> None:
     (folder / "there").write_text("precious")
     arguments = line(command, parameter, "there", GIVEN)

@@ -117,8 +117,9 @@ class Told:
 
 def read(logs: list[Path]) -> Told:
     told = Told(Counter(), [])
-    expected = (": finished", ": finished by another run", " of other runs", " to run on cpu", "nothing to do: ")
+    expected = (": finished", ": finished by another run", " of other runs", " to run on cpu", " is stored")
     for line in (line for log in logs for line in log.read_text().splitlines()):
+        line = line.partition("; all: about ")[0]  # how long it still takes
         name, _, rest = line.partition(": ")
         if rest.startswith("dense top-1"):
             told.trained[name] += 1

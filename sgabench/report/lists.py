@@ -71,6 +71,7 @@ def _terminal(texts: pd.DataFrame, title: str) -> str:
 
 def list_view(texts: pd.DataFrame, title: str) -> Any:
     """The table for a terminal; what is the same in every row stands in its title."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -78,11 +79,11 @@ def list_view(texts: pd.DataFrame, title: str) -> Any:
     about = ", ".join(f"n = {texts[name].iloc[0]}" if name == "n" else texts[name].iloc[0] for name in same)
     shown = texts.drop(columns=same)
     heading = Text(f"{title}: {about}" if about else title, style="bold")
-    view = Table(title=heading, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    view = Table(box=None, padding=(0, 2, 0, 0))
     for name in shown:
         view.add_column(
             Text(str(name)), header_style="bold underline", justify="left" if name in LEFT else "right", overflow="fold"
         )
     for row in shown.itertuples(index=False, name=None):
         view.add_row(*(Text(str(value)) for value in row))
-    return view
+    return Group(heading, view)  # as a title it would be as narrow as the table

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, describe
-from sgabench.plugins import ImageSpec
+from sgabench.models.layers import input_and_classifier
+from sgabench.plugins import ImageSpec, PruningContext, pruners
 from sgabench.running.task import Task
 from sgabench.suite.choices import Choice
-from sgabench.suite.plan import left_out
+from sgabench.suite.plan import CellPlan, left_out
 from sgabench.suite.tables import Recipe
 from sgabench.system.memory import require
 from sgabench.system.precision import uses_bf16
@@ -38,8 +40,8 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
 
     Raises:
         InputError: a data set that is not there or damaged, a model that does not fit it, options
-            that an optimizer refuses, a batch larger than the training split, a training that cannot
-            fit into memory.
+            that an optimizer refuses, an allocation that does not fit the model's layers, a batch
+            larger than the training split, a training that cannot fit into memory.
     """
     seen: set[str] = set()
     footprints: dict[str, Footprint | None] = {}
@@ -73,6 +75,11 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
                 if first_time(network):
                     footprints[network] = _check_model(built, data.spec)
                 latest = (network, built)
+        tables = [cell for cell in task.trial.cells if isinstance(cell.pruner.options.get("allocation"), Mapping)]
+        asked = [(cell.pruner.identity(), cell.ratio) for cell in tables]
+        if latest[1] is not None and data is not None and tables and first_time(network, asked):
+            with input_errors_of("model", model, strict):
+                _check_tables(tables, latest[1], data.spec)
         if latest[1] is not None:
             with input_errors_of("optimizer", optimizer, strict):
                 recipe = optimizer.settings["training"]
@@ -113,6 +120,18 @@ def _check_model(network: nn.Module, spec: ImageSpec) -> Footprint | None:
         return measure(network, spec)
     except Exception:  # what it raises in training is left to its trial
         return None
+
+
+def _check_tables(cells: Sequence[CellPlan], network: nn.Module, spec: ImageSpec) -> None:
+    """Allocations by names of layers must fit the model's layers; their scores do not matter for that."""
+    ends = input_and_classifier(network, torch.zeros(1, spec.channels, spec.height, spec.width))
+    for cell in cells:
+        included = (cell.pruner.settings["include_input"], cell.pruner.settings["include_classifier"])
+        excluded = [names for names, include in zip(ends, included, strict=True) if not include]
+        context = PruningContext(spec, 0, lambda: iter(()), frozenset[str]().union(*excluded))
+        options = {name: cell.pruner.options[name] for name in ("pattern", "allocation") if name in cell.pruner.options}
+        with input_errors_of("pruner", cell.pruner, True):
+            pruners["magnitude"].build(copy.deepcopy(network), cell.ratio, context, **options)
 
 
 def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) -> None:

@@ -103,7 +103,7 @@ def train(
             f"training.batch_size: {recipe.batch_size} is larger than the training split ({len(data.train)} images)"
         )
     steps = len(data.train) // recipe.batch_size
-    part = epochs or range(recipe.epochs)
+    part = range(recipe.epochs) if epochs is None else epochs
     factor = learning_rate_factor(recipe, steps)
     schedule = LambdaLR(optimizer, lambda step: factor(part.start * steps + step))
     average = None

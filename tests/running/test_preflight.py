@@ -58,3 +58,26 @@ def test_a_model_with_the_wrong_output_is_found_before_the_first_step(tiny: Path
     variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "wrong"')
     with pytest.raises(InputError, match=r"returns \(2, 3\) for 2 images, not logits of shape \(2, 10\)"):
         preflight(tasks(tiny, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('{"layr1*" = 0.3}', r"pruner 'magnitude': allocation: 'layr1\*' fits no prunable layer; valid: layer1"),
+        ('{"*" = 0.9}', "pruner 'magnitude': allocation: the table is about every layer and prunes 0.9 .*, not 0.5"),
+    ],
+)
+def test_ratios_by_names_must_fit_the_model(table: str, told: str, tiny: Path, tmp_path: Path) -> None:
+    todo = tasks(variant(tiny, 'name = "magnitude"', f'name = "magnitude"\nallocation = {table}'), tmp_path)
+    with pytest.raises(InputError, match=told):
+        preflight(todo)
+
+
+def test_ratios_by_names_that_fit_are_run(tiny: Path, tmp_path: Path) -> None:
+    variant(tiny, 'name = "magnitude"', 'name = "magnitude"\nallocation = {"layer1*" = 0.25, "conv1" = 0.1}')
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5]\n")
+    todo = tasks(variant(tiny, 'allocation = {"layer1*"', 'include_input = true\nallocation = {"layer1*"'), tmp_path)
+    preflight(todo)
+    (cell,) = [record for record in run_one(todo[0]) if record.kind == "cell"]
+    assert cell.detail["layer_sparsity"]["layer1.0.conv1"] == 0.25
+    assert cell.result["sparsity"] == pytest.approx(0.5, abs=1e-3)

@@ -15,10 +15,7 @@ from sgabench.optimizers.declared import needs_closure
 from sgabench.optimizers.lbfgs import LBFGS
 from sgabench.optimizers.wrapping import Wrapper
 
-_REFUSED = {
-    "Muon": "it only takes matrices, and networks have other parameters; timm:muon leaves those to AdamW",
-    "SparseAdam": "it only takes sparse gradients, and these networks have dense ones",
-}
+_REFUSED = {"SparseAdam": "it only takes sparse gradients, and these networks have dense ones"}
 # Equal to the others to rounding, and two to three times as fast on many small tensors.
 _FUSED = {"Adam", "AdamW", "SGD"}
 _NO_OPTIONS = ("seed", "distribution", "steps")  # of a wrapper, which a suite does not set
@@ -72,6 +69,8 @@ def build(
     """
     kind = optimizer_class(name)
     values = options_of(kind, name, options, also_valid)
+    if name == "Muon" and any(parameter.ndim != 2 for _, parameter in parameters):
+        raise InputError("torch.optim.Muon takes matrices only; timm:muon leaves all else to AdamW")
     if name in _FUSED and not values.keys() & {"fused", "foreach", "differentiable"}:
         values["fused"] = all(_can_fuse(parameter) for _, parameter in parameters)
     with foreign(f"torch.optim.{name} refuses its options: "):

@@ -8,6 +8,7 @@ names and the defaults that torch.optim gives them, where nothing else is said.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -137,13 +138,12 @@ def grda(
     return GRDA(parameters, lr, c, mu)
 
 
-def _torch_names() -> list[str]:
-    from sgabench.optimizers.sources import optimizer_names
+def _names(module: str, function: str) -> Callable[[], list[str]]:
+    """What a source has under it, asked when somebody misses a name."""
+    return lambda: getattr(importlib.import_module(f"{__name__}.{module}"), function)()
 
-    return optimizer_names()
 
-
-@optimizers.register_source("torch", names=_torch_names)
+@optimizers.register_source("torch", names=_names("sources", "optimizer_names"))
 def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
     """Any class of torch.optim with its own options, e.g. torch:RMSprop."""
     from sgabench.optimizers.sources import build
@@ -151,7 +151,7 @@ def from_torch(name: str, parameters: NamedParameters, /, **options: Any) -> Opt
     return build(name, parameters, options)
 
 
-@optimizers.register_source("timm")
+@optimizers.register_source("timm", names=_names("packages", "timm_names"))
 def from_timm(name: str, parameters: NamedParameters, /, **options: Any) -> Optimizer:
     """Any optimizer of timm's factory with its own options, e.g. timm:lamb or timm:muon."""
     from sgabench.optimizers.packages import build_timm
@@ -159,7 +159,9 @@ def from_timm(name: str, parameters: NamedParameters, /, **options: Any) -> Opti
     return build_timm(name, parameters, options)
 
 
-@optimizers.register_source("pytorch_optimizer", packages=("pytorch_optimizer",))
+@optimizers.register_source(
+    "pytorch_optimizer", packages=("pytorch_optimizer",), names=_names("packages", "pytorch_optimizer_names")
+)
 def from_pytorch_optimizer(
     name: str, parameters: NamedParameters, seed: int, context: TrainingContext, /, **options: Any
 ) -> Optimizer:

@@ -115,5 +115,12 @@ def test_a_package_that_is_missing_is_named_with_its_extra(package: str, monkeyp
         build(f"{package}:soap")
 
 
+def test_a_name_without_its_source_is_found() -> None:
+    with pytest.raises(InputError, match="did you mean 'pytorch_optimizer:muon' or 'timm:muon' or 'torch:Muon'"):
+        optimizers["muon"]
+    with pytest.raises(InputError, match="did you mean 'pytorch_optimizer:soap'"):
+        optimizers["SOAP"]
+
+
 def test_names_of_other_packages_need_no_cuda() -> None:
     assert not [name for name in packages.timm_names() if "8bit" in name]

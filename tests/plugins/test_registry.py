@@ -180,9 +180,9 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
     ("kind", "name", "told"),
     [
         ("models", "ResNet18", "unknown model 'ResNet18'; did you mean 'timm:resnet18' or 'torchvision:resnet18'?"),
-        ("optimizers", "rmsprop", "unknown optimizer 'rmsprop'; did you mean 'torch:RMSprop'?"),
+        ("optimizers", "rprop", "unknown optimizer 'rprop'; did you mean 'torch:Rprop'?"),
         ("optimizers", "adm", "unknown optimizer 'adm'; did you mean 'adam' or"),
-        ("optimizers", "lion", ", torch:NAME, and what a plugin registers: --plugin FILE.py"),
+        ("optimizers", "no-such", ", torch:NAME, and what a plugin registers: --plugin FILE.py"),
         ("probes", "lion", "; also what a plugin registers: --plugin FILE.py"),
     ],
 )

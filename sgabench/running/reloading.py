@@ -12,6 +12,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sgabench.store.forms import finite
 from sgabench.store.store import Record, checksum, weights_path
 
 # What other versions, devices or numbers of threads may change by their rounding.
@@ -49,11 +50,11 @@ def reload(
     network = build()
     network.load_state_dict(weights)
     network.eval()
-    found = evaluate(network)
+    found = finite(evaluate(network))  # as it is stored
     recorded = {name: trained.result[name] for name in found}
     if _same(found, recorded, exactly=_without_commit(environment) == _without_commit(trained.environment)):
         return network
-    told = ", ".join(f"{name} {found[name]:.6g} instead of {recorded[name]:.6g}" for name in found)
+    told = ", ".join(f"{name} {found[name]} instead of {recorded[name]}" for name in found)
     _logger.warning(
         "%s keeps something that training changes outside of its weights (a buffer with persistent=False, say): "
         "loaded again it has %s, so it is trained again",
@@ -63,9 +64,9 @@ def reload(
     return None
 
 
-def _same(found: Mapping[str, float], recorded: Mapping[str, Any], exactly: bool) -> bool:
-    if exactly:
-        return all(found[name] == recorded[name] for name in found)
+def _same(found: Mapping[str, Any], recorded: Mapping[str, Any], exactly: bool) -> bool:
+    if exactly or None in (*found.values(), *recorded.values()):
+        return found == recorded
     return all(math.isclose(found[name], recorded[name], rel_tol=_ROUNDING, abs_tol=_ROUNDING) for name in found)
 
 

@@ -61,6 +61,8 @@ def files_read(known: Collection[Path]) -> Iterator[list[Path]]:
 def _libraries() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     caches = [os.environ[name] for name in _CACHES if os.environ.get(name)]
-    places = [sys.prefix, sys.base_prefix, paths["stdlib"], paths["purelib"], paths["platlib"], *caches]
+    # Where packages are installed elsewhere (pip install --target); a project's own folder has no such metadata.
+    targets = [folder for folder in sys.path if folder and any(Path(folder).glob("*.dist-info"))]
+    places = [sys.prefix, sys.base_prefix, paths["stdlib"], paths["purelib"], paths["platlib"], *caches, *targets]
     places += [str(Path.home() / ".cache"), str(Path(__file__).parents[1]), *_SYSTEM]
     return tuple({os.path.realpath(place) for place in places} - {"/"})

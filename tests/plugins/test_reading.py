@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from sgabench.errors import InputError
-from sgabench.plugins.reading import files_read
+from sgabench.plugins.reading import _libraries, files_read
 from sgabench.plugins.registry import datasets, load_plugin_file, models
 
 PLUGIN = """
@@ -113,3 +114,15 @@ def test_a_data_set_reads_its_data_folder(tmp_path: Path) -> None:
     datasets.register("other")(lambda data_dir, download: (data_dir.parent / "images.bin").read_bytes())
     with pytest.raises(InputError, match=r"dataset 'other' reads .*images.bin without declaring it"):
         datasets["other"].build(tmp_path / "data", False)
+
+
+def test_what_lies_where_packages_are_installed_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lion-1.0.dist-info").mkdir()
+    (tmp_path / "lion-1.0.dist-info" / "entry_points.txt").touch()
+    for places, found in ((sys.path, 1), ([*sys.path, str(tmp_path)], 0)):
+        monkeypatch.setattr(sys, "path", places)
+        _libraries.cache_clear()
+        with files_read([]) as read:
+            (tmp_path / "lion-1.0.dist-info" / "entry_points.txt").read_text()
+        assert len(read) == found
+    _libraries.cache_clear()

@@ -1,0 +1,261 @@
+"""Which networks can be pruned: docs/compatibility.md is the output of this.
+
+python benchmarks/compatibility.py ROWS.jsonl   # all networks that are not in the file, then the page
+python benchmarks/compatibility.py NAME         # one network; prints what was found as JSON
+
+Every network is built at the smallest of a few sizes that it takes, trained for a step, pruned by half in every way,
+run, trained for another step, stored and loaded. Channels are removed under the pruner's own proof: without them, the
+network gives what it gives with them, and all that reads them, at zero.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm  # noqa: F401 - so that it is imported once
+import torch
+import torchvision  # noqa: F401
+from torch import Tensor, nn
+
+from sgabench.errors import InputError, describe
+from sgabench.models.layers import input_and_classifier, prunable_layers
+from sgabench.plugins import ImageSpec, PruningContext, models, pruners
+
+SIDES = (32, 64, 96, 128, 160, 192, 224, 240, 256)
+LIMIT = 600  # seconds for a network
+RATIO = 0.5
+FAMILIES: dict[str, list[str]] = {
+    "ResNet": ["resnet56", "timm:resnet18", "torchvision:resnet50", "timm:resnet26d"],
+    "pre-activation ResNet": ["timm:resnetv2_50"],
+    "normalizer-free": ["timm:nf_resnet26"],
+    "ResNeXt": ["torchvision:resnext50_32x4d", "timm:resnext26ts", "timm:seresnext26d_32x4d"],
+    "ResNeSt": ["timm:resnest14d"],
+    "Res2Net": ["timm:res2net50_14w_8s"],
+    "SelecSLS": ["timm:selecsls42b"],
+    "SKNet": ["timm:skresnet18"],
+    "VGG": ["torchvision:vgg11_bn", "timm:repvgg_a0"],
+    "AlexNet": ["torchvision:alexnet"],
+    "SqueezeNet": ["torchvision:squeezenet1_1"],
+    "Inception": ["torchvision:googlenet", "timm:inception_next_atto"],
+    "Xception": ["timm:xception41"],
+    "DenseNet": ["torchvision:densenet121"],
+    "DPN": ["timm:dpn48b"],
+    "DLA": ["timm:dla46_c"],
+    "VoVNet": ["timm:ese_vovnet19b_dw"],
+    "HRNet": ["timm:hrnet_w18_small"],
+    "CSPNet": ["timm:cspresnet50"],
+    "MobileNet": ["torchvision:mobilenet_v2", "torchvision:mobilenet_v3_small", "timm:mobilenetv4_conv_small"],
+    "MNASNet": ["torchvision:mnasnet0_5"],
+    "EfficientNet": ["timm:efficientnet_b0", "timm:tinynet_e"],
+    "RegNet": ["torchvision:regnet_x_400mf", "torchvision:regnet_y_400mf"],
+    "ReXNet": ["timm:rexnet_100"],
+    "GhostNet": ["timm:ghostnet_050", "timm:ghostnetv2_100"],
+    "ShuffleNet": ["torchvision:shufflenet_v2_x0_5"],
+    "HardCoRe": ["timm:hardcorenas_a", "timm:lcnet_050"],
+    "ConvNeXt": ["timm:convnext_atto", "timm:convnextv2_atto"],
+    "ConvMixer": ["timm:convmixer_768_32"],
+    "EdgeNeXt": ["timm:edgenext_xx_small"],
+    "FastViT": ["timm:fastvit_t8"],
+    "MobileOne": ["timm:mobileone_s0"],
+    "RepViT": ["timm:repvit_m1"],
+    "PoolFormer": ["timm:poolformer_s12"],
+    "MetaFormer": ["timm:caformer_s18"],
+    "ViT": ["timm:vit_tiny_patch16_224", "timm:eva02_tiny_patch14_224"],
+    "DeiT": ["timm:deit_tiny_distilled_patch16_224"],
+    "CaiT": ["timm:cait_xxs24_224"],
+    "XCiT": ["timm:xcit_nano_12_p16_224"],
+    "PiT": ["timm:pit_ti_224"],
+    "Swin": ["timm:swin_tiny_patch4_window7_224", "torchvision:swin_t", "timm:swinv2_tiny_window8_256"],
+    "CoAtNet and MaxViT": ["timm:coatnet_nano_rw_224"],
+    "LeViT": ["timm:levit_128s"],
+    "EfficientViT": ["timm:efficientvit_b0", "timm:efficientvit_m0"],
+    "EfficientFormer": ["timm:efficientformer_l1"],
+    "MobileViT": ["timm:mobilevit_xxs", "timm:mobilevitv2_050"],
+    "PVT": ["timm:pvt_v2_b0"],
+    "Twins": ["timm:twins_pcpvt_small"],
+    "Mixer": ["timm:mixer_s32_224", "timm:resmlp_12_224", "timm:gmlp_ti16_224"],
+    "Sequencer": ["timm:sequencer2d_s"],
+    "CrossViT": ["timm:crossvit_tiny_240"],
+    "Visformer": ["timm:visformer_tiny"],
+    "TinyViT": ["timm:tiny_vit_5m_224"],
+}
+
+
+def built(name: str) -> tuple[nn.Module, ImageSpec]:
+    """A network at the smallest size at which it takes a step."""
+    source, _, architecture = name.rpartition(":")
+    for side in SIDES:
+        spec = ImageSpec(3, side, side, 10)
+        try:
+            torch.manual_seed(0)
+            plugin = models[f"{source}:{architecture}" if source else architecture]
+            network = plugin.build(spec)
+            step(network, spec)
+            return network.eval(), spec
+        except Exception as error:  # of any kind: the network is too large for the images
+            reason = describe(error)
+    raise InputError(f"cannot be built: {reason}")
+
+
+def step(network: nn.Module, spec: ImageSpec) -> None:
+    """A step of training on noise."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3)
+    logits = network.train()(noise(spec, 8))  # with fewer, statistics over one place each mean little
+    torch.nn.functional.cross_entropy(logits, torch.arange(8)).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    network.eval()
+
+
+def noise(spec: ImageSpec, count: int) -> Tensor:
+    """Images."""
+    return torch.randn(count, 3, spec.height, spec.width, generator=torch.Generator().manual_seed(1))
+
+
+def peak() -> float:
+    """Megabytes that this process had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def used(network: nn.Module, spec: ImageSpec) -> None:
+    """Run, train and store a pruned network, and load it again.
+
+    Raises:
+        ValueError: it does not give numbers, or others after it was stored.
+    """
+    with torch.no_grad():
+        logits = network(noise(spec, 2))
+    if logits.shape != (2, 10) or not torch.isfinite(logits).all():
+        raise ValueError(f"logits {tuple(logits.shape)}")
+    twin = copy.deepcopy(network)
+    state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in network.state_dict().items()}
+    twin.load_state_dict(safetensors.torch.load(safetensors.torch.save(state)))
+    with torch.no_grad():
+        if not torch.equal(twin(noise(spec, 2)), logits):
+            raise ValueError("other logits after it was stored and loaded")
+    step(twin, spec)
+
+
+def examine(name: str) -> dict[str, Any]:
+    """All that the page says of a network."""
+    found: dict[str, Any] = {"name": name}
+    try:
+        network, spec = built(name)
+    except InputError as error:
+        return {**found, "error": str(error)}
+    params = sum(p.numel() for p in network.parameters())
+    found |= {"side": spec.height, "params": params}
+    inputs, classifier = input_and_classifier(network, noise(spec, 1))
+    made: dict[str, Any] = {}
+
+    def once(name: str, make: Callable[[], Any]) -> Any:
+        if name not in made:
+            made[name] = make()
+        return made[name]
+
+    context = PruningContext(spec, 0, lambda: iter([(noise(spec, 4), torch.zeros(4))]), inputs | classifier, once)
+    for pruner in ("structured", "magnitude"):
+        made.clear()
+        before = peak()
+        try:
+            started = time.process_time()
+            pruned = pruners[pruner].build(copy.deepcopy(network), RATIO, context)
+            first, again = time.process_time() - started, time.process_time()
+            pruners[pruner].build(copy.deepcopy(network), 0.3, context)
+            row = {"seconds": first, "further": time.process_time() - again, "memory": peak() - before}
+            used(pruned, spec)
+            row["removed"] = 1 - sum(p.numel() for p in pruned.parameters()) / params
+            row["zeros"] = 1 - sum(int(p.count_nonzero()) for p in pruned.parameters()) / params
+            row["kept_whole"] = len(context.notes.get("kept_whole", []))
+            row["layers"] = len(prunable_layers(network, context.excluded))
+        except InputError as error:
+            row = {"refused": str(error)}
+        except Exception as error:  # of any kind, and a fault of ours
+            row = {"error": describe(error)}
+        found[pruner] = row
+    return found
+
+
+def main() -> None:
+    """Examine one network, or all of them."""
+    warnings.simplefilter("ignore")
+    if not sys.argv[1].endswith(".jsonl"):
+        print(json.dumps(examine(sys.argv[1])))
+        return
+    path = Path(sys.argv[1])
+    rows = {row["name"]: row for row in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
+    names = [name for family in FAMILIES.values() for name in family]
+    for name in names:
+        if name not in rows:
+            rows[name] = in_a_process(name)
+            with path.open("a") as file:
+                file.write(json.dumps(rows[name]) + "\n")
+    print(page([rows[name] for name in names]))
+
+
+def in_a_process(name: str) -> dict[str, Any]:
+    """What is found of a network, whatever happens to the process that looks."""
+    context = multiprocessing.get_context("fork")  # which has imported everything already
+    results = context.SimpleQueue()
+    process = context.Process(target=lambda: results.put(examine(name)))
+    process.start()
+    process.join(LIMIT)
+    if process.is_alive():
+        process.kill()
+        return {"name": name, "error": f"not finished after {LIMIT} s"}
+    if results.empty():
+        return {"name": name, "error": f"exit code {process.exitcode}"}
+    found: dict[str, Any] = results.get()
+    return found
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The documentation's page."""
+    removed = [row for row in rows if row.get("structured", {}).get("removed", 0) > 0]
+    lines = [
+        "# Which networks can be pruned",
+        "",
+        "<!-- The output of benchmarks/compatibility.py. -->",
+        "",
+        f"{len(rows)} networks of {len(FAMILIES)} families: channels are really removed in {len(removed)}.",
+        "",
+        "Each is built at the smallest of a few sizes that it takes, trained for a step, pruned by half (of its",
+        "parameters, or as far as it goes), run, trained for another step, stored and loaded. Channels of layers that",
+        "are kept whole cannot be removed without changing what the others give; a cell's record names these layers",
+        "(`kept_whole`). Where they are added to those of the input layer, they stay because that is excluded.",
+        "",
+        "| network | size | parameters | weights | parameters removed with channels | layers kept whole "
+        "| processor time (s) | a further ratio (s) | memory |",
+        "|---|---:|---:|---|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        channels, weights = row.get("structured", {}), row.get("magnitude", {})
+        if "side" not in row:
+            lines.append(f"| `{row['name']}` | — | — | {row['error']} | — | — | — | — | — |")
+            continue
+        cells = [f"`{row['name']}`", f"{row['side']}", f"{row['params'] / 1e6:.1f} M"]
+        cells.append("yes" if "removed" in weights else str(weights.get("refused") or weights.get("error")))
+        refused = channels.get("refused") or channels.get("error")
+        if refused:
+            cells += [f"none: {refused}", "—", "—", "—", "—"]
+        else:
+            cells += [f"{channels['removed']:.0%}", f"{channels['kept_whole']} of {channels['layers']}"]
+            cells += [f"{channels['seconds']:.1f}", f"{channels['further']:.1f}"]
+            cells.append(f"{channels['memory'] / (row['params'] * 4 / 2**20):.1f}x")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Memory: beyond what the process had when it had taken a step, in times of the network's size."]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -57,7 +57,7 @@ def view(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
             tracer.trace.coupling.unify(after, first)
             after = first
     for dim in varying(after):  # a number that the module may have given to the operator
-        tracer.trace.splits.append((tracer.inside[-1], along(after.movedim(dim, 0).flatten(1)[:, 0], 0, 1)))
+        tracer.trace.splits.append((tracer.inside[-1], after.movedim(dim, 0).reshape(after.shape[dim], -1)[:, 0]))
     tracer.set(out, after)
 
 

@@ -12,7 +12,11 @@ from sgabench.suite.choices import Choice
 from sgabench.suite.plan import MEASURING_REVISION, TRAINING_REVISION, Plan, content_key, keys_of
 
 PARTS = ("dataset", "model", "optimizer")
-_OWN = {"training_revision": "the training loop", "measuring_revision": "the measurements"}
+_OWN = {
+    "training_revision": "the training loop",
+    "measuring_revision": "the measurements",
+    "packed_revision": "what is pruned",
+}
 # What a description says of the code and the content of what it names.
 _CHANGING = frozenset({"revision", "code", "files", "content", *_OWN})
 MOST_NAMED = 3  # modules
@@ -62,7 +66,9 @@ def _choices(plan: Plan) -> tuple[Choice, ...]:
 
 def _is_revised(plan: Plan) -> bool:
     """Whether anything that a plan asks for has an earlier revision at all."""
-    return TRAINING_REVISION != 1 or MEASURING_REVISION != 1 or any(choice.revision != 1 for choice in _choices(plan))
+    revised = TRAINING_REVISION != 1 or MEASURING_REVISION != 1
+    packed = any(cell.packed for trial in plan.trials for cell in trial.cells[:1])
+    return revised or packed or any(choice.revision != 1 for choice in _choices(plan))
 
 
 def _is_foreign(plan: Plan) -> bool:
@@ -72,8 +78,8 @@ def _is_foreign(plan: Plan) -> bool:
 
 def _cells(plan: Plan) -> dict[str, dict[str, Any]]:
     """The description of each pruning, by what it is but for its code."""
-    different = {(id(cell.pruner), cell.ratio): cell for _, cell in plan.cells()}
-    descriptions = [cell.description() for cell in different.values()]
+    different = {(id(cell.pruner), cell.ratio, cell.packed): cell for _, cell in plan.cells()}
+    descriptions = [cell.description() for cell in sorted(different.values(), key=lambda cell: cell.packed)]
     return {content_key(_bare(description)): description for description in descriptions}
 
 

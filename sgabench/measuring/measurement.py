@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sgabench.models.layers import prunable_layers, weight_of, width_of
+from sgabench.models.layers import prunable_layers, prunable_weights, width_of
 from sgabench.models.operations import Operations, count_nonzero, count_operations
 
 
@@ -23,10 +23,10 @@ class Size:
     Attributes:
         params: all parameters.
         nonzero_params: those that are not zero.
-        prunable_weights: weights of convolutions and linear layers that were not excluded.
+        prunable_weights: numbers in the weights that pruners act on and that were not excluded.
         sparsity: the fraction of the prunable weights that is zero; 0 if there are none.
-        layer_sparsity: the same for every convolution and linear layer, excluded ones too.
-        layer_channels: output channels or features of each of these.
+        layer_sparsity: the same for every layer's weight, excluded ones too, by the names of `prunable_weights`.
+        layer_channels: output channels or features of each convolution and linear layer.
         macs: multiply-adds for one image in convolutions, matrix products and attention, as they are
             executed: a zero weight is multiplied like any other.
         nonzero_macs: those that touch no zero weight.
@@ -60,7 +60,7 @@ def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] 
     Args:
         network: left as it was.
         example: images (N, C, H, W) on the network's device; the first one is used.
-        excluded: names of modules that do not belong to the prunable set.
+        excluded: names of weights or modules that do not belong to the prunable set.
     """
     with ThreadPoolExecutor(1) as threads:
         return begin_measuring(network, count_operations(network, example[:1]), excluded, threads).result()
@@ -74,25 +74,24 @@ def begin_measuring(
     Args:
         network: must keep its weights until the size is there.
         operations: of this network, or of another one that differs in nothing but its values.
-        excluded: names of modules that do not belong to the prunable set.
+        excluded: names of weights or modules that do not belong to the prunable set.
         threads: gets one thing to do.
     """
     parameters, state = dict(network.named_parameters()), network.state_dict()
     copies = _on_cpu([*parameters.values(), *state.values()])
     nonzero = {name: count_nonzero(copies[_place(parameter)]) for name, parameter in parameters.items()}
     names = {id(parameter): name for name, parameter in parameters.items()}
-    modules = prunable_layers(network)
-    layers = {name: names[id(weight_of(layer))] for name, layer in modules.items()}
-    prunable = [names[id(weight_of(layer))] for layer in prunable_layers(network, excluded).values()]
-    prunable_weights = sum(parameters[name].numel() for name in prunable)
-    zeros = prunable_weights - sum(nonzero[name] for name in prunable)
+    layers = {layer: names[id(weight)] for layer, weight in prunable_weights(network).items()}
+    prunable = [names[id(weight)] for weight in prunable_weights(network, excluded).values()]
+    count = sum(parameters[name].numel() for name in prunable)
+    zeros = count - sum(nonzero[name] for name in prunable)
     counted = {
         "params": sum(parameter.numel() for parameter in parameters.values()),
         "nonzero_params": sum(nonzero.values()),
-        "prunable_weights": prunable_weights,
-        "sparsity": zeros / prunable_weights if prunable_weights else 0.0,
+        "prunable_weights": count,
+        "sparsity": zeros / count if count else 0.0,
         "layer_sparsity": {layer: 1 - nonzero[name] / parameters[name].numel() for layer, name in layers.items()},
-        "layer_channels": {name: width_of(layer) for name, layer in modules.items()},
+        "layer_channels": {name: width_of(layer) for name, layer in prunable_layers(network).items()},
         "macs": operations.total,
         "nonzero_macs": operations.nonzero(nonzero),
     }

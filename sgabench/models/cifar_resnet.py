@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from sgabench.models.batch_norm import batch_norm_relu
+from sgabench.models.initialization import initialize
 
 
 class CifarResNet(nn.Module):
@@ -34,16 +35,13 @@ class CifarResNet(nn.Module):
         blocks, rest = divmod(depth - 2, 6)
         if blocks < 1 or rest:
             raise ValueError(f"depth must be 6n + 2, got {depth}")
-        self.conv1 = _conv3x3(channels, width)
+        self.conv1 = conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _stage(blocks, width, width, shortcut)
         self.layer2 = _stage(blocks, width, 2 * width, shortcut)
         self.layer3 = _stage(blocks, 2 * width, 4 * width, shortcut)
         self.fc = nn.Linear(4 * width, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.zeros_(self.fc.bias)
+        initialize(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to logits (N, classes)."""
@@ -58,9 +56,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, shortcut: nn.Module, stride: int) -> None:
         super().__init__()
-        self.conv1 = _conv3x3(inputs, outputs, stride)
+        self.conv1 = conv3x3(inputs, outputs, stride)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = _conv3x3(outputs, outputs)
+        self.conv2 = conv3x3(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = shortcut
 
@@ -135,19 +133,21 @@ class PaddedShortcut(nn.Module):
         return f"{self.inputs}, {self.outputs}"
 
 
-def _conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size of the image, or divides it by the stride; without bias."""
     return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
 def _stage(blocks: int, inputs: int, outputs: int, shortcut: Literal["A", "B"]) -> nn.Sequential:
     first: nn.Module = nn.Identity()
     if inputs != outputs:
-        first = PaddedShortcut(inputs, outputs) if shortcut == "A" else _projection(inputs, outputs)
+        first = PaddedShortcut(inputs, outputs) if shortcut == "A" else projection(inputs, outputs)
     stride = 1 if inputs == outputs else 2
     rest = [BasicBlock(outputs, outputs, nn.Identity(), stride=1) for _ in range(blocks - 1)]
     return nn.Sequential(BasicBlock(inputs, outputs, first, stride), *rest)
 
 
-def _projection(inputs: int, outputs: int) -> nn.Sequential:
+def projection(inputs: int, outputs: int) -> nn.Sequential:
+    """The shortcut of option B: a 1x1 convolution of stride 2 and BatchNorm."""
     convolution = nn.Conv2d(inputs, outputs, kernel_size=1, stride=2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs))

@@ -1,16 +1,23 @@
-"""The layers of any network: the prunable set, what is at both ends, evaluation mode."""
+"""The weights of any network: the prunable set, what is at both ends; evaluation mode."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+_T = TypeVar("_T")
+_LAYERS = (_ConvNd, nn.Linear)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+_FIRST_LAYER = re.compile(r"weight_ih(_l0)?(_reverse)?")
 
 
 @contextmanager
@@ -27,24 +34,54 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def prunable_layers(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Module]:
-    """The layers whose weights pruners act on: convolutions and linear layers, by name.
-
-    Biases and normalization layers are never among them, nor is the packed input projection of
-    ``nn.MultiheadAttention``, which belongs to no layer. A weight that several layers share appears
-    once, under its first name, and not at all if one of them is excluded.
+    """Convolutions and linear layers by name; of those that share a weight, the first.
 
     Args:
         network: any network.
-        excluded: names of modules to leave out, with all that they contain.
+        excluded: names of modules to leave out, with all that they contain and all that share their weights.
     """
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, (_ConvNd, nn.Linear))}
-    seen = {id(layer.weight) for name, layer in layers.items() if is_within(name, excluded)}
-    prunable: dict[str, nn.Module] = {}
-    for name, layer in layers.items():
-        if id(layer.weight) not in seen:
-            seen.add(id(layer.weight))
-            prunable[name] = layer
-    return prunable
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, _LAYERS)}
+    return _first_of_each(layers, lambda layer: layer.weight, excluded)
+
+
+def prunable_weights(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Parameter]:
+    """The weights that pruners act on, by name.
+
+    Those of convolutions and linear layers have the names of their layers. Input and recurrent weights of recurrent
+    layers, and the packed input projection of ``nn.MultiheadAttention``, have names of their own, such as
+    ``rnn.weight_hh_l0``. Biases and normalization layers are never among them. A weight that is shared appears once,
+    under its first name, and not at all if one of its names is excluded.
+
+    Args:
+        network: any network.
+        excluded: names of weights or of modules to leave out, with all that they contain.
+
+    Raises:
+        TypeError: a weight is computed from others (a parametrization), so that it cannot be set.
+    """
+    weights: dict[str, nn.Parameter] = {}
+    for name, module in network.named_modules():
+        weights |= _weights_in(name, module)
+    return _first_of_each(weights, lambda weight: weight, excluded)
+
+
+def prunable_as_layers(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Module]:
+    """The layers of `prunable_weights`; a weight that belongs to no convolution or linear layer is a linear layer's.
+
+    So every weight says what is an output and what an input. To change the weight of such a layer is to change the
+    network's.
+    """
+    modules = dict(network.named_modules())
+    return {
+        name: modules[name] if isinstance(modules.get(name), _LAYERS) else _linear(weight)
+        for name, weight in prunable_weights(network, excluded).items()
+    }
+
+
+def weights_left_out(network: nn.Module) -> list[str]:
+    """Names of the parameters of two or more dimensions that no pruner acts on, such as embeddings."""
+    prunable = set(map(id, prunable_weights(network).values()))
+    return [name for name, p in network.named_parameters() if p.dim() > 1 and id(p) not in prunable]
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:
@@ -53,7 +90,7 @@ def is_within(name: str, modules: Collection[str]) -> bool:
 
 
 def weight_of(layer: nn.Module) -> nn.Parameter:
-    """The weight of a prunable layer.
+    """The weight of a convolution or a linear layer.
 
     Raises:
         TypeError: the weight is computed from others (a parametrization), so that it cannot be set.
@@ -64,50 +101,45 @@ def weight_of(layer: nn.Module) -> nn.Parameter:
     return weight
 
 
-def prunable_weights(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Parameter]:
-    """The weights of the prunable layers, by the names of the layers.
-
-    Raises:
-        TypeError: as `weight_of`.
-    """
-    return {name: weight_of(layer) for name, layer in prunable_layers(network, excluded).items()}
-
-
 def input_and_classifier(network: nn.Module, example: Tensor) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the layers that see the image and of those that give the logits, by running it once.
+    """Names of the weights that see the image and of those that give the logits, by running it once.
 
-    The input layers are the first prunable layer that runs and all others that read the same tensor.
-    The classifiers are the layers as wide as the network's output from which the logits are made
-    without another layer between: two, where a network averages two heads. A network whose output has
-    the width of no such layer has no classifier.
+    Those that see the image belong to the first module with prunable weights that runs, and to all others that read
+    the same tensor; of a recurrent network they are its first layer's input weights. The classifiers are the
+    convolutions and linear layers as wide as the network's output from which the logits are made without another
+    layer between: two, where a network averages two heads. A network whose output has the width of no such layer has
+    no classifier.
 
     Args:
         network: left as it was, BatchNorm statistics included.
         example: images (N, C, H, W).
     """
-    calls: list[tuple[str, int]] = []
+    calls: list[tuple[str, nn.Module, int]] = []
     alive: list[Tensor] = []  # while a tensor lives, no other one has its id
-    layers = prunable_layers(network)
 
     def record(name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
-            read = next(iter([*args, *kwargs.values()]))
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            read = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
             alive.append(read)
-            calls.append((name, id(read)))
-            _made_by(output, frozenset([name]))
+            calls.append((name, module, id(read)))
+            for made in tree_leaves(output):
+                _made_by(made, frozenset([name]))
 
         return hook
 
-    hooks = [layer.register_forward_hook(record(name), with_kwargs=True) for name, layer in layers.items()]
+    prunable = prunable_weights(network).keys()
+    owners = {name: m for name, m in network.named_modules() if not prunable.isdisjoint(_weights_in(name, m))}
+    hooks = [module.register_forward_hook(record(name), with_kwargs=True) for name, module in owners.items()]
     try:
         with evaluating(network), _LastLayers():  # type: ignore[no-untyped-call]
             logits = network(example)
     finally:
         for handle in hooks:
             handle.remove()
-    inputs = frozenset(name for name, read in calls if read == calls[0][1])
-    last = getattr(logits, "_made_by", frozenset[str]())
-    return inputs, frozenset(name for name in last if width_of(layers[name]) == logits.shape[-1])
+    seeing = [(name, module) for name, module, read in calls if read == calls[0][2]]
+    made_by = getattr(logits, "_made_by", frozenset[str]())
+    wide = {name for name, of in owners.items() if isinstance(of, _LAYERS) and width_of(of) == logits.shape[-1]}
+    return frozenset(weight for of in seeing for weight in _input_weights(*of)), frozenset(made_by & wide)
 
 
 def _made_by(tensor: object, layers: frozenset[str]) -> None:
@@ -128,6 +160,42 @@ class _LastLayers(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in tree_leaves(result):
                 _made_by(tensor, layers)
         return result
+
+
+def _first_of_each(named: Mapping[str, _T], weight: Callable[[_T], Any], excluded: Collection[str]) -> dict[str, _T]:
+    seen = {id(weight(value)) for name, value in named.items() if is_within(name, excluded)}
+    first = {}
+    for name, value in named.items():
+        if id(weight(value)) not in seen:
+            seen.add(id(weight(value)))
+            first[name] = value
+    return first
+
+
+def _weights_in(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
+    """The prunable weights that are a module's own, by the names that `prunable_weights` gives them."""
+    if isinstance(module, _LAYERS):
+        return {name: weight_of(module)}
+    if not isinstance(module, (*_RECURRENT, nn.MultiheadAttention)):
+        return {}
+    before = f"{name}." if name else ""
+    parts = _PROJECTIONS if isinstance(module, nn.MultiheadAttention) else ("weight_",)
+    own = module.named_parameters(recurse=False)
+    return {before + attribute: weight for attribute, weight in own if attribute.startswith(parts)}
+
+
+def _linear(weight: nn.Parameter) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    layer.weight = weight
+    return layer
+
+
+def _input_weights(name: str, module: nn.Module) -> list[str]:
+    """Names of the weights of a module that multiply what it reads."""
+    weights = _weights_in(name, module)
+    if not isinstance(module, _RECURRENT):
+        return list(weights)
+    return [weight for weight in weights if _FIRST_LAYER.fullmatch(weight.rpartition(".")[2])]
 
 
 def width_of(layer: nn.Module) -> int:

@@ -85,7 +85,7 @@ class PruningContext:
         seed: for a pruner that draws random numbers.
         batches: normalized images (N, C, H, W) and labels (N,) of the training split, on the
             network's device, the same ones in the same order at every call.
-        excluded: names of modules that no pruner may touch (the input layer and the classifier,
+        excluded: names of weights or modules that no pruner may touch (the input layer and the classifier,
             unless the suite asks for them).
         once: ``once(name, make)`` is ``make()``, made once for all ratios of the pruner with the same
             options on the same trained network. It must not depend on the ratio. In a context made

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sgabench.models.layers import prunable_layers, weight_of
+from sgabench.models.layers import prunable_weights
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
@@ -17,7 +17,7 @@ HISTOGRAM_RANGE = (-6.0, 1.0)
 
 
 def describe_weights(network: nn.Module, bins: int) -> dict[str, Any]:
-    """Describe the weights of all convolutions and linear layers, those excluded from pruning too.
+    """Describe all prunable weights, those excluded from pruning too.
 
     Args:
         network: any network.
@@ -30,7 +30,7 @@ def describe_weights(network: nn.Module, bins: int) -> dict[str, Any]:
         per bin, the outermost of which take what lies beyond. What is not defined is None: the
         kurtosis of equal weights, and everything but the count where a weight is not finite.
     """
-    layers = {name: weight_of(layer).detach() for name, layer in prunable_layers(network).items()}
+    layers = {name: weight.detach() for name, weight in prunable_weights(network).items()}
     edges = np.linspace(*HISTOGRAM_RANGE, bins + 1)
     return {
         "edges": edges.tolist(),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sgabench.errors import InputError
 from sgabench.models.adaptive import layer_adaptive
-from sgabench.models.layers import prunable_layers, weight_of
+from sgabench.models.layers import prunable_as_layers, weight_of
 from sgabench.plugins import PruningContext
 from sgabench.pruners.allocation import Field, counts_of, fields_of
 from sgabench.pruners.parts import Pattern
@@ -49,7 +49,7 @@ def prune_by_scores(
     Raises:
         InputError: scores that do not fit the network, an allocation that does not.
     """
-    layers = prunable_layers(network, context.excluded)
+    layers = prunable_as_layers(network, context.excluded)
     if not layers:
         return network
     weights = [weight_of(layer) for layer in layers.values()]

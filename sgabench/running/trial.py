@@ -22,6 +22,7 @@ from sgabench.errors import InputError, describe
 from sgabench.measuring.measurement import Size, compression_ratio, measure_size, theoretical_speedup
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import speed_of
+from sgabench.models.layers import weights_left_out
 from sgabench.plugins import PruningContext, probes
 from sgabench.running.kept import write_kept
 from sgabench.running.part import Part, first_of, of_cell, of_probe
@@ -214,6 +215,8 @@ class _TrialRun:
         }
         constants = {"mean": self._data.mean.tolist(), "std": self._data.std.tolist()}
         detail = {**size.layers(), "history": training.history, "normalization": constants}
+        if left_out := weights_left_out(network):
+            detail["left_out"] = left_out
         record = self._emit_record("trial", trial.key, None, trial.labels(), trial.description(), result, detail)
         self._watched(watch)
         snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from sgabench.errors import InputError
 from sgabench.models.layers import evaluating, prunable_weights
 from sgabench.plugins import PruningContext
 
@@ -20,15 +21,20 @@ def input_norms(network: nn.Module, context: PruningContext) -> dict[str, Tensor
     A weight of a convolution is multiplied with an input at every place of the output. These squares are the gradient
     of the sum of what the layer would give for the squared inputs. The paper compares the weights of an output only
     with each other; here the allocation says what is compared with what.
+
+    Raises:
+        InputError: a weight of a recurrent layer or of attention's projections, whose inputs no layer shows.
     """
     weights = prunable_weights(network, context.excluded)
     sums = {id(weight): torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()}
+    seen: set[int] = set()
 
     def adding(layer: nn.Module) -> Any:
         plain: Any = next(kind for kind in type(layer).__mro__ if kind.__module__.startswith("torch.nn.modules"))
         twin, total = _of_ones(layer), sums[id(layer.weight)]
 
         def add(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.add(id(layer.weight))
             with torch.enable_grad():
                 outputs = plain.forward(twin, args[0].detach().float().square())
                 total.add_(torch.autograd.grad(outputs.sum(), [twin.weight])[0])
@@ -44,6 +50,9 @@ def input_norms(network: nn.Module, context: PruningContext) -> dict[str, Tensor
     finally:
         for hook in hooks:
             hook.remove()
+    unknown = [name for name, weight in weights.items() if id(weight) not in seen]
+    if unknown:
+        raise InputError(f"score 'wanda' cannot see what {unknown[0]} is multiplied with; choose another score")
     return {name: weight.detach().float().abs() * sums[id(weight)].sqrt() for name, weight in weights.items()}
 
 

@@ -22,6 +22,8 @@ KEY_VERSION = 1
 TRAINING_REVISION = 1
 # Raised when the same network is measured otherwise than before.
 MEASURING_REVISION = 1
+# The same, of networks that may have weights that belong to no convolution or linear layer: now they are pruned, too.
+PACKED_REVISION = 2
 
 MOST_LEFT_OUT = 0.1  # of an epoch, without a word
 
@@ -55,6 +57,7 @@ class CellPlan:
     measurement: Mapping[str, Any]
     probes: tuple[ProbePlan, ...] = ()
     stored: bool = False
+    packed: bool = False  # whether the network may have weights that `PACKED_REVISION` is about
 
     @property
     def name(self) -> str:
@@ -68,7 +71,7 @@ class CellPlan:
 
     def description(self) -> dict[str, Any]:
         """What the key is made of, beside the trial's."""
-        return _described(self.pruner, self.ratio, self.measurement)
+        return _described(self.pruner, self.ratio, self.measurement, self.packed)
 
 
 @dataclass(frozen=True)
@@ -141,14 +144,18 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
     read = with_contents(suite, data_dir)
     on = _probes_by_network(read)
     measurement = suite.measurement.model_dump(mode="json")
-    pruners = [
-        (pruner, ratio, content_key(_described(pruner, ratio, measurement)))
-        for pruner in read.pruners
-        for ratio in pruner.settings["ratios"]
-    ]
+    pruners = {
+        packed: [
+            (pruner, ratio, content_key(_described(pruner, ratio, measurement, packed)))
+            for pruner in read.pruners
+            for ratio in pruner.settings["ratios"]
+        ]
+        for packed in set(map(_may_be_packed, read.models))
+    }
     trials = []
     for dataset in read.datasets:
         for model in read.models:
+            packed = _may_be_packed(model)
             for optimizer in read.optimizers:
                 group = {
                     "version": KEY_VERSION,
@@ -160,8 +167,8 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
                 group_key = content_key(group)
                 for seed in suite.seeds:
                     key = content_key([group_key, seed])
-                    cells = tuple(_cell(key, *pruner, measurement, on["pruned"]) for pruner in pruners)
-                    probes = _probes(key, [*on["training"], *on["dense"]])
+                    cells = tuple(_cell(key, *of, measurement, on["pruned"], packed) for of in pruners[packed])
+                    probes = _probes(key, on["training"]) + _probes(key, on["dense"], packed)
                     trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
     return Plan(suite, tuple(trials))
 
@@ -193,21 +200,34 @@ def _cell(
     pruner_key: str,
     measurement: Mapping[str, Any],
     probes: list[Choice],
+    packed: bool,
 ) -> CellPlan:
     key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
-    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes))
+    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes), packed=packed)
 
 
-def _probes(subject: str, probes: list[Choice]) -> tuple[ProbePlan, ...]:
+def _probes(subject: str, probes: list[Choice], packed: bool = False) -> tuple[ProbePlan, ...]:
     if not probes:
         return ()  # as of most cells
-    return tuple(ProbePlan(content_key([subject, probe.identity()]), probe) for probe in probes)
+    revised = [PACKED_REVISION] if packed else []
+    return tuple(ProbePlan(content_key([subject, probe.identity(), *revised]), probe) for probe in probes)
 
 
-def _described(pruner: Choice, ratio: float, measurement: Mapping[str, Any]) -> dict[str, Any]:
+def _may_be_packed(model: Choice) -> bool:
+    """Whether a network may have weights that belong to no convolution or linear layer, and had a key before them.
+
+    That are all of other people's, and those that a library's source says are (its tag ``packed``).
+    """
+    named = model.name.partition(":")[2]
+    return bool(model.code) or named.startswith(tuple(model.tags.get("packed", ())))
+
+
+def _described(pruner: Choice, ratio: float, measurement: Mapping[str, Any], packed: bool) -> dict[str, Any]:
     """What the key of a cell is made of, beside the trial's."""
     described = {**pruner.identity(), "ratio": ratio, "measurement": dict(measurement)}
     described.pop("ratios")
+    if packed:
+        described["packed_revision"] = PACKED_REVISION
     return described if MEASURING_REVISION == 1 else {**described, "measuring_revision": MEASURING_REVISION}
 
 

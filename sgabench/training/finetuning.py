@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sgabench.models.layers import prunable_layers, weight_of
+from sgabench.models.layers import prunable_weights
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.tables import Recipe
 from sgabench.system.seeds import derive_seed
@@ -107,11 +107,11 @@ class FixedSparsity:
 
     Args:
         network: a pruned network. Its weights may be moved and changed, not replaced.
-        excluded: names of modules that were not pruned.
+        excluded: names of weights or modules that were not pruned.
     """
 
     def __init__(self, network: nn.Module, excluded: Collection[str] = ()) -> None:
-        weights = [weight_of(layer) for layer in prunable_layers(network, excluded).values()]
+        weights = list(prunable_weights(network, excluded).values())
         zeros = [weight.detach() == 0 for weight in weights]
         self._zeros = [(weight, zero) for weight, zero in zip(weights, zeros, strict=True) if bool(zero.any())]
 

@@ -288,6 +288,7 @@ TABLES: dict[str, tuple[type[Any], type[Any] | None]] = {
     "Every entry": (suites.ModelEntry, None),
     "`[[datasets]]`": (suites.DatasetEntry, suites.ModelEntry),
     "`[[optimizers]]`": (suites.OptimizerEntry, suites.ModelEntry),
+    "`[[checkpoints]]`": (suites.CheckpointEntry, None),
     "`[[pruners]]`": (suites.PrunerEntry, suites.ModelEntry),
     "Fine-tuning": (suites.Finetuning, None),
     "Distillation": (suites.Distillation, None),

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import special
 
 from sgabench.evidence.decisions import CURVES, FEWEST
+from sgabench.suite.checkpoints import replicates
 from sgabench.suite.plan import Plan
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ def foresight(plan: Plan, tables: Tables | None = None, seeds: int | None = None
         seeds: of the coming look; default: all.
         share: of the error rate, that a look may spend.
     """
-    n, suite = seeds or len(plan.suite.seeds), plan.suite
+    suite = plan.suite
+    n = seeds or min([len(suite.seeds)] * bool(suite.optimizers) + list(replicates(suite.checkpoints).values()))
     blocks = len(suite.datasets) * len(suite.models)
     pruners = 1 if suite.question.pruner else len(suite.pruners)
-    comparisons = blocks * pruners * (len(suite.optimizers) - 1)
+    comparisons = blocks * pruners * (len(suite.arms) - 1)
     if not comparisons:
         return "one optimizer: nothing to compare"
     if n < FEWEST:

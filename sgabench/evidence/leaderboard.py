@@ -180,7 +180,7 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
     if asked is not None or plan is not None:
         preferred = [asked] if asked else []
         if not preferred and plan:  # of a part of a plan, the reference may be left out
-            preferred = [plan.suite.question.reference or "", *(choice.label for choice in plan.suite.optimizers)]
+            preferred = [plan.suite.question.reference or "", *plan.suite.arms]
         return next((label for label in [*preferred, *labels] if label in labels), "")
     counts: Counter[str] = Counter(cells["optimizer"][cells["status"] == "done"] if labels else ())
     # Of several that are called Adam, the one with the most results says the most.

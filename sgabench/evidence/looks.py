@@ -151,6 +151,8 @@ def question_of(suite: Suite) -> str:
         name: [[choice.label, choice.identity()] for choice in getattr(suite, name)]
         for name in ("datasets", "models", "optimizers", "pruners")
     }
+    brought = [[checkpoint.label, checkpoint.model.label, checkpoint.seed] for checkpoint in suite.checkpoints]
+    parts |= {"checkpoints": brought} if brought else {}
     return content_key({**parts, "question": suite.question.model_dump(mode="json")})
 
 

@@ -225,7 +225,9 @@ def _line(trial: TrialPlan, record: Record) -> str:
 def _measured(record: Record) -> str:
     top1 = record.result["top1"]
     if record.kind == "trial":
-        return f"dense top-1 {100 * top1:.1f} %, trained in {record.result['train_seconds']:.0f} s"
+        seconds = record.result.get("train_seconds")
+        how = "a checkpoint" if seconds is None else f"trained in {seconds:.0f} s"
+        return f"dense top-1 {100 * top1:.1f} %, {how}"
     return f"{record.labels['pruner']} {record.labels['ratio']:g}: top-1 {100 * top1:.1f} %"
 
 

@@ -16,12 +16,14 @@ from sgabench.errors import InputError, describe
 from sgabench.models.layers import input_and_classifier
 from sgabench.plugins import ImageSpec, PruningContext, pruners
 from sgabench.running.task import Task
+from sgabench.suite.checkpoints import NO_OPTIMIZER
 from sgabench.suite.choices import Choice
 from sgabench.suite.plan import CellPlan, left_out
 from sgabench.suite.tables import Recipe
 from sgabench.system.memory import require
 from sgabench.system.precision import uses_bf16
 from sgabench.training.building import build_optimizer, initial_network, load_data
+from sgabench.training.checkpoints import load_checkpoint
 from sgabench.training.data import Data
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of
 
@@ -53,14 +55,16 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
 
     for task in tasks:
         dataset, model, optimizer = task.trial.dataset, task.trial.model, task.trial.optimizer
-        trains = task.trained is None
-        if not first_time(trains, dataset.identity(), model.identity(), optimizer.identity()):
+        trains = task.trained is None and task.trial.trains
+        brought = task.trial.checkpoint if task.trained is None else None
+        of = brought.identity() if brought else None
+        if not first_time(trains, dataset.identity(), model.identity(), optimizer.identity(), of):
             continue
         data = None
         with input_errors_of("dataset", dataset, strict):
             data = load_data(dataset, task.data_dir, task.download, task.device)
             batch_size = optimizer.settings["training"]["batch_size"]
-            if len(data.train) < batch_size:
+            if task.trial.trains and len(data.train) < batch_size:
                 raise InputError(
                     f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
                 )
@@ -80,7 +84,10 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
         if latest[1] is not None and data is not None and tables and first_time(network, asked):
             with input_errors_of("model", model, strict):
                 _check_tables(tables, latest[1], data.spec)
-        if latest[1] is not None:
+        if data is not None and brought is not None:
+            with input_errors_of("checkpoint", optimizer, strict):
+                load_checkpoint(initial_network(model, data.spec, 0), brought)
+        if latest[1] is not None and optimizer.name != NO_OPTIMIZER:
             with input_errors_of("optimizer", optimizer, strict):
                 recipe = optimizer.settings["training"]
                 steps = len(data.train) // recipe["batch_size"] if data is not None else 1

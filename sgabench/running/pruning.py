@@ -15,7 +15,7 @@ from sgabench.plugins import PruningContext
 from sgabench.suite.plan import CellPlan
 from sgabench.suite.schedules import Schedule
 from sgabench.suite.tables import Finetuning
-from sgabench.training.building import train_network, untrained_network
+from sgabench.training.building import starting_network, train_network
 from sgabench.training.distillation import Teacher
 from sgabench.training.finetuning import After, finetune
 from sgabench.training.schedules import follow
@@ -71,7 +71,7 @@ class Pruning:
         """Of the trial's training, done again up to there: it follows from the seed, as the batches do."""
         if epochs not in self._early:
             after = self._after
-            network = untrained_network(after.trial, after.data)
+            network = starting_network(after.trial, after.data)
             if epochs:
                 part = range(epochs)
                 train_network(network, after.trial, after.data, after.precision, after.on_progress, epochs=part)

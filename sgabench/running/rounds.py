@@ -19,6 +19,8 @@ def looks_at(plan: Plan, options: Options) -> Looks:
         InputError: the suite was looked at without a plan, or the plan was another one.
     """
     suite = plan.suite
+    if suite.checkpoints:
+        raise InputError("--until-decided: the seeds of checkpoints are given; leave it out")
     rounds = suite.rounds or _range_of(len(suite.seeds))
     planned = planned_looks(rounds.first, rounds.last)
     looks = read_looks(options.results, suite)

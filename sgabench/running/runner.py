@@ -145,7 +145,7 @@ def _best_number(left: Sequence[TrialPlan], options: Options) -> int:
         return limit
     from sgabench.running.sharing import best_number, workloads
 
-    return min(best_number(work, device, limit) for work in workloads(left, options))
+    return min((best_number(work, device, limit) for work in workloads(left, options)), default=limit)
 
 
 class _Events:

@@ -23,7 +23,7 @@ _logger = logging.getLogger("sgabench")
 def workloads(trials: Iterable[TrialPlan], options: Options) -> list[Workload]:
     """What trials train: each model on each form of images with each recipe once."""
     found: dict[str, Workload] = {}
-    for trial in trials:
+    for trial in (trial for trial in trials if trial.trains):
         recipe = Recipe.model_validate(trial.optimizer.settings["training"])
         identity = json.dumps([trial.dataset.identity(), trial.model.identity(), recipe.effective()], sort_keys=True)
         if identity not in found:

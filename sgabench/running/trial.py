@@ -40,13 +40,14 @@ from sgabench.training.building import (
     load_data,
     precision_on,
     set_up_torch,
+    starting_network,
     train_network,
     untrained_network,
 )
 from sgabench.training.data import Data, Images, batches, calibration
 from sgabench.training.evaluation import evaluate
 from sgabench.training.finetuning import After
-from sgabench.training.loop import Diverged, Training
+from sgabench.training.loop import NO_TRAINING, Diverged, Training
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
 from sgabench.training.watching import Watch
@@ -199,13 +200,8 @@ class _TrialRun:
             **self._accuracy(network),
             **size.numbers(),
             **self._timing(network),
-            "train_loss": training.history[-1]["loss"],
-            "train_top1": training.history[-1]["top1"],
-            "train_seconds": training.seconds,
-            "train_passes": training.passes,
-            "train_images_per_s": training.images / training.seconds,
+            **training.numbers(),
             "seconds": time.perf_counter() - started + training.seconds_before,
-            "interruptions": training.interruptions,
             "peak_memory": peak,
             "precision": self.precision,
             **({"micro_batches": micro_batches} if micro_batches > 1 else {}),
@@ -214,7 +210,9 @@ class _TrialRun:
             "weights_sha256": checksum(content),
         }
         constants = {"mean": self._data.mean.tolist(), "std": self._data.std.tolist()}
-        detail = {**size.layers(), "history": training.history, "normalization": constants}
+        detail = {**size.layers(), "normalization": constants}
+        if training.history:
+            detail["history"] = training.history
         if left_out := weights_left_out(network):
             detail["left_out"] = left_out
         record = self._emit_record("trial", trial.key, None, trial.labels(), trial.description(), result, detail)
@@ -261,7 +259,9 @@ class _TrialRun:
 
     def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training, Watch | None] | None:
         """A new network, trained; None if whole batches need more memory than there is."""
-        network, snapshots = self._network(), self._snapshots(micro_batches)
+        network, snapshots = starting_network(self.trial, self._data), self._snapshots(micro_batches)
+        if not self.trial.trains:
+            return network.eval(), NO_TRAINING, None
         watch = self._watch(network)
         try:
             training = train_network(
@@ -344,7 +344,8 @@ class _TrialRun:
     def _context(self, excluded: frozenset[str], cell: CellPlan | None = None) -> PruningContext:
         seed = derive_seed(self.trial.seed, "pruning")
         drawn = partial(batches, self._data, self._calibration, self.recipe.batch_size)
-        context = PruningContext(self._data.spec, seed, drawn, excluded, initial=self._network)
+        initial = partial(starting_network, self.trial, self._data) if self.trial.trains else None
+        context = PruningContext(self._data.spec, seed, drawn, excluded, initial=initial)
         return replace(context, pruner=cell.pruner.label, ratio=cell.ratio) if cell else context
 
     def _dense_size(self, dense: nn.Module) -> Size:

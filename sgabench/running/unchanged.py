@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sgabench.errors import InputError
 from sgabench.plugins.registry import SECTIONS
+from sgabench.suite.checkpoints import NO_OPTIMIZER
 from sgabench.suite.contents import with_content
 from sgabench.suite.plan import TrialPlan
 
@@ -19,7 +20,8 @@ def check_unchanged(trial: TrialPlan, data_dir: Path) -> None:
         InputError: something was changed during the run.
     """
     of_cells = [plan.probe for cell in trial.cells for plan in cell.probes]
-    used = [("datasets", trial.dataset), ("models", trial.model), ("optimizers", trial.optimizer)]
+    used = [("datasets", trial.dataset), ("models", trial.model)]
+    used += [("optimizers", trial.optimizer)] if trial.optimizer.name != NO_OPTIMIZER else []
     used += [("pruners", cell.pruner) for cell in trial.cells]
     used += [("probes", probe) for probe in (*(plan.probe for plan in trial.probes), *of_cells)]
     for section, choice in {id(choice): (section, choice) for section, choice in used}.values():

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sgabench.errors import InputError, dotted, first_problem, shorten
-from sgabench.plugins.registry import SECTIONS, Registry
+from sgabench.plugins.registry import SECTIONS
 from sgabench.suite.limits import check_variants, count_variants
 from sgabench.suite.tables import Entry
 
@@ -63,7 +63,6 @@ def choices_of(section: str, entries: Sequence[Entry], settings: Any) -> tuple[C
     Raises:
         InputError: the message starts with the section and the entry.
     """
-    registry = SECTIONS[section]
     choices: list[Choice] = []
     given: list[dict[str, Any]] = []
     places = [f"{section} {number} ({shorten(entry.name)[1:-1]})" for number, entry in enumerate(entries, start=1)]
@@ -72,7 +71,7 @@ def choices_of(section: str, entries: Sequence[Entry], settings: Any) -> tuple[C
         for combination in itertools.product(*entry.sweep.values()):
             swept = dict(zip(entry.sweep, combination, strict=True))
             try:
-                choice, options = _choice(registry, entry, swept, settings)
+                choice, options = choice_of(section, entry, swept, settings)
             except InputError as error:
                 raise InputError(f"{where}: {error}") from None
             choices.append(choice)
@@ -94,8 +93,16 @@ def _variants(entry: Entry, where: str) -> int:
     return number
 
 
-def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings: Any) -> tuple[Choice, dict[str, Any]]:
-    """One variant of an entry, and the options that were written for it."""
+def choice_of(section: str, entry: Entry, swept: Mapping[str, Any], settings: Any) -> tuple[Choice, dict[str, Any]]:
+    """One variant of an entry, and the options that were written for it.
+
+    Args:
+        section, entry, settings: as for `choices_of`.
+        swept: the values of this variant.
+
+    Raises:
+        InputError: without section and entry, which the caller knows.
+    """
     declared = type(entry).model_fields
     own = {key: value for key, value in swept.items() if key in declared}
     if own.keys() & {"name", "label", "sweep"}:
@@ -106,7 +113,7 @@ def _choice(registry: Registry, entry: Entry, swept: Mapping[str, Any], settings
         except ValidationError as error:
             path, problem = first_problem(error)
             raise InputError(f"{dotted(['sweep', *path])}: {problem}") from None
-    plugin = registry[entry.name]
+    plugin = SECTIONS[section][entry.name]
     options = {**(entry.model_extra or {}), **{k: v for k, v in swept.items() if k not in declared}}
     defaults = settings(entry)
     lr = defaults.get("training", {}).pop("lr", None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sgabench.errors import InputError, foreign, shorten
 from sgabench.plugins.registry import SECTIONS
+from sgabench.suite.checkpoints import NO_OPTIMIZER
 from sgabench.suite.choices import Choice
 from sgabench.suite.resolving import Suite
 
@@ -22,7 +23,14 @@ def with_contents(suite: Suite, data_dir: Path) -> Suite:
         section: tuple(with_content(registry.kind, choice, data_dir) for choice in getattr(suite, section))
         for section, registry in SECTIONS.items()
     }
-    return replace(suite, **read)  # type: ignore[arg-type]
+    brought = []
+    for checkpoint in suite.checkpoints:
+        optimizer = checkpoint.optimizer
+        if optimizer.name != NO_OPTIMIZER:
+            optimizer = with_content("optimizer", optimizer, data_dir)
+        known = replace(checkpoint, model=read["models"][suite.models.index(checkpoint.model)], optimizer=optimizer)
+        brought.append(known.with_content())
+    return replace(suite, **read, checkpoints=tuple(brought))  # type: ignore[arg-type]
 
 
 def with_content(kind: str, choice: Choice, data_dir: Path) -> Choice:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sgabench.errors import InputError, suggestion
+from sgabench.suite.checkpoints import Checkpoint
 from sgabench.suite.choices import Choice
 from sgabench.suite.contents import with_contents
 from sgabench.suite.limits import check_records
@@ -86,6 +87,12 @@ class TrialPlan:
     seed: int
     cells: tuple[CellPlan, ...]
     probes: tuple[ProbePlan, ...]
+    checkpoint: Checkpoint | None = None
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to train: a checkpoint may be pruned as it is."""
+        return self.checkpoint is None or self.checkpoint.trains
 
     @property
     def name(self) -> str:
@@ -99,6 +106,7 @@ class TrialPlan:
             "model": self.model.identity(),
             "optimizer": self.optimizer.identity(),
             "seed": self.seed,
+            **({"checkpoint": self.checkpoint.identity()} if self.checkpoint else {}),
             **_training_revision(),
         }
 
@@ -152,25 +160,47 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
         ]
         for packed in set(map(_may_be_packed, read.models))
     }
+
+    def trial(
+        key: str, group: str, of: dict[str, Choice], seed: int, checkpoint: Checkpoint | None = None
+    ) -> TrialPlan:
+        packed = _may_be_packed(of["model"])
+        watching = on["training"] if checkpoint is None or checkpoint.trains else []
+        cells = tuple(_cell(key, *pruner, measurement, on["pruned"], packed) for pruner in pruners[packed])
+        probes = _probes(key, watching) + _probes(key, on["dense"], packed)
+        return TrialPlan(key, group, **of, seed=seed, cells=cells, probes=probes, checkpoint=checkpoint)
+
     trials = []
     for dataset in read.datasets:
         for model in read.models:
-            packed = _may_be_packed(model)
             for optimizer in read.optimizers:
-                group = {
-                    "version": KEY_VERSION,
-                    "dataset": dataset.identity(),
-                    "model": model.identity(),
-                    "optimizer": optimizer.identity(),
-                    **_training_revision(),
-                }
-                group_key = content_key(group)
-                for seed in suite.seeds:
-                    key = content_key([group_key, seed])
-                    cells = tuple(_cell(key, *of, measurement, on["pruned"], packed) for of in pruners[packed])
-                    probes = _probes(key, on["training"]) + _probes(key, on["dense"], packed)
-                    trials.append(TrialPlan(key, group_key, dataset, model, optimizer, seed, cells, probes))
+                of = {"dataset": dataset, "model": model, "optimizer": optimizer}
+                group = content_key(_trained(**of))
+                trials += [trial(content_key([group, seed]), group, of, seed) for seed in suite.seeds]
+        for checkpoint in read.checkpoints:
+            of = {"dataset": dataset, "model": checkpoint.model, "optimizer": checkpoint.optimizer}
+            alike = [c.sha256 for c in read.checkpoints if (c.label, c.model) == (checkpoint.label, checkpoint.model)]
+            group = content_key({**_trained(**of), "checkpoints": sorted(alike)})
+            its = content_key({**_trained(**of), "checkpoint": checkpoint.identity()})
+            trials.append(trial(content_key([its, checkpoint.seed]), group, of, checkpoint.seed, checkpoint))
+    _check_different(trials)
     return Plan(suite, tuple(trials))
+
+
+def _trained(dataset: Choice, model: Choice, optimizer: Choice) -> dict[str, Any]:
+    """What the keys of a trial are made of, but for its seed."""
+    of = {"dataset": dataset.identity(), "model": model.identity(), "optimizer": optimizer.identity()}
+    return {"version": KEY_VERSION, **of, **_training_revision()}
+
+
+def _check_different(trials: Sequence[TrialPlan]) -> None:
+    """Refuse a file that is there twice under the same seed: it would be two names of one result."""
+    names: dict[str, str] = {}
+    for trial in trials:
+        if trial.checkpoint is not None and names.setdefault(trial.key, trial.name) != trial.name:
+            raise InputError(
+                f"checkpoints: {names[trial.key]} and {trial.name} have files of the same content; remove one"
+            )
 
 
 def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
@@ -185,7 +215,8 @@ def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
 
 def _check_size(suite: Suite, on: Mapping[str, list[Choice]]) -> None:
     """Count what the suite multiplies out to, before it does."""
-    trials = len(suite.datasets) * len(suite.models) * len(suite.optimizers) * len(suite.seeds)
+    trained = len(suite.models) * len(suite.optimizers) * len(suite.seeds)
+    trials = len(suite.datasets) * (trained + len(suite.checkpoints))
     cells = trials * sum(len(pruner.settings["ratios"]) for pruner in suite.pruners)
     try:
         check_records(trials, cells, trials * (len(on["training"]) + len(on["dense"])) + cells * len(on["pruned"]))

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from sgabench.errors import InputError, dotted, first_problem, shorten, suggestion
 from sgabench.plugins.registry import SECTIONS
+from sgabench.suite.checkpoints import Checkpoint, check_checkpoints, checkpoints_of
 from sgabench.suite.choices import Choice, choices_of
 from sgabench.suite.limits import MAX_SUITE_BYTES, check_text, check_values
 from sgabench.suite.overrides import apply_override
@@ -24,7 +25,7 @@ from sgabench.suite.question import QuestionTable, SeedRange, read_range
 from sgabench.suite.rules import GateTable
 from sgabench.suite.schedules import effective
 from sgabench.suite.shipped import located, shipped_suites
-from sgabench.suite.tables import DatasetEntry, Entry, Measurement, OptimizerEntry, PrunerEntry, Recipe, SuiteFile
+from sgabench.suite.tables import DatasetEntry, Entry, Measurement, PrunerEntry, SuiteFile, recipe_settings
 
 SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 TAKEN_NAMES = re.compile(r"weights|lost|snapshots|(store|tuning)\.sqlite.*")
@@ -50,11 +51,18 @@ class Suite:
     optimizers: tuple[Choice, ...]
     pruners: tuple[Choice, ...]
     probes: tuple[Choice, ...]
+    checkpoints: tuple[Checkpoint, ...] = ()
     gate: GateTable = field(default_factory=GateTable)
     question: QuestionTable = field(default_factory=QuestionTable)
     rounds: SeedRange | None = None
     folder: str = ""
     looks_folder: str = ""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Labels of what is compared: optimizers, then checkpoints."""
+        labels = [choice.label for choice in self.optimizers] + [checkpoint.label for checkpoint in self.checkpoints]
+        return tuple(dict.fromkeys(labels))
 
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
@@ -144,6 +152,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
             "and '-', and not a name that the store uses"
         )
     recipe = written.training
+    models = choices_of("models", written.models, lambda entry: {})
     suite = Suite(
         name=name,
         description=written.description,
@@ -151,10 +160,11 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
         seeds=written.seeds,
         measurement=written.measurement,
         datasets=choices_of("datasets", written.datasets, _dataset_settings),
-        models=choices_of("models", written.models, lambda entry: {}),
-        optimizers=choices_of("optimizers", written.optimizers, lambda entry: _recipe_settings(entry, recipe)),
+        models=models,
+        optimizers=choices_of("optimizers", written.optimizers, lambda entry: recipe_settings(entry, recipe)),
         pruners=choices_of("pruners", written.pruners, lambda entry: _pruner_settings(entry, written.ratios)),
         probes=choices_of("probes", written.probes, lambda entry: {}),
+        checkpoints=checkpoints_of(written.checkpoints, models, recipe, source.parent),
         gate=written.gate,
         question=written.question,
         rounds=rounds,
@@ -163,7 +173,8 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
     )
     _check_schedules(suite)
     ratios = {choice.label: list(choice.settings["ratios"]) for choice in suite.pruners}
-    suite.question.check([choice.label for choice in suite.optimizers], ratios)
+    check_checkpoints(suite.checkpoints, suite.optimizers, suite.pruners, rounds)
+    suite.question.check(list(suite.arms), ratios)
     return suite
 
 
@@ -188,10 +199,11 @@ def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
         return "suite"
     parts: list[str] = []
     rest = list(path)
-    if len(rest) > 1 and isinstance(rest[1], int) and rest[0] in SECTIONS:
+    if len(rest) > 1 and isinstance(rest[1], int) and rest[0] in (*SECTIONS, "checkpoints"):
         entries = data.get(rest[0])
         entry = entries[rest[1]] if isinstance(entries, list) and rest[1] < len(entries) else None
-        named = f" ({entry['name']})" if isinstance(entry, dict) and isinstance(entry.get("name"), str) else ""
+        name = (entry.get("name") or entry.get("label")) if isinstance(entry, dict) else None
+        named = f" ({name})" if isinstance(name, str) else ""
         parts.append(f"{rest[0]} {rest[1] + 1}{named}")
         rest = rest[2:]
     return ": ".join([*parts, dotted(rest)] if rest else parts)
@@ -200,16 +212,6 @@ def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
 def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
     sizes = {"train_size": entry.train_size, "validation_size": entry.validation_size}
     return sizes if entry.test_size is None else {**sizes, "test_size": entry.test_size}
-
-
-def _recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:
-    """The suite's recipe with the optimizer's overrides."""
-    try:
-        own = Recipe.model_validate({**recipe.model_dump(), **entry.training})
-    except ValidationError as error:
-        path, problem = first_problem(error, Recipe.model_fields)
-        raise InputError(f"{dotted(['training', *path])}: {problem}") from None
-    return {"training": own.effective()}
 
 
 def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sgabench.errors import shorten
-from sgabench.suite.limits import MAX_LIST, MAX_SEEDS
+from sgabench.errors import InputError, dotted, first_problem, shorten
+from sgabench.suite.limits import MAX_LIST, MAX_SEEDS, MAX_VARIANTS
 from sgabench.suite.question import QuestionTable, SeedRange
 from sgabench.suite.rules import GateTable, Table
 from sgabench.suite.schedules import Schedule
@@ -189,6 +189,23 @@ class ProbeEntry(Entry):
     pass
 
 
+class CheckpointEntry(Table):
+    """A trained network in a file, which stands where a training would."""
+
+    label: Label = Field(description="What tables call it; files of the same label are replicates.")
+    model: str | None = Field(default=None, description="Label of the model in [[models]]; default: the only one.")
+    weights: str = Field(min_length=1, description="The file: .safetensors, .pt or .pth.")
+    seed: int | None = Field(
+        strict=True, default=None, ge=0, lt=2**63, description="Seed; default: 0, 1, 2, ... for the files of a label."
+    )
+    epochs: int = Field(
+        strict=True, default=0, ge=0, le=100_000, description="Train on for so many epochs; 0: it is pruned as it is."
+    )
+    optimizer: dict[str, Any] | None = Field(
+        default=None, description="An entry as of [[optimizers]]: trains it on, and after pruning."
+    )
+
+
 class SuiteFile(Table):
     """A suite as it is written; the JSON Schema that editors use is made of this."""
 
@@ -212,7 +229,8 @@ class SuiteFile(Table):
     question: QuestionTable = Field(default=QuestionTable(), description="What the verdicts are about.")
     datasets: Annotated[tuple[DatasetEntry, ...], Field(min_length=1)]
     models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
-    optimizers: Annotated[tuple[OptimizerEntry, ...], Field(min_length=1)]
+    optimizers: tuple[OptimizerEntry, ...] = ()
+    checkpoints: Annotated[tuple[CheckpointEntry, ...], Field(max_length=MAX_VARIANTS)] = ()
     pruners: Annotated[tuple[PrunerEntry, ...], Field(min_length=1)]
     probes: tuple[ProbeEntry, ...] = (ProbeEntry(name="weights"),)
 
@@ -220,6 +238,26 @@ class SuiteFile(Table):
     @classmethod
     def _different(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
         return check_list(values)
+
+    @model_validator(mode="after")
+    def _has_something_to_prune(self) -> SuiteFile:
+        if not self.optimizers and not self.checkpoints:
+            raise ValueError("optimizers: at least one is required, or checkpoints")
+        return self
+
+
+def recipe_settings(entry: OptimizerEntry, recipe: Recipe) -> dict[str, Any]:
+    """The suite's recipe with an optimizer's overrides.
+
+    Raises:
+        InputError: without the entry, which the caller knows.
+    """
+    try:
+        own = Recipe.model_validate({**recipe.model_dump(), **entry.training})
+    except ValidationError as error:
+        path, problem = first_problem(error, Recipe.model_fields)
+        raise InputError(f"{dotted(['training', *path])}: {problem}") from None
+    return {"training": own.effective()}
 
 
 def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ class Work:
         trainings, prunings, probes: how many; a stored training that a probe must watch is one, too.
         train_images: that trainings and fine-tuning see, forwards and backwards; None: not known.
         test_images: that dense and pruned networks see; None: not known.
+        checkpoints: that are evaluated and pruned as they are.
     """
 
     trainings: int
@@ -28,20 +29,22 @@ class Work:
     probes: int
     train_images: int | None
     test_images: int | None
+    checkpoints: int = 0
 
     @property
     def any(self) -> bool:
         """Whether there is any."""
-        return bool(self.trainings or self.prunings or self.probes)
+        return bool(self.trainings or self.checkpoints or self.prunings or self.probes)
 
     def __str__(self) -> str:
         parts = [counted(self.trainings, "training")] if self.trainings else []
+        parts += [counted(self.checkpoints, "checkpoint")] if self.checkpoints else []
         if self.prunings:
-            of = "" if self.trainings else " of stored networks"
+            of = "" if parts else " of stored networks"
             parts.append(counted(self.prunings, "pruning") + of)
         if not parts and self.probes:  # beside others they take no time to speak of
             parts = [f"{counted(self.probes, 'probe')} of stored networks"]
-        return " and ".join(parts)
+        return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
 
     @property
     def images(self) -> str:
@@ -64,21 +67,23 @@ def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:
         left: trials, each with only what is left to do, as of `sgabench.suite.plan.remaining`.
         stored: status of stored records by key.
     """
-    trainings = prunings = probes = train_images = test_images = 0
+    trainings = checkpoints = prunings = probes = train_images = test_images = 0
     known = True
     for trial in left:
         trained = stored.get(trial.key) == "done" and not any(probe.of_training for probe in trial.probes)
         cells = [cell for cell in trial.cells if not cell.stored]
-        trainings += not trained
+        trainings += not trained and trial.trains
+        checkpoints += not trained and not trial.trains
         prunings += len(cells)
         probes += len(trial.probes) + sum(len(cell.probes) for cell in trial.cells)
         train, test = _images(trial.dataset)
         known = known and train is not None and test is not None
-        epochs = 0 if trained else trial.optimizer.settings["training"]["epochs"]
+        epochs = 0 if trained or not trial.trains else trial.optimizer.settings["training"]["epochs"]
         epochs += sum(cell.pruner.settings["finetune"]["epochs"] for cell in cells if cell.pruner.settings["finetune"])
         train_images += epochs * (train or 0)
         test_images += ((not trained) + len(cells)) * (test or 0)
-    return Work(trainings, prunings, probes, train_images if known else None, test_images if known else None)
+    seen = (train_images, test_images) if known else (None, None)
+    return Work(trainings, prunings, probes, seen[0], seen[1], checkpoints)
 
 
 def _images(dataset: Choice) -> tuple[int | None, int | None]:

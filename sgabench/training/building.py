@@ -25,6 +25,7 @@ from sgabench.suite.tables import Recipe
 from sgabench.system.environment import keep_freed_memory
 from sgabench.system.seeds import derive_seed
 from sgabench.training.capture import capture_on
+from sgabench.training.checkpoints import load_checkpoint
 from sgabench.training.data import Data
 from sgabench.training.loop import Training, train
 from sgabench.training.progress import Progress
@@ -97,6 +98,18 @@ def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
     """A trial's network before training, on the data's device."""
     network = initial_network(trial.model, data.spec, trial.seed)
     return network.to(device=data.train.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def starting_network(trial: TrialPlan, data: Data) -> nn.Module:
+    """What a trial begins with, on the data's device: an untrained network, or a checkpoint.
+
+    Raises:
+        InputError: as `load_checkpoint`.
+    """
+    network = untrained_network(trial, data)
+    if trial.checkpoint is not None:
+        load_checkpoint(network, trial.checkpoint)
+    return network
 
 
 def train_network(

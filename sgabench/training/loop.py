@@ -53,6 +53,22 @@ class Training:
     interruptions: int
     seconds_before: float
 
+    def numbers(self) -> dict[str, float]:
+        """What a record keeps; of no training, nothing."""
+        if not self.history:
+            return {}
+        return {
+            "train_loss": self.history[-1]["loss"],
+            "train_top1": self.history[-1]["top1"],
+            "train_seconds": self.seconds,
+            "train_passes": self.passes,
+            "train_images_per_s": self.images / self.seconds,
+            "interruptions": self.interruptions,
+        }
+
+
+NO_TRAINING = Training([], 0.0, 0, 0, 0, 0.0)
+
 
 def train(
     network: nn.Module,

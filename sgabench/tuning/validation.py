@@ -134,7 +134,9 @@ def prepare_validation(
     set_up_torch(device, threads)
     sized = tuple(_hold_out(dataset, size, options, device) for dataset in suite.datasets)
     # Of the trials only what is trained is used, and their optimizer is put in later.
-    plan = make_plan(replace(suite, datasets=sized, seeds=seeds, optimizers=suite.optimizers[:1]), options.data)
+    plan = make_plan(
+        replace(suite, datasets=sized, seeds=seeds, optimizers=suite.optimizers[:1], checkpoints=()), options.data
+    )
     data = {}
     for dataset in sized:
         with input_errors_of("dataset", dataset, True):

@@ -157,22 +157,34 @@ def _torchvision_names() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-@models.register_source("timm", names=_timm_names, packed=("sequencer2d",))
-def from_timm(name: str, spec: ImageSpec, *, stem: Literal["default", "cifar"] = "default", **options: Any) -> Module:
-    """Any architecture of timm, untrained; options go to its constructor."""
+@models.register_source("timm", names=_timm_names, packed=("sequencer2d",), added=("pretrained",))
+def from_timm(
+    name: str,
+    spec: ImageSpec,
+    *,
+    stem: Literal["default", "cifar"] = "default",
+    pretrained: bool = False,
+    **options: Any,
+) -> Module:
+    """Any architecture of timm, untrained or with published weights; options go to its constructor."""
     from sgabench.models.adapters import build_timm
 
-    return build_timm(name, spec, stem, options)
+    return build_timm(name, spec, stem, pretrained, options)
 
 
-@models.register_source("torchvision", names=_torchvision_names, packed=("vit_",))
+@models.register_source("torchvision", names=_torchvision_names, packed=("vit_",), added=("pretrained",))
 def from_torchvision(
-    name: str, spec: ImageSpec, *, stem: Literal["default", "cifar"] = "default", **options: Any
+    name: str,
+    spec: ImageSpec,
+    *,
+    stem: Literal["default", "cifar"] = "default",
+    pretrained: bool = False,
+    **options: Any,
 ) -> Module:
-    """Any classification network of torchvision, untrained; options go to its constructor."""
+    """Any classification network of torchvision, untrained or with published weights; options go to its constructor."""
     from sgabench.models.adapters import build_torchvision
 
-    return build_torchvision(name, spec, stem, options)
+    return build_torchvision(name, spec, stem, pretrained, options)
 
 
 def _batch_norm(device: str) -> str:

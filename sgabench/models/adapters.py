@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, foreign, shorten, suggestion
+from sgabench.models.layers import input_and_classifier
+from sgabench.models.pretrained import fit_classifier, fit_input, mark_published
 from sgabench.plugins import ImageSpec
 
 Stem = Literal["default", "cifar"]
+_STEM = ["conv1"]  # what `replace_stem` makes anew
 
 # what the data set decides, what would load weights, and what makes a network return more than logits
 RESERVED = frozenset(
     {
         *("num_classes", "in_chans", "img_size", "image_size", "input_size"),
-        *("weights", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
+        *("weights", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"),
         *("aux_logits", "features_only"),
     }
 )
 
 
-def build_timm(name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any]) -> nn.Module:
-    """Build an untrained network of timm.
+def build_timm(name: str, spec: ImageSpec, stem: Stem, pretrained: bool, options: Mapping[str, Any]) -> nn.Module:
+    """Build a network of timm.
 
     Args:
         name: as `timm.list_models()` has it.
         spec: what it must accept and return.
         stem: see `replace_stem`.
+        pretrained: load the published weights, with timm's own loader and cache.
         options: go to the constructor.
 
     Raises:
-        InputError: unknown name, wrong option, or a network that cannot take such images.
+        InputError: unknown name, wrong option, weights that cannot be had, or a network that cannot take such images.
     """
     import timm
 
@@ -45,29 +51,40 @@ def build_timm(name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size:
         fitted["img_size"] = (spec.height, spec.width)
-    with foreign(_cannot_be_built(label, spec, options)):
-        network = timm.create_model(name, pretrained=False, **fitted, **options)
+    with foreign(_cannot_be_built(label, spec, options, pretrained)), _quiet_downloads():
+        network = timm.create_model(name, pretrained=pretrained, **fitted, **options)
+    if pretrained:
+        its: Any = network.pretrained_cfg
+        new = [its["classifier"]] * (its["num_classes"] != spec.classes)
+        new += [its["first_conv"]] * (its["input_size"][0] != spec.channels)
+        source = its.get("hf_hub_id") or its.get("url") or its.get("file") or name
+        mark_published(network, str(source), [str(part) for part in new] + _STEM * (stem == "cifar"))
     return _finished(label, network, spec, stem)
 
 
-def build_torchvision(name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any]) -> nn.Module:
-    """Build an untrained classification network of torchvision.
+def build_torchvision(
+    name: str, spec: ImageSpec, stem: Stem, pretrained: bool, options: Mapping[str, Any]
+) -> nn.Module:
+    """Build a classification network of torchvision.
 
     Args:
         name: as `torchvision.models.list_models(module=torchvision.models)` has it.
         spec: what it must accept and return; for other than 3 channels the first convolution is
             replaced.
         stem: see `replace_stem`.
+        pretrained: load the published weights, with torchvision's own loader and cache.
         options: go to the constructor.
 
     Raises:
-        InputError: unknown name, wrong option, or a network that cannot take such images.
+        InputError: unknown name, wrong option, weights that cannot be had, or a network that cannot take such images.
     """
     import torchvision
 
     label = f"model 'torchvision:{name}'"
     _check_name(label, name, torchvision.models.list_models(module=torchvision.models))
     _check_options(label, options)
+    if pretrained:
+        return _finished(label, _published(label, name, spec, stem, options), spec, stem)
     fitted: dict[str, Any] = {"num_classes": spec.classes}
     if name.startswith("vit_"):
         fitted["image_size"] = _side_of_square(label, spec)
@@ -80,6 +97,30 @@ def build_torchvision(name: str, spec: ImageSpec, stem: Stem, options: Mapping[s
     if spec.channels != 3:
         _replace_input(network, spec.channels)
     return _finished(label, network, spec, stem)
+
+
+def _published(label: str, name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any]) -> nn.Module:
+    """A network of torchvision with its published weights, and what does not fit the data set made anew."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    fitted = {"aux_logits": False} if name == "inception_v3" else {}
+    with foreign(_cannot_be_built(label, spec, options, True)), _quiet_downloads():
+        network: nn.Module = torchvision.models.get_model(name, weights=weights, **(fitted | dict(options)))
+    side = (
+        224 if name.startswith(("vit_", "maxvit")) else 64
+    )  # sizes that a network takes, whatever those of the images
+    with foreign(f"{label}: "):
+        inputs, classifier = input_and_classifier(network, torch.zeros(1, 3, side, side))
+        new = list(classifier) if len(weights.meta["categories"]) != spec.classes else []
+        for layer in new:
+            fit_classifier(network, layer, spec.classes)
+        if spec.channels != 3:
+            (first,) = inputs
+            fit_input(network, first, spec.channels)
+            new.append(first)
+    mark_published(network, str(weights), new + _STEM * (stem == "cifar"))
+    return network
 
 
 def replace_stem(label: str, network: nn.Module, spec: ImageSpec) -> None:
@@ -129,6 +170,18 @@ def _replace_input(network: nn.Module, channels: int) -> None:
     setattr(network.get_submodule(parent), child, new)
 
 
+@contextmanager
+def _quiet_downloads() -> Iterator[None]:
+    """Without what a loader says of each attempt: what becomes of them is told in the end."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _check_name(label: str, name: str, valid: Iterable[str]) -> None:
     known = set(valid)
     if name not in known:
@@ -137,10 +190,14 @@ def _check_name(label: str, name: str, valid: Iterable[str]) -> None:
 
 def _check_options(label: str, options: Mapping[str, Any]) -> None:
     for option in sorted(RESERVED.intersection(options)):
-        raise InputError(f"{label}: {option}: cannot be set; networks are untrained and fitted to the data set")
+        raise InputError(
+            f"{label}: {option}: cannot be set; networks are fitted to the data set; pretrained = true loads weights"
+        )
 
 
-def _cannot_be_built(label: str, spec: ImageSpec, options: Mapping[str, Any]) -> str:
+def _cannot_be_built(label: str, spec: ImageSpec, options: Mapping[str, Any], pretrained: bool = False) -> str:
+    if pretrained:
+        return f"{label}: its published weights cannot be had, or do not fit: "
     given = f"options {shorten(dict(options))}" if options else "no options"
     return f"{label} cannot be built for images of {_shape(spec)} with {given}: "
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sgabench.errors import InputError, describe, shorten, suggestion
+from sgabench.plugins.networks import network_of
 from sgabench.plugins.origins import BUILT_IN, Origin, origin_of
 from sgabench.plugins.plugin import Plugin
 from sgabench.plugins.sources import Beside, Sources, of_file, of_package, prepare
@@ -237,6 +238,9 @@ def load_plugin_file(path: Path) -> None:
     try:
         # Just the bytes that were hashed: an import could run a cached, older version.
         exec(compile(sources.source, str(sources.path), "exec"), module.__dict__)
+        taken = models._sources.get(path.stem)
+        if taken is None or taken.origin.label == path.name:  # not of timm.py, for example
+            models.register_source(path.stem)(network_of(path.name, module))
     except InputError as error:
         del sys.modules[name]
         raise InputError(f"--plugin {path}: {error}") from None

@@ -22,7 +22,7 @@ from sgabench.suite.plan import CellPlan, left_out
 from sgabench.suite.tables import Recipe
 from sgabench.system.memory import require
 from sgabench.system.precision import uses_bf16
-from sgabench.training.building import build_optimizer, initial_network, load_data
+from sgabench.training.building import build_optimizer, initial_network, load_data, seen_by
 from sgabench.training.checkpoints import load_checkpoint
 from sgabench.training.data import Data
 from sgabench.training.footprint import Footprint, limited, measure, need, state_of
@@ -75,6 +75,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
         if data is not None and latest[0] != network:
             latest = (network, None)
             with input_errors_of("model", model, strict):
+                seen_by(model, dataset, data)
                 built = _build(model, data.spec, workers)
                 if first_time(network):
                     footprints[network] = _check_model(built, data.spec)

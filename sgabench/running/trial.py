@@ -23,6 +23,7 @@ from sgabench.measuring.measurement import Size, compression_ratio, measure_size
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import speed_of
 from sgabench.models.layers import weights_left_out
+from sgabench.models.pretrained import published_weights
 from sgabench.plugins import PruningContext, probes
 from sgabench.running.kept import write_kept
 from sgabench.running.part import Part, first_of, of_cell, of_probe
@@ -39,6 +40,7 @@ from sgabench.system.seeds import derive_seed
 from sgabench.training.building import (
     load_data,
     precision_on,
+    seen_by,
     set_up_torch,
     starting_network,
     train_network,
@@ -164,7 +166,9 @@ class _TrialRun:
 
     @cached_property
     def _data(self) -> Data:
-        return self._given or load_data(self.trial.dataset, self.task.data_dir, self.task.download, self.task.device)
+        task = self.task
+        data = self._given or load_data(self.trial.dataset, task.data_dir, task.download, task.device)
+        return seen_by(self.trial.model, self.trial.dataset, data)
 
     def _network(self) -> nn.Module:
         return untrained_network(self.trial, self._data)
@@ -215,6 +219,8 @@ class _TrialRun:
             detail["history"] = training.history
         if left_out := weights_left_out(network):
             detail["left_out"] = left_out
+        if published := published_weights(network):
+            detail["pretrained"] = published
         record = self._emit_record("trial", trial.key, None, trial.labels(), trial.description(), result, detail)
         self._watched(watch)
         snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)

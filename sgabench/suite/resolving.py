@@ -210,8 +210,12 @@ def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
 
 
 def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
-    sizes = {"train_size": entry.train_size, "validation_size": entry.validation_size}
-    return sizes if entry.test_size is None else {**sizes, "test_size": entry.test_size}
+    settings: dict[str, Any] = {"train_size": entry.train_size, "validation_size": entry.validation_size}
+    if entry.test_size is not None:
+        settings["test_size"] = entry.test_size
+    if entry.normalize != "data":
+        settings["normalize"] = entry.model_dump(mode="json")["normalize"]
+    return settings
 
 
 def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str, Any]:

@@ -145,6 +145,21 @@ class Entry(BaseModel):
     )
 
 
+class Normalization(Table):
+    """What images are normalized with, channel by channel, for pixels in [0, 1]."""
+
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(min_length=1, max_length=16)
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(min_length=1, max_length=16)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Normalization:
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} numbers and std {len(self.std)}; one of each for every channel"
+            )
+        return self
+
+
 class DatasetEntry(Entry):
     train_size: int | None = Field(
         strict=True, default=None, ge=1, le=2**40, description="Use only so many training images."
@@ -155,6 +170,24 @@ class DatasetEntry(Entry):
     test_size: int | None = Field(
         strict=True, default=None, ge=1, le=2**40, description="Use only so many test images."
     )
+    normalize: Literal["data", "pretrained"] | Normalization = Field(
+        default="data",
+        description="By what images are normalized: data: the training split's mean and standard deviation; "
+        "pretrained: those of the model's published weights; or a table of mean and std.",
+    )
+
+    @field_validator("normalize", mode="before")
+    @classmethod
+    def _one_of_three(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            if value in ("data", "pretrained") or isinstance(value, Normalization):
+                return value
+            raise ValueError(f"must be 'data', 'pretrained' or {{mean = [...], std = [...]}}, got {shorten(value)}")
+        try:
+            return Normalization.model_validate(value)
+        except ValidationError as error:
+            path, problem = first_problem(error, Normalization.model_fields)
+            raise ValueError(f"{'.'.join(map(str, path))}: {problem}".removeprefix(": ")) from None
 
 
 class ModelEntry(Entry):

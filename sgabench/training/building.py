@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ import torch
 from torch import nn
 
 from sgabench.datasets.base import Dataset, split
+from sgabench.errors import InputError
+from sgabench.models.pretrained import published_normalization
 from sgabench.optimizers.grouping import decay_weights_only
 from sgabench.plugins import ImageSpec, TrainingContext, datasets, models, optimizers
 from sgabench.suite.choices import Choice
@@ -54,6 +57,24 @@ def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> D
     sizes = dataset.settings
     parts = sizes["train_size"], sizes["validation_size"], sizes.get("test_size")
     return _load_data(identity, dataset.name, options, parts, data_dir.resolve(), download, device)
+
+
+def seen_by(model: Choice, dataset: Choice, data: Data) -> Data:
+    """The same data, normalized as a data set's entry says.
+
+    Raises:
+        InputError: the model has no normalization of its own, or another number of channels is given.
+    """
+    normalize = dataset.settings.get("normalize")
+    if normalize is None:
+        return data
+    mean, std = published_normalization(model.name) if normalize == "pretrained" else normalize.values()
+    if normalize == "pretrained" and data.spec.channels == 1:
+        mean, std = [sum(mean) / len(mean)], [sum(std) / len(std)]
+    if len(mean) != data.spec.channels:
+        raise InputError(f"normalize: has {len(mean)} channels, the images have {data.spec.channels}")
+    mean, std = (torch.tensor(values, dtype=torch.float64, device=data.mean.device) for values in (mean, std))
+    return replace(data, mean=mean, std=std)
 
 
 @lru_cache(maxsize=1)

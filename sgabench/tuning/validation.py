@@ -21,7 +21,7 @@ from sgabench.suite.plan import TrialPlan, make_plan
 from sgabench.suite.resolving import Suite
 from sgabench.suite.tables import Measurement, Recipe
 from sgabench.system.environment import choose_device, cores, describe_environment
-from sgabench.training.building import load_data, precision_on, set_up_torch, train_network, untrained_network
+from sgabench.training.building import load_data, precision_on, seen_by, set_up_torch, train_network, untrained_network
 from sgabench.training.data import Data, Images, batches
 from sgabench.training.evaluation import EVALUATION_BATCH, evaluate
 from sgabench.training.loop import Diverged
@@ -70,7 +70,7 @@ class Validation:
         return sum(counted) / len(counted)
 
     def _top1(self, trial: TrialPlan, on_progress: OnProgress) -> float | None:
-        data = self.data[trial.dataset.label]
+        data = seen_by(trial.model, trial.dataset, self.data[trial.dataset.label])
         recipe = Recipe.model_validate(trial.optimizer.settings["training"])
         precision = precision_on(recipe, self.environment)
         network = untrained_network(trial, data)

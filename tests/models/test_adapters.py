@@ -113,7 +113,6 @@ def test_wrong_option_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "option"),
     [
-        ("timm:resnet18", "pretrained"),
         ("timm:resnet18", "checkpoint_path"),
         ("timm:resnet18", "in_chans"),
         ("torchvision:resnet18", "weights"),

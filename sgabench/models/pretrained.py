@@ -1,0 +1,77 @@
+"""Published weights of timm and torchvision: what they were trained with, and what of them a data set does not keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from sgabench.errors import InputError
+
+_ATTRIBUTE = "published_weights"
+_RGB = 3
+
+
+def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation that the published weights of a model were trained with, for pixels in [0, 1].
+
+    Args:
+        name: as suites name it.
+
+    Raises:
+        InputError: there are none of it.
+    """
+    source, _, inside = name.partition(":")
+    found: Any = None
+    if source == "timm":
+        import timm
+
+        found = timm.get_pretrained_cfg(inside)
+    elif source == "torchvision":
+        import torchvision
+
+        if inside in torchvision.models.list_models():
+            found = torchvision.models.get_model_weights(inside).DEFAULT.transforms()
+    if found is None:
+        raise InputError(
+            f"normalize = 'pretrained': no weights of {name!r} are published; "
+            "write normalize = {mean = [...], std = [...]}, as it was trained with"
+        )
+    return tuple(found.mean), tuple(found.std)
+
+
+def mark_published(network: nn.Module, weights: str, replaced: Sequence[str]) -> None:
+    """Note on a network which published weights it began with, and which layers were made anew for the data set."""
+    setattr(network, _ATTRIBUTE, {"weights": weights, "replaced": list(replaced)})
+
+
+def published_weights(network: nn.Module) -> dict[str, Any] | None:
+    """What `mark_published` noted; None: nothing."""
+    return getattr(network, _ATTRIBUTE, None)
+
+
+def fit_input(network: nn.Module, name: str, channels: int) -> None:
+    """Let a network of colour images take another number of channels: each gets the mean of the three's weights.
+
+    Activations keep their scale, as if the image was shown in all channels.
+    """
+    old = network.get_submodule(name)
+    assert isinstance(old, nn.Conv2d)
+    weight = old.weight.detach().mean(dim=1, keepdim=True) * (_RGB / channels)
+    old.in_channels = channels
+    old.weight = nn.Parameter(weight.repeat(1, channels, 1, 1))
+
+
+def fit_classifier(network: nn.Module, name: str, classes: int) -> None:
+    """Replace the layer that gives the logits by an untrained one of another width."""
+    old = network.get_submodule(name)
+    new: nn.Module
+    if isinstance(old, nn.Linear):
+        new = nn.Linear(old.in_features, classes, bias=old.bias is not None)
+    elif isinstance(old, nn.Conv2d):
+        new = nn.Conv2d(old.in_channels, classes, 1, bias=old.bias is not None)
+    else:
+        raise InputError(f"its classifier is a {type(old).__name__}, which cannot be replaced")
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, new)

@@ -1,0 +1,91 @@
+"""Networks to be scored, without a suite file: the suite that a command asks for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError, shorten
+from sgabench.suite.overrides import apply_override
+from sgabench.suite.plan import content_key
+from sgabench.suite.resolving import Suite, resolve
+
+RATIOS = (0.5, 0.8, 0.9)
+
+
+def scoring_suite(
+    weights: Sequence[str],
+    model: str,
+    dataset: str,
+    pruners: Sequence[str] = ("magnitude",),
+    ratios: Sequence[float] = RATIOS,
+    normalize: str = "data",
+    overrides: Sequence[str] = (),
+) -> Suite:
+    """A suite of checkpoints of one model on one data set.
+
+    Args:
+        weights: files, each with its label as ``LABEL=FILE``, or without: then the file's name is its label. Several
+            of one label are replicates.
+        model, dataset: as suites name them; ``folder:PATH`` is the data set `folder` with this path.
+        pruners: names.
+        ratios: of every pruner.
+        normalize: ``data``, ``pretrained``, or ``MEAN/STD`` with a number or one for each channel: ``0.5,0.4,0.4/0.2``.
+        overrides: ``key=value`` settings as of ``--set``.
+
+    Raises:
+        InputError: anything wrong.
+    """
+    name, _, path = dataset.partition(":")
+    images: dict[str, Any] = {"name": name, "path": str(Path(path).expanduser().absolute())} if path else {"name": name}
+    data: dict[str, Any] = {
+        "name": "score",
+        "ratios": list(ratios),
+        "datasets": [images],
+        "models": [{"name": model}],
+        "checkpoints": [{"label": label, "weights": file} for label, file in _labelled(weights)],
+        "pruners": [{"name": pruner} for pruner in pruners],
+    }
+    if normalize != "data":
+        images["normalize"] = normalize if normalize == "pretrained" else _constants(normalize)
+    if path:
+        images["label"] = Path(path).name or name
+    for override in overrides:
+        apply_override(data, override)
+    suite = resolve(data, Path("score"))
+    folder = f"{suite.name}-{content_key(data)[:6]}"
+    return replace(suite, folder=folder, looks_folder=folder)
+
+
+def _constants(text: str) -> dict[str, list[float]]:
+    try:
+        mean, std = ([float(number) for number in part.split(",")] for part in text.split("/"))
+    except ValueError:
+        raise InputError(
+            f"--normalize {text}: must be data, pretrained or MEAN/STD, e.g. 0.5,0.5,0.5/0.25,0.25,0.25"
+        ) from None
+    return {"mean": mean, "std": std}
+
+
+def _labelled(weights: Sequence[str]) -> list[tuple[str, str]]:
+    """Label and file of each; what has none is called by its name, and by its folder, too, where names are equal."""
+    split = [("", text) if Path(text).is_file() else _split(text) for text in weights]
+    names = Counter(Path(file).stem for label, file in split if not label)
+    found = []
+    for label, file in split:
+        path = Path(file).absolute()
+        own = path.stem if names[path.stem] == 1 else f"{path.parent.name} {path.stem}"
+        found.append((label or own, str(path)))
+    called = Counter(label for (given, _), (label, _) in zip(split, found, strict=True) if not given)
+    twice = [label for label, number in called.items() if number > 1]
+    if twice:
+        raise InputError(f"several files would be called {shorten(twice[0])}; write LABEL=FILE")
+    return found
+
+
+def _split(text: str) -> tuple[str, str]:
+    label, equals, file = text.partition("=")
+    return (label, file) if equals else ("", text)

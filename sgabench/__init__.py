@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sgabench.evidence.leaderboard import Tables
     from sgabench.models.saved import load_network
+    from sgabench.report.own_training import trial_from
     from sgabench.report.run import run
     from sgabench.suite.resolving import load_suite
 
-__all__ = ["Tables", "load_network", "load_suite", "run"]
+__all__ = ["Tables", "load_network", "load_suite", "run", "trial_from"]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,6 +36,10 @@ def __getattr__(name: str) -> Any:
         from sgabench.report.run import run
 
         return run
+    if name == "trial_from":
+        from sgabench.report.own_training import trial_from
+
+        return trial_from
     if name == "Tables":
         from sgabench.evidence.leaderboard import Tables
 

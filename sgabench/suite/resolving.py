@@ -28,7 +28,7 @@ from sgabench.suite.shipped import located, shipped_suites
 from sgabench.suite.tables import DatasetEntry, Entry, Measurement, PrunerEntry, SuiteFile, recipe_settings
 
 SUITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-TAKEN_NAMES = re.compile(r"weights|lost|snapshots|(store|tuning)\.sqlite.*")
+TAKEN_NAMES = re.compile(r"weights|lost|snapshots|brought|(store|tuning)\.sqlite.*")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def scoring_suite(
     weights: Sequence[str],
     model: str,
     dataset: str,
-    pruners: Sequence[str] = ("magnitude",),
+    pruners: Sequence[str | Mapping[str, Any]] = ("magnitude",),
     ratios: Sequence[float] = RATIOS,
     normalize: str = "data",
     overrides: Sequence[str] = (),
@@ -31,7 +31,7 @@ def scoring_suite(
         weights: files, each with its label as ``LABEL=FILE``, or without: then the file's name is its label. Several
             of one label are replicates.
         model, dataset: as suites name them; ``folder:PATH`` is the data set `folder` with this path.
-        pruners: names.
+        pruners: names, or tables as of ``[[pruners]]``.
         ratios: of every pruner.
         normalize: ``data``, ``pretrained``, or ``MEAN/STD`` with a number or one for each channel: ``0.5,0.4,0.4/0.2``.
         overrides: ``key=value`` settings as of ``--set``.
@@ -47,7 +47,7 @@ def scoring_suite(
         "datasets": [images],
         "models": [{"name": model}],
         "checkpoints": [{"label": label, "weights": file} for label, file in _labelled(weights)],
-        "pruners": [{"name": pruner} for pruner in pruners],
+        "pruners": [{"name": pruner} if isinstance(pruner, str) else dict(pruner) for pruner in pruners],
     }
     if normalize != "data":
         images["normalize"] = normalize if normalize == "pretrained" else _constants(normalize)

@@ -1,0 +1,63 @@
+"""A network from somebody's own loop, pruned, measured and stored like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgabench.evidence.leaderboard import Tables
+from sgabench.report.run import run_and_write
+from sgabench.running.listening import Silent
+from sgabench.running.options import Options
+from sgabench.suite.plan import make_plan
+from sgabench.suite.scoring import RATIOS, scoring_suite
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def trial_from(
+    network: nn.Module | Sequence[nn.Module],
+    dataset: str,
+    *,
+    label: str = "own training",
+    seed: int = 0,
+    pruners: Sequence[str | Mapping[str, Any]] = ("magnitude",),
+    ratios: Sequence[float] = RATIOS,
+    normalize: str = "data",
+    overrides: Sequence[str] = (),
+    results: str | Path = "results",
+    data_dir: str | Path | None = None,
+    download: bool = True,
+    device: str = "auto",
+) -> Tables:
+    """Prune a network that your own loop has trained, and store what is measured like any other trial.
+
+    Args:
+        network: a module, or several as replicates: the same network, trained from other seeds. They are left as they
+            are; weights are kept in the results folder.
+        dataset: as suites name it, or ``folder:PATH``.
+        label: what tables call the training.
+        seed: of the first network; those after it have the following ones.
+        pruners: names, or tables as of ``[[pruners]]``.
+        ratios: of every pruner.
+        normalize: what it was trained with: ``data``, ``pretrained``, or ``MEAN/STD`` for pixels in [0, 1].
+        overrides: ``key=value`` settings as of ``--set``, e.g. ``datasets.1.image_size=64``.
+        results, data_dir, download, device: as of `sgabench.run`.
+
+    Returns:
+        The tables of this network; ``sgabench report`` shows all of them together.
+
+    Raises:
+        InputError: the data set is not there, a network does not fit it, or the networks do not have the same form.
+    """
+    from sgabench.running.brought import bring
+
+    options = Options(Path(results), None if data_dir is None else Path(data_dir), download, device)
+    networks = list(network) if isinstance(network, Sequence) else [network]
+    model, form, files = bring(networks, options.results)
+    given = [f'models.1.form="{form}"', *overrides]
+    given += [f"checkpoints.{place + 1}.seed={seed + place}" for place in range(len(networks))]
+    suite = scoring_suite([f"{label}={file}" for file in files], model, dataset, pruners, ratios, normalize, given)
+    return run_and_write(make_plan(suite, options.data), options, Silent())

@@ -62,3 +62,23 @@ def flip(images: Tensor, flips: Tensor) -> Tensor:
         The shape and type of `images`.
     """
     return torch.where(flips[:, None, None, None], images.flip(-1), images)
+
+
+def cut_out(images: Tensor, centres: Tensor, size: int) -> Tensor:
+    """Make a square of each image black (DeVries & Taylor 2017, arXiv 1708.04552); what lies outside is cut off.
+
+    Args:
+        images: (N, C, H, W), any type.
+        centres: float32 (N, 2), the middle of the square as parts of height and width, each in [0, 1).
+        size: pixels of a side.
+
+    Returns:
+        The shape and type of `images`.
+    """
+    inside = []
+    for axis, length in enumerate(images.shape[2:]):
+        start = (centres[:, axis] * length).long() - size // 2
+        place = torch.arange(length, device=images.device) - start[:, None]
+        inside.append((place >= 0) & (place < size))
+    hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images.masked_fill(hole, 0)

@@ -43,7 +43,7 @@ class Recipe(Table):
         default="all",
         description="What an optimizer's weight decay is for: all, or parameters of two or more dimensions only.",
     )
-    schedule: Literal["constant", "cosine", "step", "one-cycle"] = Field(
+    schedule: Literal["constant", "cosine", "linear", "step", "one-cycle", "wsd"] = Field(
         default="constant", description="How the learning rate changes over the steps."
     )
     warmup_epochs: float = Field(strict=True, default=0.0, ge=0, description="Epochs of linear warm-up from zero.")
@@ -55,15 +55,35 @@ class Recipe(Table):
     step_factor: float = Field(
         strict=True, default=0.1, gt=0, lt=1, description="Of schedule 'step': factor of each drop."
     )
+    cooldown: float = Field(
+        strict=True,
+        default=0.2,
+        gt=0,
+        le=1,
+        description="Of schedule 'wsd': the last part, in which the rate falls to zero.",
+    )
+    clip_norm: float | None = Field(
+        strict=True, default=None, gt=0, description="Scale a step's gradients down to this norm, all of them together."
+    )
     label_smoothing: float = Field(
         strict=True, default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy."
     )
-    augmentation: tuple[Literal["crop", "flip"], ...] = Field(
+    augmentation: tuple[Literal["crop", "flip", "cutout"], ...] = Field(
         default=(),
-        description="crop: pad and crop at random; flip: left-right with probability 1/2.",
+        description="crop: pad and crop at random; flip: left-right with probability 1/2; cutout: a black square.",
     )
     crop_padding: int = Field(
         strict=True, default=4, ge=1, le=10_000, description="Of augmentation 'crop': pixels added to each side."
+    )
+    cutout_size: int = Field(
+        strict=True, default=8, ge=1, le=10_000, description="Of augmentation 'cutout': pixels of a side of the square."
+    )
+    mixup: float = Field(
+        strict=True,
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Mix pairs of images and their losses, by a share from Beta(mixup, mixup); 0: none.",
     )
     weight_averaging: Literal["off", "ema"] = Field(
         default="off", description="ema: measure an exponential moving average of the weights."
@@ -96,6 +116,10 @@ class Recipe(Table):
             "step_milestones": self.schedule != "step",
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augmentation,
+            "cutout_size": "cutout" not in self.augmentation,
+            "mixup": self.mixup == 0,
+            "clip_norm": self.clip_norm is None,
+            "cooldown": self.schedule != "wsd",
             "ema_decay": self.weight_averaging == "off",
             "deterministic": not self.deterministic,
         }

@@ -11,7 +11,8 @@ from sgabench.suite.tables import Recipe
 def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
     """The schedule: a function of the step (from 0) to the factor of the base learning rate.
 
-    ``cosine`` falls to zero after the warm-up; ``one-cycle`` rises from 1/25 to 1 over the first 30 %
+    ``cosine`` and ``linear`` fall to zero after the warm-up; ``wsd`` stays and falls linearly to zero at the end
+    (warm-up, stable, decay: Hu et al. 2024, arXiv 2404.06395); ``one-cycle`` rises from 1/25 to 1 over the first 30 %
     and falls to 1e-4, along half cosines (Smith & Topin, arXiv 1708.07120, as in torch's OneCycleLR).
     """
     total = recipe.epochs * steps_per_epoch
@@ -26,6 +27,10 @@ def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int]
         done = (step - warmup) / max(1, total - warmup)
         if recipe.schedule == "cosine":
             return half_cosine(1, 0, done)
+        if recipe.schedule == "linear":
+            return 1 - min(done, 1.0)
+        if recipe.schedule == "wsd":
+            return min(1.0, (1 - min(done, 1.0)) / recipe.cooldown)
         if recipe.schedule == "step":
             return math.prod(recipe.step_factor for milestone in recipe.step_milestones if step >= milestone * total)
         if recipe.schedule == "one-cycle":

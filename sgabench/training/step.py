@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
@@ -36,11 +37,18 @@ class Draws:
         order: which images: int64 (steps, batch_size).
         offsets: where they are cropped: int64 (steps, batch_size, 2); empty (steps, 0) without crops.
         flips: which are mirrored: bool (steps, batch_size); empty (steps, 0) without flips.
+        holes: where the middle of their black squares is, as parts of height and width: float32 (steps, batch_size, 2);
+            empty (steps, 0) without cutout.
+        partners: which images they are mixed with: int64 (steps, batch_size); empty (steps, 0) without mixup.
+        shares: of the image itself in the mixture: float32 (steps, batch_size), the same for all of a batch; likewise.
     """
 
     order: Tensor
     offsets: Tensor
     flips: Tensor
+    holes: Tensor
+    partners: Tensor
+    shares: Tensor
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, epoch: int, images: int, device: str) -> Draws:
@@ -49,27 +57,43 @@ class Draws:
         generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
         offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (*order.shape, 2), generator=generator)
         flips = torch.rand(order.shape, generator=generator) < 0.5
+        holes = torch.rand((*order.shape, 2), generator=generator)
+        partners, shares = _mixtures(order, recipe.mixup, derive_seed(seed, "mixup", epoch))
         return cls(
             order.to(device),
             (offsets if "crop" in recipe.augmentation else offsets[:, :0]).to(device),
             (flips if "flip" in recipe.augmentation else flips[:, :0]).to(device),
+            (holes if "cutout" in recipe.augmentation else holes[:, :0]).to(device),
+            partners.to(device),
+            shares.to(device),
         )
 
     def __getitem__(self, step: int) -> Draws:
         """What one step sees."""
-        return Draws(self.order[step], self.offsets[step], self.flips[step])
+        return Draws(*(drawn[step] for drawn in vars(self).values()))
 
     def copy_(self, other: Draws) -> None:
         """Take the values of another one of the same shapes."""
-        self.order.copy_(other.order)
-        self.offsets.copy_(other.offsets)
-        self.flips.copy_(other.flips)
+        for drawn, value in zip(vars(self).values(), vars(other).values(), strict=True):
+            drawn.copy_(value)
 
-    def augment(self, images: Tensor, padding: int) -> Tensor:
+    def augment(self, images: Tensor, recipe: Recipe) -> Tensor:
         """Augment the uint8 batch (N, C, H, W) of a step."""
         if self.offsets.numel():
-            images = augmentation.pad_and_crop(images, self.offsets, padding)
-        return augmentation.flip(images, self.flips) if self.flips.numel() else images
+            images = augmentation.pad_and_crop(images, self.offsets, recipe.crop_padding)
+        if self.flips.numel():
+            images = augmentation.flip(images, self.flips)
+        return augmentation.cut_out(images, self.holes, recipe.cutout_size) if self.holes.numel() else images
+
+
+def _mixtures(order: Tensor, mixup: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Partners from the same batch, and a share for each batch (Zhang et al. 2017, arXiv 1710.09412)."""
+    if not mixup:
+        return order[:, :0], torch.empty(len(order), 0)
+    random = np.random.RandomState(seed % 2**32)  # the legacy generator's stream is frozen
+    shares = torch.from_numpy(random.beta(mixup, mixup, len(order))).float()
+    places = torch.rand(order.shape, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
+    return order.gather(1, places), shares[:, None].expand(order.shape).contiguous()
 
 
 class Replayed(Protocol):
@@ -160,21 +184,38 @@ class GradientStep:
         for part in range(parts):
             drawn = self._part(part)
             labels = self._data.train.labels[drawn.order]
-            images = drawn.augment(self._data.train.images[drawn.order], self._recipe.crop_padding)
+            images = self._seen(drawn, drawn.order)
+            if drawn.partners.numel():
+                images = torch.lerp(self._seen(drawn, drawn.partners), images, drawn.shares[:, None, None, None])
             with autocast(self._device, self._precision):
-                normalized = self._data.normalize(images)
-                logits = self.network(normalized)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self._recipe.label_smoothing)
+                logits = self.network(images)
+            loss = self._loss(logits, labels, drawn)
             if self._teacher is not None:
                 with autocast(self._device, self._precision):
-                    loss = self._teacher.mix(loss, logits, normalized)
+                    loss = self._teacher.mix(loss, logits, images)
             share = len(labels) / self._recipe.batch_size
             losses.append(loss if parts == 1 else loss * share)
             losses[-1].backward()  # type: ignore[no-untyped-call]
             with torch.no_grad():
                 row = torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
                 self.totals += row if parts == 1 else row * share
+        if self._recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), self._recipe.clip_norm)
         return losses[0].detach() if parts == 1 else torch.stack(losses).detach().sum()
+
+    def _seen(self, drawn: Draws, which: Tensor) -> Tensor:
+        """Training images as the network sees them; those that are mixed are augmented alike."""
+        return self._data.normalize(drawn.augment(self._data.train.images[which], self._recipe))
+
+    def _loss(self, logits: Tensor, labels: Tensor, drawn: Draws) -> Tensor:
+        smoothing = self._recipe.label_smoothing
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=smoothing)
+        if not drawn.partners.numel():
+            return loss
+        of_partners = F.cross_entropy(
+            logits.float(), self._data.train.labels[drawn.partners], label_smoothing=smoothing
+        )
+        return torch.lerp(of_partners, loss, drawn.shares[0])
 
     def _part(self, part: int) -> Draws:
         if self._micro_batches == 1:

@@ -22,7 +22,7 @@ def test_augmentation_is_a_function_of_seed_and_epoch() -> None:
     images = make_data(train=32).train.images
 
     def augmented(seed: int, epoch: int, recipe: Recipe = RECIPE) -> torch.Tensor:
-        return Draws.of(recipe, seed, epoch, 32, "cpu")[0].augment(images, recipe.crop_padding)
+        return Draws.of(recipe, seed, epoch, 32, "cpu")[0].augment(images, recipe)
 
     assert torch.equal(augmented(0, 0), augmented(0, 0))
     assert not torch.equal(augmented(0, 0), augmented(0, 1))

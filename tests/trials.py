@@ -11,6 +11,7 @@ import torch
 
 from sgabench.running.task import Task
 from sgabench.running.trial import run_trial
+from sgabench.store.files import Folder
 from sgabench.store.store import Record
 from sgabench.suite.plan import make_plan, remaining
 from sgabench.suite.resolving import load_suite
@@ -36,7 +37,7 @@ def tasks(suite: Path, tmp_path: Path, stored: Sequence[Record] = ()) -> list[Ta
     trained = {record.key: record for record in stored if record.kind == "trial" and record.status == "done"}
     (tmp_path / "weights").mkdir(exist_ok=True)
     return [
-        Task(trial, trained.get(trial.key), plan.suite.measurement, tmp_path, tmp_path, False, "cpu", 1)
+        Task(trial, trained.get(trial.key), plan.suite.measurement, Folder(tmp_path), tmp_path, False, "cpu", 1)
         for trial in left
     ]
 

@@ -78,4 +78,10 @@ Jobs = Annotated[
         metavar="N|auto", parser=_jobs, help="Trials at the same time; auto: one per core, or what a GPU does best."
     ),
 ]
+StorageUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", metavar="URL", help="Keep weights and snapshots in this folder or fsspec URL, not in the results."
+    ),
+]
 DEFAULT_RESULTS = Path("results")

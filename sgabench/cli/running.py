@@ -23,6 +23,7 @@ from sgabench.cli.options import (
     Results,
     Retry,
     Set,
+    StorageUrl,
     SuiteFile,
     Yes,
 )
@@ -55,6 +56,7 @@ def run(
         float | None,
         typer.Option(metavar="MINUTES", help="End a trial that takes longer; it has failed. Default: none is ended."),
     ] = None,
+    storage: StorageUrl = None,
     retry: Annotated[Retry | None, typer.Option(help="Take up only what is recorded as failed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
     until_decided: Annotated[
@@ -85,7 +87,7 @@ def run(
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     failed_only = retry is not None
-    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout)
+    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout, storage)
     options = Options(results, data_dir, download, *run_options)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
     idle = NOTHING_TO_DO

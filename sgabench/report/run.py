@@ -33,6 +33,7 @@ def run(
     snapshot_minutes: float = SNAPSHOT_MINUTES,
     retry_failed: bool = False,
     trial_timeout: float | None = None,
+    storage: str | None = None,
     until_decided: bool = False,
 ) -> Tables:
     """Run what the store does not have yet, and return the tables of the whole suite.
@@ -49,6 +50,7 @@ def run(
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
+        storage: folder or fsspec URL that weights and snapshots are kept in; default: the results folder.
         until_decided: add seeds in rounds, only for optimizers whose question is open.
 
     Raises:
@@ -67,6 +69,7 @@ def run(
         snapshot_minutes,
         retry_failed,
         trial_timeout,
+        storage,
     )
     wait_politely()
     checked = suite if isinstance(suite, Suite) else load_suite(suite)

@@ -14,6 +14,7 @@ from sgabench.running.kept import Kept, path_of
 from sgabench.running.options import Options
 from sgabench.running.task import Task
 from sgabench.running.trial import run_trial
+from sgabench.store.files import Folder
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import CellPlan, Plan, TrialPlan
 from sgabench.suite.tables import Measurement
@@ -68,7 +69,7 @@ def keep(plan: Plan, pattern: str, kept: Kept, options: Options, told: Callable[
             replace(trial, cells=asked, probes=()),
             trained[key],
             Measurement(throughput=False),
-            options.results,
+            Folder(options.results),
             options.data,
             options.download,
             device,

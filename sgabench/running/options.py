@@ -25,6 +25,7 @@ class Options:
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_minutes: a trial that takes longer fails; None: none does.
+        storage: folder or URL that weights and snapshots are kept in; None: the results folder.
     """
 
     results: Path = Path("results")
@@ -37,6 +38,7 @@ class Options:
     snapshot_minutes: float = SNAPSHOT_MINUTES
     retry_failed: bool = False
     trial_minutes: float | None = None
+    storage: str | None = None
 
     @property
     def data(self) -> Path:

@@ -17,6 +17,7 @@ from sgabench.errors import InputError
 from sgabench.running.part import Part, first_of
 from sgabench.running.task import Task
 from sgabench.running.trial import Alone, Emit, load_trained, run_trial
+from sgabench.store.files import Folder
 from sgabench.store.store import Record
 from sgabench.suite.plan import CellPlan, TrialPlan
 from sgabench.system.seeds import derive_seed
@@ -128,7 +129,7 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
             task,
             trial=_shortened(task.trial, images),
             measurement=task.measurement.model_copy(update={"throughput": False}),
-            results=Path(folder),
+            files=Folder(Path(folder)),
             snapshot_seconds=0.0,
         )
         few = replace(data, train=_first(data.train, images), test=_first(data.test, FEW))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sgabench.store.files import Files
 from sgabench.store.forms import finite
-from sgabench.store.store import Record, checksum, weights_path
+from sgabench.store.store import Record, checksum, weights_name
 
 # What other versions, devices or numbers of threads may change by their rounding.
 _ROUNDING = 1e-3
@@ -23,7 +23,7 @@ _logger = logging.getLogger("sgabench")
 
 def reload(
     build: Callable[[], nn.Module],
-    results: Path,
+    files: Files,
     trained: Record,
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     environment: Mapping[str, Any],
@@ -34,18 +34,17 @@ def reload(
 
     Args:
         build: makes the network untrained.
-        results: folder with the weights.
+        files: where the weights are.
         trained: record of the training.
         evaluate: gives ``top1`` and ``loss``, as they were recorded.
         environment: of this run; in the same one the numbers must be the same.
     """
+    content = files.read(weights_name(trained.key)) or b""
+    if checksum(content) != trained.result.get("weights_sha256"):
+        return None
     try:
-        path = weights_path(results, trained.key)
-        content = path.read_bytes() if path.is_file() else b""
-        if checksum(content) != trained.result.get("weights_sha256"):
-            return None
         weights = safetensors.torch.load(content)
-    except (OSError, SafetensorError):
+    except SafetensorError:
         return None
     network = build()
     network.load_state_dict(weights)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sgabench.errors import InputError
-from sgabench.running.executors.local import Finished, WorkerDied, run_here, run_in_processes
+from sgabench.running.executors.executor import Began, Event, Finished, WorkerDied
+from sgabench.running.executors.loop import run_tasks
 from sgabench.running.listening import Listener
 from sgabench.running.options import Options
 from sgabench.running.part import Part, first_of
+from sgabench.running.resources import certain_jobs, device_of, make_executor, threads_of
 from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
+from sgabench.store.files import files_of
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import Plan, TrialPlan, only_failed, remaining, select
-from sgabench.system.environment import choose_device, cores, describe_environment
-
-MOST_ON_A_GPU = 16
+from sgabench.system.environment import describe_environment
 
 
 def run_plan(plan: Plan, store: Store, options: Options, listener: Listener) -> None:
@@ -58,7 +58,7 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
             task = _task_maker(plan, options)
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
             tasks = [task(trial, trained.get(trial.key)) for trial in left]
-            preflight(tasks, strict=strict, workers=min(_certain_jobs(options), len(left)))
+            preflight(tasks, strict=strict, workers=min(certain_jobs(options), len(left)))
             if strict and not options.retry_failed:  # whose failures are known
                 _rehearse(tasks)
 
@@ -83,24 +83,14 @@ def _left(plan: Plan, options: Options, stored: Mapping[str, str]) -> list[Trial
     return remaining(only_failed(selected, stored) if options.retry_failed else selected, stored)
 
 
-def _certain_jobs(options: Options) -> int:
-    """Trials that are at the same time in any case: on a GPU, ``auto`` tries out how many fit."""
-    if options.jobs != "auto":
-        return options.jobs
-    device = choose_device(options.device)
-    return 1 if device == "cuda" else most_at_once(device)
-
-
 def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | None], Task]:
-    device = choose_device(options.device)
-    # not of what is left, nor of a measurement: a run that goes on must give the same bits
-    jobs = options.jobs if options.jobs != "auto" else most_at_once(device)
-    threads = max(1, cores() // jobs)
+    device, threads = device_of(options), threads_of(options)
+    files = files_of(options.results, options.storage)
     return lambda trial, trained: Task(
         trial,
         trained,
         plan.suite.measurement,
-        options.results,
+        files,
         options.data,
         options.download,
         device,
@@ -118,34 +108,12 @@ def _execute(
     options: Options,
     listener: Listener,
 ) -> None:
-    jobs = options.jobs if options.jobs != "auto" else _best_number(left, options)
+    executor = make_executor(left, options)
     trained = {trial.key for trial in left} & set(stored)
-    listener.started(left, trained, choose_device(options.device), min(jobs, len(left)))
+    listener.started(left, trained, device_of(options), min(executor.room(), len(left)))
     with Claims(options.results) as claims:
         work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
-        on_event = _Events(work, store, listener)
-        # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
-        if jobs == 1 and options.trial_minutes is None:
-            run_here(work, options.results, on_event)
-        else:
-            minutes = options.trial_minutes
-            run_in_processes(work, options.results, on_event, jobs, options.plugins, minutes)
-
-
-def most_at_once(device: str) -> int:
-    """Trials that may share a device if nobody says how many."""
-    return MOST_ON_A_GPU if device == "cuda" else cores()
-
-
-def _best_number(left: Sequence[TrialPlan], options: Options) -> int:
-    """One trial for each core; on a GPU as many as the most demanding model lets it train fastest together."""
-    device = choose_device(options.device)
-    limit = min(most_at_once(device), len(left))
-    if device != "cuda" or limit == 1:
-        return limit
-    from sgabench.running.sharing import best_number, workloads
-
-    return min((best_number(work, device, limit) for work in workloads(left, options)), default=limit)
+        run_tasks(work, executor, _Events(work, store, listener), options.trial_minutes)
 
 
 class _Events:
@@ -157,20 +125,20 @@ class _Events:
         self._listener = listener
         self._parts: dict[int, Part] = {}  # of each worker, what it is at
 
-    def __call__(self, worker: int, task: Task, event: Any) -> None:
+    def __call__(self, worker: int, task: Task, event: Event) -> None:
         trial = task.trial
         if isinstance(event, Part):
             self._parts[worker] = event
         elif isinstance(event, Record):
             self._put(worker, trial, event)
         elif isinstance(event, WorkerDied):
-            failure = self._failure(worker, task, str(event))
+            failure = self._failure(worker, task, event)
             if failure is not None:
                 self._put(worker, trial, failure)
         elif isinstance(event, Finished):
             self._parts.pop(worker, None)
             self._listener.finished(worker, trial)
-        else:
+        elif not isinstance(event, Began):
             self._listener.progressed(worker, trial, event)
 
     def _put(self, worker: int, trial: TrialPlan, record: Record) -> None:
@@ -178,7 +146,7 @@ class _Events:
         self._parts.pop(worker, None)  # what is stored has not failed, whatever happens next
         self._listener.stored(worker, trial, record)
 
-    def _failure(self, worker: int, task: Task, cause: str) -> Record | None:
+    def _failure(self, worker: int, task: Task, died: WorkerDied) -> Record | None:
         """The record of what a worker was at when it died; None: it was through."""
         part = self._parts.pop(worker, None)
         if part is None:
@@ -186,5 +154,5 @@ class _Events:
             if rest is None:
                 return None
             part = first_of(rest.trial, rest.trained is not None)
-        environment = describe_environment(task.device, task.threads)
-        return part.failed(environment, f"{cause}, while it was at {part.what}")
+        environment = died.environment or describe_environment(task.device, task.threads)
+        return part.failed(environment, f"{died.cause}, while it was at {part.what}")

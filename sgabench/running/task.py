@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgabench.running.kept import Kept
+from sgabench.store.files import Files
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.tables import Measurement
@@ -19,7 +20,7 @@ class Task:
         trial: with only what is left to do.
         trained: the record of the trial if it is stored already.
         measurement: what to measure of a network.
-        results: folder of the store, for the weights.
+        files: where its weights and snapshots are.
         data_dir: where data sets are looked for.
         download: whether a data set that is not there may be fetched.
         device: ``cpu`` or ``cuda``.
@@ -31,7 +32,7 @@ class Task:
     trial: TrialPlan
     trained: Record | None
     measurement: Measurement
-    results: Path
+    files: Files
     data_dir: Path
     download: bool
     device: str

@@ -32,7 +32,7 @@ from sgabench.running.reloading import reload
 from sgabench.running.task import Task
 from sgabench.running.unchanged import check_unchanged
 from sgabench.store.forms import finite, plain_numbers
-from sgabench.store.store import Kind, Record, Status, checksum, snapshot_path, weights_path, write_atomically
+from sgabench.store.store import Kind, Record, Status, checksum, snapshot_name, weights_name
 from sgabench.suite.plan import CellPlan, ProbePlan
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import PeakMemory, describe_environment
@@ -175,7 +175,7 @@ class _TrialRun:
 
     def load(self, trained: Record) -> nn.Module | None:
         """The trained network of an earlier run, or None if it cannot be had from its weights."""
-        return reload(self._network, self.task.results, trained, self._accuracy, self.environment)
+        return reload(self._network, self.task.files, trained, self._accuracy, self.environment)
 
     def _train(self) -> tuple[nn.Module, Record]:
         trial = self.trial
@@ -196,9 +196,9 @@ class _TrialRun:
         }
         content = safetensors.torch.save(state)
         try:
-            write_atomically(path := weights_path(self.task.results, trial.key), content)
+            self.task.files.write(name := weights_name(trial.key), content)
         except OSError as error:
-            told = f"{path}: cannot write: {error.strerror or error}; mend that and run the same command again"
+            told = f"{self.task.files.where(name)}: cannot write: {error.strerror or error}; mend that and run again"
             raise _NotDelivered from InputError(told)
         result = {
             **self._accuracy(network),
@@ -223,7 +223,7 @@ class _TrialRun:
             detail["pretrained"] = published
         record = self._emit_record("trial", trial.key, None, trial.labels(), trial.description(), result, detail)
         self._watched(watch)
-        snapshot_path(self.task.results, trial.key).unlink(missing_ok=True)
+        self.task.files.remove(snapshot_name(trial.key))
         return network, record
 
     def _repeat(self, trained: Record) -> None:
@@ -234,7 +234,7 @@ class _TrialRun:
             if attempt is None:
                 raise InputError("there is not enough memory to repeat the training")
             self._watched(attempt[2])
-            snapshot_path(self.task.results, self.trial.key).unlink(missing_ok=True)
+            self.task.files.remove(snapshot_name(self.trial.key))
 
     @property
     def _watching(self) -> list[ProbePlan]:
@@ -291,7 +291,7 @@ class _TrialRun:
         same = {"key": self.trial.key, "environment": environment, "micro_batches": micro_batches}
         if self._watching:
             same["probes"] = sorted(plan.key for plan in self._watching)
-        return Snapshots(snapshot_path(task.results, self.trial.key), same, task.snapshot_seconds)
+        return Snapshots(task.files, snapshot_name(self.trial.key), same, task.snapshot_seconds)
 
     def _cells(self, dense: nn.Module, trained: Record) -> None:
         """Prune and measure."""

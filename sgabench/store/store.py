@@ -292,12 +292,17 @@ def parse(*texts: Any) -> list[dict[str, Any]] | None:
 
 def weights_path(folder: Path, trial_key: str) -> Path:
     """Where the trained weights of a trial are, in a results folder."""
-    return folder / "weights" / f"{trial_key}.safetensors"
+    return folder / weights_name(trial_key)
 
 
-def snapshot_path(folder: Path, trial_key: str) -> Path:
-    """Where the snapshot of a trial's training is while it goes on, in a results folder."""
-    return folder / "snapshots" / f"{trial_key}.safetensors"
+def weights_name(trial_key: str) -> str:
+    """The file of a trial's trained weights, in a results folder or a storage."""
+    return f"weights/{trial_key}.safetensors"
+
+
+def snapshot_name(trial_key: str) -> str:
+    """The file of the snapshot of a trial's training, while it goes on."""
+    return f"snapshots/{trial_key}.safetensors"
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from sgabench.store.store import write_atomically
+from sgabench.store.files import Files
 from sgabench.system.interruption import Terminated
 
 
@@ -26,13 +25,15 @@ class Snapshots:
     """The snapshot of one training, written every so often and when the process is asked to stop.
 
     Args:
-        path: where it is; there is never more than one.
+        files: where it is; there is never more than one.
+        name: of its file.
         context: what must be the same for a snapshot to be of use, as JSON values.
         seconds: between two snapshots; 0: only when the process is asked to stop.
     """
 
-    def __init__(self, path: Path, context: Mapping[str, Any], seconds: float) -> None:
-        self.path = path
+    def __init__(self, files: Files, name: str, context: Mapping[str, Any], seconds: float) -> None:
+        self._files = files
+        self._name = name
         self._context = json.loads(json.dumps(context))
         self._seconds = seconds
         self._last = time.monotonic()
@@ -41,11 +42,11 @@ class Snapshots:
     def load(self) -> Any:
         """What `save` wrote, or None: there is none, it is damaged, or was made in another context."""
         try:
-            content = self.path.read_bytes()
+            content = self._files.read(self._name) or b""
             tensors = safetensors.torch.load(content)
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             state, digest = json.loads(header["__metadata__"]["state"]), header["__metadata__"]["digest"]
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError):
+        except (SafetensorError, ValueError, TypeError, KeyError):
             return None
         if digest != _digest(tensors, state) or state["context"] != self._context:
             return None
@@ -69,8 +70,7 @@ class Snapshots:
             tensors: dict[str, Tensor] = {}
             state = {"tree": _flatten(tree, tensors), "context": self._context}
             metadata = {"state": json.dumps(state), "digest": _digest(tensors, json.loads(json.dumps(state)))}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, safetensors.torch.save(tensors, metadata))
+            self._files.write(self._name, safetensors.torch.save(tensors, metadata))
         except (TypeError, OSError):
             self._seconds = 0
         self._last = time.monotonic()
@@ -78,7 +78,7 @@ class Snapshots:
 
     def discard(self) -> None:
         """Remove the snapshot of a training that is over."""
-        self.path.unlink(missing_ok=True)
+        self._files.remove(self._name)
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from sgabench.plugins import PruningContext, pruners
 from sgabench.running.options import Options
 from sgabench.running.preflight import input_errors_of, preflight
 from sgabench.running.task import Task
+from sgabench.store.files import Folder
 from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan, make_plan
 from sgabench.suite.resolving import Suite
@@ -91,9 +92,9 @@ class Validation:
             InputError: what would make a training fail at once.
         """
         options, device, threads = self.options, self.environment["device"], self.environment["threads"]
-        folders = (options.results, options.data, options.download)
+        places = (Folder(options.results), options.data, options.download)
         trials = [trial for optimizer in optimizers for trial in self._with(optimizer)]
-        preflight([Task(trial, None, Measurement(), *folders, device, threads) for trial in trials], strict=True)
+        preflight([Task(trial, None, Measurement(), *places, device, threads) for trial in trials], strict=True)
 
     def held_out(self) -> str:
         """How many images of each data set, in words."""

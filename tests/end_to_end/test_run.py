@@ -83,6 +83,18 @@ def test_two_at_a_time_measure_the_same_and_are_timed_alone(sgabench: Run, tiny:
             assert result[name] == expected[name]
 
 
+def test_weights_are_kept_where_storage_says(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
+    arguments = ("run", tiny, "--only", "*/adam/0", "--storage", f"memory://{tmp_path}")
+    assert sgabench(*arguments).returncode == 0
+    assert not list((tmp_path / "results" / "weights").iterdir())
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.7]")
+    more = sgabench(*arguments)
+    assert (more.returncode, "dense top-1" in more.stderr) == (0, False)  # nothing is trained again
+    elsewhere = sgabench("run", tiny, "--storage", "s4://bucket")
+    assert elsewhere.returncode == 2
+    assert elsewhere.stderr.startswith("error: --storage s4://bucket: ValueError: Protocol not known: s4")
+
+
 PLUGIN = '''
 import os, signal, torch
 from sgabench.plugins import optimizers, pruners

@@ -17,6 +17,7 @@ from sgabench.plugins import probes
 from sgabench.probes.steps import StepNorms
 from sgabench.running.task import Task
 from sgabench.running.trial import run_trial
+from sgabench.store.files import Folder
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import make_plan, remaining
 from sgabench.suite.resolving import load_suite
@@ -114,7 +115,7 @@ def task_of(suite: Path, folder: Path) -> Task:
     plan = make_plan(load_suite(suite), folder)
     (folder / "weights").mkdir(exist_ok=True, parents=True)
     (trial, *_) = remaining(plan, {})
-    return Task(trial, None, plan.suite.measurement, folder, folder, False, "cpu", 1, snapshot_seconds=1e-9)
+    return Task(trial, None, plan.suite.measurement, Folder(folder), folder, False, "cpu", 1, snapshot_seconds=1e-9)
 
 
 def test_a_training_that_goes_on_from_a_snapshot_has_the_same_norms(

@@ -10,6 +10,7 @@ from support import ENVIRONMENT, fill, variant
 from sgabench.running.part import of_cell, of_training
 from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
+from sgabench.store.files import Folder
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import Plan, TrialPlan, make_plan, remaining
@@ -58,7 +59,7 @@ def begin(store: Store, plan: Plan) -> Run:
     claims, told = Claims(store.folder), Told()
 
     def task(trial: TrialPlan, trained: Record | None) -> Task:
-        return Task(trial, trained, plan.suite.measurement, store.folder, store.folder, False, "cpu", 1)
+        return Task(trial, trained, plan.suite.measurement, Folder(store.folder), store.folder, False, "cpu", 1)
 
     return Run(store, claims, told, WorkList(left, failed, store, claims, task, told))
 

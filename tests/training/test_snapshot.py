@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sgabench.store.files import Folder
 from sgabench.system.interruption import Terminated, terminable
 from sgabench.training.snapshot import Snapshots
 
@@ -25,7 +26,7 @@ TREE = {
 
 
 def snapshots(path: Path, seconds: float = 0.0, **context: object) -> Snapshots:
-    return Snapshots(path / "snapshots" / "x.safetensors", {**CONTEXT, **context}, seconds)
+    return Snapshots(Folder(path), "snapshots/x.safetensors", {**CONTEXT, **context}, seconds)
 
 
 def equal(one: object, other: object) -> bool:

@@ -16,6 +16,7 @@ from sgabench.optimizers.sampled import Sampled
 from sgabench.optimizers.stoch_grad_adam import StochGradAdam
 from sgabench.optimizers.two_passes import CrAM
 from sgabench.plugins import ImageSpec
+from sgabench.store.files import Folder
 from sgabench.suite.tables import Recipe
 from sgabench.training.data import Data, Images
 from sgabench.training.evaluation import evaluate
@@ -310,7 +311,7 @@ def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_pat
         return network, training
 
     def snapshots() -> Snapshots:
-        return Snapshots(tmp_path / "s.safetensors", {}, 1e-9)
+        return Snapshots(Folder(tmp_path), "s.safetensors", {}, 1e-9)
 
     undisturbed, expected = run(lambda: None, None)
     steps = iter(range(1, 100))
@@ -336,7 +337,7 @@ def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_pat
 def test_a_training_that_is_stopped_after_its_last_step_is_not_done_again(tmp_path: Path) -> None:
     def run(after_step: Callable[[], None] = lambda: None) -> nn.Module:
         network = dropping_network()
-        snapshots = Snapshots(tmp_path / "s.safetensors", {}, 0)
+        snapshots = Snapshots(Folder(tmp_path), "s.safetensors", {}, 0)
         train(
             network,
             sgd(network),

@@ -6,17 +6,16 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from sgabench.running.executors.local import Ready, _Pool
+from sgabench.running.executors.processes import Processes, Ready
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_ctrl_c_does_not_end_a_worker_that_is_starting(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """A terminal sends it to all of a run's processes, and only the first of them has something to say of it."""
-    pool = _Pool(cast(Any, None), tmp_path, lambda *_: None, (), None)
+    pool = Processes(tmp_path, 1)
     pool._start(0)
     try:
         (worker,) = pool._workers.values()

@@ -1,0 +1,231 @@
+"""Trials in several processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError
+from sgabench.running.executors.executor import Began, Event, Finished, OnEvent, Waiting, WorkerDied
+from sgabench.running.executors.quiet import Quiet
+from sgabench.running.task import Task
+from sgabench.store.locks import SHARES, shared
+from sgabench.system.interruption import Terminated
+from sgabench.system.processes import ignore_ctrl_c, start
+
+STOP_SECONDS = 4.0
+
+
+class Ready:
+    """A worker has nothing to do: it has started, or is through with its task."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker process, as its parent sees it.
+
+    Attributes:
+        number: for listeners, below the number of jobs.
+        process: the process.
+        connection: to it.
+        ready: it has asked for a task at least once.
+        task: what it is at, or is given as soon as it has started.
+        claim: of the task.
+        stopped: why it was made to stop.
+    """
+
+    number: int
+    process: Any
+    connection: Connection
+    ready: bool = False
+    task: Task | None = None
+    claim: int = -1
+    stopped: str = ""
+
+
+class Processes:
+    """An executor with worker processes; one that dies costs only what it was at.
+
+    A process is started for a task when none is idle, and kept.
+
+    Args:
+        results: folder of the store.
+        jobs: number of workers.
+        plugins: plugin files that each worker loads.
+    """
+
+    def __init__(self, results: Path, jobs: int, plugins: Sequence[Path] = ()) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._results = results
+        self._jobs = jobs
+        self._plugins = list(plugins)
+        self._workers: dict[int, _Worker] = {}
+        self._begun: list[tuple[int, Task]] = []  # that is still to be told
+
+    def room(self) -> int:
+        """As many as workers that have no task."""
+        return self._jobs - sum(1 for worker in self._workers.values() if worker.task or worker.stopped)
+
+    def submit(self, task: Task, claim: int) -> None:
+        """Give a task to an idle worker, or to a new one."""
+        idle = (worker for worker in self._workers.values() if not (worker.task or worker.stopped))
+        free = next(idle, None)
+        if free is None:
+            free = self._start(next(number for number in range(self._jobs) if number not in self._workers))
+        free.task, free.claim = task, claim
+        if free.ready:
+            self._hand(free)
+
+    def listen(self, tell: OnEvent, seconds: float) -> None:
+        """Pass on what workers tell."""
+        if not self._workers:
+            time.sleep(seconds)
+            return
+        if self._begun:
+            self._tell_begun(tell)
+            return
+        workers = {worker.connection: worker for worker in self._workers.values()}
+        for connection in wait(list(workers), None if math.isinf(seconds) else seconds):
+            assert isinstance(connection, Connection)
+            self._receive(workers[connection], tell)
+
+    def end(self, task: Task, cause: str) -> None:
+        """Stop the worker that is at a task."""
+        worker = next(worker for worker in self._workers.values() if worker.task is task)
+        worker.stopped = cause
+        _stop([worker.process])
+
+    def stop(self) -> None:
+        """End all workers."""
+        _stop([worker.process for worker in self._workers.values()])
+
+    def _start(self, number: int) -> _Worker:
+        here, there = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(there, self._results, self._plugins), daemon=True)
+        start(process)
+        there.close()
+        self._workers[number] = worker = _Worker(number, process, here)
+        return worker
+
+    def _hand(self, worker: _Worker) -> None:
+        assert worker.task is not None
+        self._begun.append((worker.number, worker.task))
+        with contextlib.suppress(OSError):  # a worker that is dead already is noticed when it is listened to
+            worker.connection.send(worker.task)
+            if SHARES:
+                reduction.send_handle(worker.connection, worker.claim, worker.process.pid)
+
+    def _tell_begun(self, tell: OnEvent) -> None:
+        while self._begun:
+            tell(*self._begun.pop(0), Began())
+
+    def _receive(self, worker: _Worker, tell: OnEvent) -> None:
+        try:
+            event = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker, tell)
+            return
+        if isinstance(event, InputError):
+            raise event
+        if not isinstance(event, Ready):
+            assert worker.task is not None
+            tell(worker.number, worker.task, event)
+        elif worker.ready:
+            assert worker.task is not None
+            task, worker.task = worker.task, None
+            tell(worker.number, task, Finished())
+        else:
+            worker.ready = True
+            if worker.task is not None:
+                self._hand(worker)
+                self._tell_begun(tell)
+
+    def _bury(self, worker: _Worker, tell: OnEvent) -> None:
+        worker.process.join()
+        worker.connection.close()
+        del self._workers[worker.number]
+        if worker.task is not None:  # also where it died at its start: what workers die of then must end sometime
+            tell(worker.number, worker.task, WorkerDied(worker.stopped or _cause(worker.process.exitcode)))
+
+
+def _stop(processes: Sequence[Any]) -> None:
+    """Ask workers to stop, which write a snapshot first; do not wait long for it."""
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        process.join(timeout=max(0.0, end - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _cause(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"the worker process was killed by {signal.Signals(-code).name}"
+    return f"the worker process ended with exit code {code}"
+
+
+def _work(connection: Connection, results: Path, plugins: list[Path]) -> None:
+    """A worker: run what comes through the pipe until it is closed."""
+    ignore_ctrl_c()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    from sgabench.plugins.registry import load_plugin_file
+    from sgabench.running.rehearsal import run_rehearsed
+
+    def tell(event: Event) -> None:
+        try:
+            connection.send(event)
+        except (BrokenPipeError, ConnectionResetError):  # there is nobody to work for: stop as if asked to
+            signal.raise_signal(signal.SIGTERM)
+
+    def emit(event: Event) -> None:
+        tell(event)
+        quiet.give_way()
+
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, Terminated):
+        try:
+            with shared(results) if SHARES else contextlib.nullcontext():
+                for plugin in plugins:
+                    load_plugin_file(plugin)
+                quiet = Quiet(results, lambda begins: tell(Waiting(begins)))
+                while True:
+                    connection.send(Ready())
+                    task = connection.recv()
+                    with _sharing_claim(connection), quiet.busy():
+                        run_rehearsed(task, emit, quiet.alone)
+        except InputError as error:  # what no trial can go on after, such as a full disk
+            connection.send(error)
+
+
+@contextmanager
+def _sharing_claim(connection: Connection) -> Iterator[None]:
+    """Have a share in the claim of a trial: if the parent is killed, no other run has it before this process ends."""
+    claim = reduction.recv_handle(connection) if SHARES else None
+    try:
+        yield
+    finally:
+        if claim is not None:
+            os.close(claim)
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent is gone; then let a training save itself, but not for long."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os._exit(1)

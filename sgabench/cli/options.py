@@ -23,6 +23,11 @@ class Precision(StrEnum):
     fp32 = "fp32"
 
 
+class Executor(StrEnum):
+    local = "local"
+    ray = "ray"
+
+
 class Retry(StrEnum):
     failed = "failed"
 
@@ -83,5 +88,14 @@ StorageUrl = Annotated[
     typer.Option(
         "--storage", metavar="URL", help="Keep weights and snapshots in this folder or fsspec URL, not in the results."
     ),
+]
+RunOn = Annotated[Executor, typer.Option("--executor", help="Where trials run: here, or on a cluster of Ray.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="auto|HOST:PORT", help="The cluster of Ray. Default: RAY_ADDRESS, else one on this machine."),
+]
+TrialCpus = Annotated[int | None, typer.Option(metavar="N", min=1, help="On Ray: CPUs, and threads, of a trial [1].")]
+TrialGpus = Annotated[
+    float | None, typer.Option(metavar="X", min=0, help="On Ray: GPUs of a trial, or the part of one. Default: none.")
 ]
 DEFAULT_RESULTS = Path("results")

@@ -13,8 +13,10 @@ from sgabench.cli.common import confirm, confirm_run, load_plugins, plan_of, ref
 from sgabench.cli.options import (
     DEFAULT_RESULTS,
     PRECISION,
+    Address,
     DataDir,
     Device,
+    Executor,
     InPrecision,
     Jobs,
     Only,
@@ -22,9 +24,12 @@ from sgabench.cli.options import (
     Precision,
     Results,
     Retry,
+    RunOn,
     Set,
     StorageUrl,
     SuiteFile,
+    TrialCpus,
+    TrialGpus,
     Yes,
 )
 from sgabench.cli.outputs import Force, prepare_output, write
@@ -56,6 +61,10 @@ def run(
         float | None,
         typer.Option(metavar="MINUTES", help="End a trial that takes longer; it has failed. Default: none is ended."),
     ] = None,
+    executor: RunOn = Executor.local,
+    address: Address = None,
+    trial_cpus: TrialCpus = None,
+    trial_gpus: TrialGpus = None,
     storage: StorageUrl = None,
     retry: Annotated[Retry | None, typer.Option(help="Take up only what is recorded as failed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
@@ -77,6 +86,7 @@ def run(
     from sgabench.report.progress import listener, print_tables
     from sgabench.report.run import run_and_write
     from sgabench.running.options import Options
+    from sgabench.running.resources import wanted_cluster
     from sgabench.running.runner import check, to_run
     from sgabench.suite.plan import make_plan, select
     from sgabench.suite.resolving import load_suite
@@ -87,7 +97,8 @@ def run(
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     failed_only = retry is not None
-    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout, storage)
+    cluster = wanted_cluster(executor.value, device.value, jobs, address, trial_cpus, trial_gpus)
+    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout, storage, cluster)
     options = Options(results, data_dir, download, *run_options)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
     idle = NOTHING_TO_DO

@@ -81,6 +81,10 @@ class OnTerminal:
         self._work = str(work_of(left, dict.fromkeys(trained, "done")))
         self._suite = self._bars.add_task(f"[bold]suite[/] on {device}", total=len(left), info=self._work)
 
+    def placed(self, worker: int, trial: TrialPlan, where: str) -> None:
+        """Show the machine beside the trial."""
+        self._bars.update(self._bar(worker, trial), description=f"{escape(trial.name)} [dim]{escape(where)}[/]")
+
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Show epoch, speed, loss and time left of a trial."""
         bar = self._bar(worker, trial)
@@ -151,6 +155,10 @@ class InLines:
         self._trials, self._done = len(left), 0
         self._forecast = Forecast(left, trained, jobs)
         self.say(f"{work_of(left, dict.fromkeys(trained, 'done'))} to run on {device}")
+
+    def placed(self, worker: int, trial: TrialPlan, where: str) -> None:
+        """Say where a trial begins."""
+        self.say(f"{trial.name}: begins on {where}")
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Say how far a training is, now and then."""

@@ -12,6 +12,7 @@ from sgabench.report import prepare_folder, write_leaderboard
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.listening import Listener, Silent
 from sgabench.running.options import SNAPSHOT_MINUTES, Options
+from sgabench.running.resources import wanted_cluster
 from sgabench.running.rounds import note_look, run_rounds
 from sgabench.running.runner import check, run_plan
 from sgabench.store.store import Store
@@ -34,6 +35,10 @@ def run(
     retry_failed: bool = False,
     trial_timeout: float | None = None,
     storage: str | None = None,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    trial_cpus: int | None = None,
+    trial_gpus: float | None = None,
     until_decided: bool = False,
 ) -> Tables:
     """Run what the store does not have yet, and return the tables of the whole suite.
@@ -51,6 +56,10 @@ def run(
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
         storage: folder or fsspec URL that weights and snapshots are kept in; default: the results folder.
+        executor: ``ray``: trials run as tasks of Ray, each with its CPUs (threads) and GPUs.
+        address: of a cluster of Ray; default: ``RAY_ADDRESS``, else one on this machine.
+        trial_cpus: 1 if it is not given.
+        trial_gpus: none if it is not given, 1 with device ``cuda``; a part of 1 lets trials share a GPU.
         until_decided: add seeds in rounds, only for optimizers whose question is open.
 
     Raises:
@@ -70,6 +79,7 @@ def run(
         retry_failed,
         trial_timeout,
         storage,
+        wanted_cluster(executor, device, jobs, address, trial_cpus, trial_gpus),
     )
     wait_politely()
     checked = suite if isinstance(suite, Suite) else load_suite(suite)

@@ -21,9 +21,12 @@ class Listener(Protocol):
         Args:
             left: in their order.
             trained: keys of trials whose network is stored.
-            device: ``cpu`` or ``cuda``.
+            device: ``cpu`` or ``cuda``, and the cluster, in words, if there is one.
             jobs: trials at the same time.
         """
+
+    def placed(self, worker: int, trial: TrialPlan, where: str) -> None:
+        """A trial begins on a machine of several."""
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """A training goes on."""
@@ -45,6 +48,9 @@ class Silent:
     """A listener that says nothing."""
 
     def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
+        """Say nothing."""
+
+    def placed(self, worker: int, trial: TrialPlan, where: str) -> None:
         """Say nothing."""
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:

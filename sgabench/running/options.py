@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sgabench.running.executors.ray_cluster import Wanted
+
 SNAPSHOT_MINUTES = 5.0
 
 
@@ -26,6 +28,7 @@ class Options:
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_minutes: a trial that takes longer fails; None: none does.
         storage: folder or URL that weights and snapshots are kept in; None: the results folder.
+        ray: the cluster of Ray that trials run on; None: they run on this machine.
     """
 
     results: Path = Path("results")
@@ -39,6 +42,7 @@ class Options:
     retry_failed: bool = False
     trial_minutes: float | None = None
     storage: str | None = None
+    ray: Wanted | None = None
 
     @property
     def data(self) -> Path:

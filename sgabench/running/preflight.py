@@ -38,7 +38,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
     Args:
         tasks: what is to be run.
         strict: refuse what a plugin raises by itself, too.
-        workers: processes that run tasks at the same time.
+        workers: processes that run tasks at the same time; 0: on other machines, whose memory cannot be told.
 
     Raises:
         InputError: a data set that is not there or damaged, a model that does not fit it, options
@@ -76,7 +76,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
             latest = (network, None)
             with input_errors_of("model", model, strict):
                 seen_by(model, dataset, data)
-                built = _build(model, data.spec, workers)
+                built = _build(model, data.spec, max(1, workers))
                 if first_time(network):
                     footprints[network] = _check_model(built, data.spec)
                 latest = (network, built)
@@ -94,7 +94,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
                 steps = len(data.train) // recipe["batch_size"] if data is not None else 1
                 build_optimizer(optimizer, latest[1], 0, steps_per_epoch=steps, epochs=recipe["epochs"])
         footprint = footprints.get(network)
-        if trains and data is not None and footprint is not None:
+        if workers and trains and data is not None and footprint is not None:
             with input_errors_of("model", model, strict):
                 _check_memory(task, data, footprint, workers)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 
+from sgabench.errors import InputError
 from sgabench.running.executors.executor import Executor
 from sgabench.running.executors.here import Here
 from sgabench.running.executors.processes import Processes
+from sgabench.running.executors.ray_cluster import Wanted
+from sgabench.running.executors.ray_worker import Setup
 from sgabench.running.options import Options
 from sgabench.suite.plan import TrialPlan
 from sgabench.system.environment import choose_device, cores
+from sgabench.system.source import code_hash
 
 MOST_ON_A_GPU = 16
 
@@ -20,6 +26,8 @@ def device_of(options: Options) -> str:
     Raises:
         InputError: CUDA was asked for and there is none.
     """
+    if options.ray is not None:
+        return "cuda" if options.ray.gpus else "cpu"
     return choose_device(options.device)
 
 
@@ -28,16 +36,48 @@ def threads_of(options: Options) -> int:
 
     They do not depend on what is left, nor on a measurement: a run that goes on must give the same bits.
     """
+    if options.ray is not None:
+        return options.ray.cpus
     jobs = options.jobs if options.jobs != "auto" else _most_at_once(device_of(options))
     return max(1, cores() // jobs)
 
 
 def certain_jobs(options: Options) -> int:
-    """Trials that are at the same time in any case: on a GPU, ``auto`` tries out how many fit."""
+    """Trials that are on this machine at the same time in any case: on a GPU, ``auto`` tries out how many fit."""
+    if options.ray is not None:
+        return 0
     if options.jobs != "auto":
         return options.jobs
     device = device_of(options)
     return 1 if device == "cuda" else _most_at_once(device)
+
+
+def wanted_cluster(
+    executor: str, device: str, jobs: int | str, address: str | None, cpus: int | None, gpus: float | None
+) -> Wanted | None:
+    """What the options say of a cluster of Ray; None: trials run on this machine.
+
+    Raises:
+        InputError: options that do not go together, or numbers that cannot be.
+    """
+    if executor not in ("local", "ray"):
+        raise InputError(f"--executor {executor}: must be local or ray")
+    if executor == "local":
+        for option, given in (("address", address), ("trial-cpus", cpus), ("trial-gpus", gpus)):
+            if given is not None:
+                raise InputError(f"--{option} {given}: is about clusters of Ray; add --executor ray")
+        return None
+    if jobs != 1:
+        raise InputError(f"--jobs {jobs}: on Ray, --trial-cpus and --trial-gpus say how many trials a node takes")
+    if cpus is not None and cpus < 1:
+        raise InputError(f"--trial-cpus {cpus}: must be a whole number, at least 1")
+    if gpus is None:
+        gpus = 1.0 if device == "cuda" else 0.0
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)) or not math.isfinite(gpus):
+        raise InputError(f"--trial-gpus {gpus:g}: must be a part of 1, or a whole number")
+    if device != "auto" and (device == "cuda") != (gpus > 0):
+        raise InputError(f"--trial-gpus {gpus:g}: does not go with --device {device}; leave one of them out")
+    return Wanted(address, cpus or 1, gpus)
 
 
 def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
@@ -47,11 +87,22 @@ def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
         left: what it will run.
         options: how.
     """
+    if options.ray is not None:
+        return _on_ray(options.ray, options)
     jobs = options.jobs if options.jobs != "auto" else _best_number(left, options)
     # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
     if jobs == 1 and options.trial_minutes is None:
         return Here(options.results)
     return Processes(options.results, jobs, options.plugins)
+
+
+def _on_ray(wanted: Wanted, options: Options) -> Executor:
+    from sgabench.running.executors.on_ray import OnRay
+
+    plugins = tuple((path.name, path.read_bytes()) for path in options.plugins)
+    variables = {name: value for name, value in os.environ.items() if name.startswith("SGABENCH_")}
+    shared = options.storage is not None
+    return OnRay(wanted, options.results, shared, Setup(plugins, variables, code_hash()))
 
 
 def _most_at_once(device: str) -> int:

@@ -58,6 +58,8 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
             task = _task_maker(plan, options)
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
             tasks = [task(trial, trained.get(trial.key)) for trial in left]
+            if options.ray is not None:  # this machine may have none of what the nodes have
+                tasks = [replace(task, device="cpu") for task in tasks]
             preflight(tasks, strict=strict, workers=min(certain_jobs(options), len(left)))
             if strict and not options.retry_failed:  # whose failures are known
                 _rehearse(tasks)
@@ -108,11 +110,12 @@ def _execute(
     options: Options,
     listener: Listener,
 ) -> None:
-    executor = make_executor(left, options)
     trained = {trial.key for trial in left} & set(stored)
-    listener.started(left, trained, device_of(options), min(executor.room(), len(left)))
     with Claims(options.results) as claims:
         work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
+        executor = make_executor(left, options)
+        where = ", ".join(filter(None, (device_of(options), executor.where)))
+        listener.started(left, trained, where, min(executor.room(), len(left)))
         run_tasks(work, executor, _Events(work, store, listener), options.trial_minutes)
 
 
@@ -138,7 +141,10 @@ class _Events:
         elif isinstance(event, Finished):
             self._parts.pop(worker, None)
             self._listener.finished(worker, trial)
-        elif not isinstance(event, Began):
+        elif isinstance(event, Began):
+            if event.where:
+                self._listener.placed(worker, trial, event.where)
+        else:
             self._listener.progressed(worker, trial, event)
 
     def _put(self, worker: int, trial: TrialPlan, record: Record) -> None:

@@ -50,6 +50,15 @@ def set_up_torch(device: str, threads: int) -> None:
     torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
 
 
+_given: dict[str, Data] = {}
+
+
+def give_data(dataset: Choice, data: Data) -> None:
+    """Let `load_data` take a data set from memory, where it is on the CPU; the last one that was given is kept."""
+    _given.clear()
+    _given[json.dumps(dataset.identity(), sort_keys=True)] = data
+
+
 def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> Data:
     """A data set's splits on a device; the last one is kept for the next trial."""
     options = json.dumps(dataset.options, sort_keys=True)
@@ -79,7 +88,7 @@ def seen_by(model: Choice, dataset: Choice, data: Data) -> Data:
 
 @lru_cache(maxsize=1)
 def _load_data(
-    _identity: str,
+    identity: str,
     name: str,
     options: str,
     sizes: tuple[int | None, int, int | None],
@@ -87,6 +96,8 @@ def _load_data(
     download: bool,
     device: str,
 ) -> Data:
+    if identity in _given:
+        return _given[identity].to(device)
     dataset = datasets[name].build(data_dir, download, **json.loads(options))
     if not isinstance(dataset, Dataset):
         raise TypeError(f"data set {name!r} is {type(dataset).__name__}, not a sgabench.datasets.base.Dataset")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +68,36 @@ class Data:
             std.to(device),
         )
 
+    def to(self, device: str) -> Data:
+        """The same on a device; no copy if it is there."""
+
+        def moved(split: Images) -> Images:
+            return Images(split.images.to(device), split.labels.to(device))
+
+        train, validation, test = map(moved, (self.train, self.validation, self.test))
+        return Data(self.spec, train, validation, test, self.mean.to(device), self.std.to(device))
+
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) to what the network sees, channels last in memory."""
         return augmentation.normalize(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
+
+
+def packed(data: Data) -> dict[str, Any]:
+    """A data set on the CPU as arrays, which processes can share without copying them."""
+    splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    arrays = {name: (split.images.numpy(), split.labels.numpy()) for name, split in splits.items()}
+    return {"spec": data.spec, **arrays, "mean": data.mean.numpy(), "std": data.std.numpy()}
+
+
+def unpacked(arrays: Mapping[str, Any]) -> Data:
+    """What `packed` was given; it may be read, and not be written to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)  # nothing writes to it
+        splits = (Images(*map(torch.from_numpy, arrays[name])) for name in ("train", "validation", "test"))
+        train, validation, test = splits
+        return Data(
+            arrays["spec"], train, validation, test, torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["std"])
+        )
 
 
 def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

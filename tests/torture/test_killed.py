@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
+from contents import contents
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -60,29 +58,11 @@ momentum = 0.9
 [[pruners]]
 name = "magnitude"
 """
-TIMES = {"seconds", "train_seconds", "train_images_per_s", "pruning_seconds", "peak_memory", "interruptions"}
 
 
 def command(suite: Path, results: str, jobs: int, minutes: float) -> list[str]:
     line = [sys.executable, "-m", "sgabench", "run", str(suite), "--results", results]
     return [*line, "--device", "cpu", "--jobs", str(jobs), "--snapshot-minutes", str(minutes)]
-
-
-def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes], int]:
-    """Every record without what is measured by a clock, every weight file, and how often trainings were taken up."""
-    database = sqlite3.connect(results / "store.sqlite")
-    rows = database.execute("SELECT key, kind, parent, status, labels, description, result, detail FROM records")
-    records = {}
-    taken_up = 0
-    for key, *texts, result, detail in rows.fetchall():
-        taken_up += json.loads(result).get("interruptions", 0)
-        numbers = {name: value for name, value in json.loads(result).items() if name not in TIMES}
-        described = json.loads(detail)
-        for row in described.get("history", []):
-            del row["seconds"]
-        records[key] = (*texts, numbers, described)
-    database.close()
-    return records, {path.name: path.read_bytes() for path in (results / "weights").iterdir()}, taken_up
 
 
 @dataclass

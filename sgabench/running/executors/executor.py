@@ -19,10 +19,14 @@ class Began:
     """A worker begins with a task, and with the time that it may take.
 
     Attributes:
-        where: the machine, if there are several; else empty.
+        where: the machine and its device, in words, if there are several; else empty.
+        node: the machine, by what its cluster calls it.
+        environment: that the worker works in, as in `Record`, if this process cannot tell.
     """
 
     where: str = ""
+    node: str = ""
+    environment: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class Lost:
 
 class Executor(Protocol):
     """Runs tasks: in this process, in others, or on other machines."""
+
+    @property
+    def where(self) -> str:
+        """What it consists of, in words, if that is more than this machine; else empty."""
 
     def room(self) -> int:
         """How many more tasks it takes now."""

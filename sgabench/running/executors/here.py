@@ -21,6 +21,11 @@ class Here:
         self._quiet = Quiet(results)
         self._task: Task | None = None
 
+    @property
+    def where(self) -> str:
+        """This machine."""
+        return ""
+
     def room(self) -> int:
         """One, or none."""
         return int(self._task is None)

@@ -74,6 +74,11 @@ class Processes:
         self._workers: dict[int, _Worker] = {}
         self._begun: list[tuple[int, Task]] = []  # that is still to be told
 
+    @property
+    def where(self) -> str:
+        """This machine."""
+        return ""
+
     def room(self) -> int:
         """As many as workers that have no task."""
         return self._jobs - sum(1 for worker in self._workers.values() if worker.task or worker.stopped)

@@ -1,0 +1,226 @@
+"""Trials as tasks of Ray, on this machine or on the nodes of a cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError, describe
+from sgabench.running.executors import ray_cluster
+from sgabench.running.executors.executor import Began, Event, Finished, Lost, OnEvent, WorkerDied
+from sgabench.running.executors.processes import STOP_SECONDS
+from sgabench.running.executors.ray_cluster import Wanted
+from sgabench.running.executors.ray_worker import Inbox, Setup, Written, run_on_worker
+from sgabench.running.task import Task
+from sgabench.store.files import Folder
+from sgabench.store.store import Record, snapshot_name, weights_name
+
+# Between two looks at what has become of tasks that tell nothing.
+LOOK_SECONDS = 0.5
+# Once, a worker on a node that lives may have died of something else than the part of the trial that it was at.
+MOST_CRASHES = 2
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """A task that was given to Ray.
+
+    Attributes:
+        task: the task.
+        ref: of its result.
+        worker: number for listeners; None before it has begun.
+        node: that it runs on.
+        environment: that it works in.
+        stopped: why it was made to stop.
+    """
+
+    task: Task
+    ref: Any
+    worker: int | None = None
+    node: str = ""
+    environment: Mapping[str, Any] | None = None
+    stopped: str = ""
+
+
+class OnRay:
+    """An executor that lets Ray place trials; what comes back goes through this process alone.
+
+    Args:
+        wanted: the cluster, and what a trial gets of it.
+        results: folder of the store.
+        shared: whether workers reach the files of tasks themselves; else they are sent.
+        setup: of all tasks.
+
+    Raises:
+        InputError: there is no such cluster, or no node of it is large enough.
+    """
+
+    def __init__(self, wanted: Wanted, results: Path, shared: bool, setup: Setup) -> None:
+        self._files = None if shared else Folder(results)
+        self._wanted = wanted
+        self._cluster = ray_cluster.connect(wanted)
+        ray = self._cluster.ray
+        try:
+            self._cluster.require(wanted)
+            self._inbox = self._cluster.actor_here(Inbox)
+            self._setup = ray.put(setup)
+            resources = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_retries": 0}
+            self._remote = ray.remote(run_on_worker).options(**resources)
+        except BaseException:
+            self._cluster.leave()
+            raise
+        self._data: dict[str, Any] = {}
+        self._attempts: dict[int, _Attempt] = {}
+        self._crashes: Counter[str] = Counter()  # of each trial, at the part that it is at
+        self._number = 0
+        self._looked = 0.0
+
+    @property
+    def where(self) -> str:
+        """The cluster, in words."""
+        return self._cluster.description()
+
+    def room(self) -> int:
+        """What the cluster holds, and a tenth more, so that no node waits for this process."""
+        slots = self._cluster.slots(self._wanted)
+        return slots + max(1, slots // 10) - len(self._attempts)
+
+    def submit(self, task: Task, claim: int) -> None:
+        """Give a task to Ray."""
+        given = None
+        if self._files is not None:
+            names = (weights_name(task.trial.key), snapshot_name(task.trial.key))
+            given = {name: content for name in names if (content := self._files.read(name)) is not None}
+        self._number += 1
+        ref = self._remote.remote(self._inbox, self._number, task, self._setup, self._images(task), given)
+        self._attempts[self._number] = _Attempt(task, ref)
+
+    def listen(self, tell: OnEvent, seconds: float) -> None:
+        """Pass on what workers tell, and what becomes of those that tell nothing more."""
+        ray = self._cluster.ray
+        for number, event in ray.get(self._inbox.take.remote(min(seconds, LOOK_SECONDS))):
+            self._receive(number, event, tell)
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        over = {number: problem for number in self._over() if (problem := self._problem(number)) is not None}
+        if over:  # what they told before they ended comes first
+            for number, event in ray.get(self._inbox.take.remote(0)):
+                self._receive(number, event, tell)
+        for number, problem in over.items():
+            if number in self._attempts:
+                self._bury(number, problem, tell)
+        self._looked = time.monotonic()
+
+    def end(self, task: Task, cause: str) -> None:
+        """Ask the worker of a task to stop, and do not wait long for it."""
+        number = next(number for number, attempt in self._attempts.items() if attempt.task is task)
+        self._attempts[number].stopped = cause
+        self._cancel([number])
+
+    def stop(self) -> None:
+        """Cancel what is under way, take the snapshots that come of it, and leave the cluster as it was."""
+        try:
+            self._cancel(list(self._attempts))
+        finally:
+            self._cluster.leave(self._inbox)
+
+    def _receive(self, number: int, event: Event, tell: OnEvent) -> None:
+        attempt = self._attempts.get(number)
+        if attempt is None:  # was given up; its trial is done elsewhere
+            return
+        if isinstance(event, InputError):
+            raise event
+        if isinstance(event, Written):
+            self._write(event)
+            return
+        if isinstance(event, Began):
+            attempt.worker, attempt.node, attempt.environment = self._free(), event.node, event.environment
+        if isinstance(event, Record):
+            self._crashes.pop(attempt.task.trial.key, None)
+        if isinstance(event, Finished | Lost):
+            del self._attempts[number]
+        if isinstance(event, Lost) and attempt.stopped:
+            event = WorkerDied(attempt.stopped, attempt.environment)
+        tell(self._number_of(attempt), attempt.task, event)
+
+    def _write(self, written: Written) -> None:
+        assert self._files is not None
+        try:
+            if written.content is None:
+                self._files.remove(written.name)
+            else:
+                self._files.write(written.name, written.content)
+        except OSError as error:
+            told = f"{self._files.where(written.name)}: cannot write: {error.strerror or error}"
+            raise InputError(f"{told}; mend that and run again") from None
+
+    def _over(self) -> list[int]:
+        """The tasks that Ray is through with, though they have not told that they have finished."""
+        refs = {attempt.ref: number for number, attempt in self._attempts.items()}
+        ready, _ = self._cluster.ray.wait(list(refs), num_returns=len(refs), timeout=0) if refs else ([], [])
+        return [refs[ref] for ref in ready]
+
+    def _problem(self, number: int) -> BaseException | None:
+        """Why a task that is over did not finish; None: it did, and its last event is on the way."""
+        try:
+            self._cluster.ray.get(self._attempts[number].ref)
+        except Exception as error:  # Ray's own, or with the one that was raised inside
+            return error
+        return None
+
+    def _bury(self, number: int, problem: BaseException, tell: OnEvent) -> None:
+        attempt = self._attempts.pop(number)
+        worker, key = self._number_of(attempt), attempt.task.trial.key
+        if attempt.stopped:
+            tell(worker, attempt.task, WorkerDied(attempt.stopped, attempt.environment))
+        elif not self._cluster.is_alive(attempt.node):
+            tell(worker, attempt.task, Lost())
+        else:
+            self._crashes[key] += 1
+            again = self._crashes[key] < MOST_CRASHES
+            died = WorkerDied(f"the worker process of Ray died: {describe(problem)}", attempt.environment)
+            tell(worker, attempt.task, Lost() if again else died)
+
+    def _cancel(self, numbers: list[int]) -> None:
+        """Let trainings save themselves, but not for long."""
+        ray = self._cluster.ray
+        for number in numbers:
+            ray.cancel(self._attempts[number].ref, recursive=False)  # what it still tells is to arrive
+        until = time.monotonic() + STOP_SECONDS
+        left = set(numbers)
+        while left and time.monotonic() < until:
+            for number, event in ray.get(self._inbox.take.remote(0.1)):
+                if isinstance(event, Written) and number in self._attempts:
+                    self._write(event)
+            left -= set(self._over())
+        for number in left:
+            ray.cancel(self._attempts[number].ref, force=True, recursive=False)
+
+    def _free(self) -> int:
+        """The lowest number that no worker has."""
+        taken = {attempt.worker for attempt in self._attempts.values()}
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    def _number_of(self, attempt: _Attempt) -> int:
+        if attempt.worker is None:
+            attempt.worker = self._free()
+        return attempt.worker
+
+    def _images(self, task: Task) -> Any:
+        """A task's data set in Ray's object store, from which a node takes it once; None if it cannot be loaded."""
+        from sgabench.training.building import load_data
+        from sgabench.training.data import packed
+
+        identity = json.dumps(task.trial.dataset.identity(), sort_keys=True)
+        if identity not in self._data:
+            try:
+                data = load_data(task.trial.dataset, task.data_dir, task.download, "cpu")
+                self._data[identity] = self._cluster.ray.put(packed(data))
+            except Exception:  # a plugin's: it is raised in the trial again, which keeps the traceback
+                self._data[identity] = None
+        return self._data[identity]

@@ -1,0 +1,140 @@
+"""A cluster of Ray: joined or started, measured, and left as it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sgabench.errors import InputError, describe
+
+# Between two counts of the nodes, which may come and go.
+COUNT_SECONDS = 5.0
+EXTRA = "sgabench[ray]"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A cluster, and what each trial gets of it.
+
+    Attributes:
+        address: ``auto``, ``HOST:PORT``, or None: that of ``RAY_ADDRESS``, else Ray is started on this machine alone.
+        cpus: processors of a trial, which are its threads.
+        gpus: of a trial; several trials share a GPU with less than 1.
+    """
+
+    address: str | None = None
+    cpus: int = 1
+    gpus: float = 0.0
+
+
+def connect(wanted: Wanted) -> Cluster:
+    """Join a cluster, or start one; a program that has joined one already stays there.
+
+    Raises:
+        InputError: Ray is not installed, or there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do in any case, and warns of
+    try:
+        import ray
+    except ImportError:
+        raise InputError(f"--executor ray needs the extra: pip install '{EXTRA}'") from None
+    if ray.is_initialized():
+        return Cluster(ray, joined=False)
+    address = wanted.address or os.environ.get("RAY_ADDRESS") or "local"
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except Exception as error:
+        raise InputError(
+            f"--address {address}: no cluster of Ray answers ({describe(error)}); on its first node: ray start --head"
+        ) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)  # Ray has taken it
+    return Cluster(ray, joined=True)
+
+
+class Cluster:
+    """A cluster that this process has joined.
+
+    Args:
+        ray: the module.
+        joined: by `connect`; then it is left in the end.
+    """
+
+    def __init__(self, ray: Any, joined: bool) -> None:
+        self.ray = ray
+        self._joined = joined
+        self._nodes: list[dict[str, Any]] = []
+        self._counted = -COUNT_SECONDS
+
+    def actor_here(self, kind: type) -> Any:
+        """An actor on this machine's node, which takes no processor from trials."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+        return self.ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000).remote()
+
+    def require(self, wanted: Wanted) -> None:
+        """Look whether any node can take a trial.
+
+        Raises:
+            InputError: none can.
+        """
+        for option, name, asked in (("cpus", "CPU", wanted.cpus), ("gpus", "GPU", wanted.gpus)):
+            most = max((node["Resources"].get(name, 0) for node in self._alive()), default=0)
+            if asked > most:
+                raise InputError(
+                    f"--trial-{option} {asked:g}: no node of the cluster has so many {name}s; the most is {most:g}"
+                )
+
+    def slots(self, wanted: Wanted) -> int:
+        """How many trials the nodes take at the same time."""
+        return sum(fits(node["Resources"], wanted) for node in self._alive())
+
+    def is_alive(self, node: str) -> bool:
+        """Whether a node is still there; one that no trial has told of is taken to be."""
+        self._counted = -COUNT_SECONDS
+        return not node or any(alive["NodeID"] == node for alive in self._alive())
+
+    def description(self) -> str:
+        """Nodes, processors and GPUs, in words."""
+        nodes = self._alive()
+        parts = [f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}"]
+        for name in ("CPU", "GPU"):
+            number = sum(node["Resources"].get(name, 0) for node in nodes)
+            parts += [f"{number:g} {name}{'s' if number != 1 else ''}"] if number else []
+        return f"Ray: {', '.join(parts)}"
+
+    def leave(self, actor: Any = None) -> None:
+        """End an actor, and what `connect` has begun."""
+        try:
+            if actor is not None:
+                self.ray.kill(actor)
+        finally:
+            if self._joined:
+                self.ray.shutdown()
+
+    def _alive(self) -> list[dict[str, Any]]:
+        if time.monotonic() - self._counted >= COUNT_SECONDS:
+            self._nodes = [node for node in self.ray.nodes() if node["Alive"]]
+            self._counted = time.monotonic()
+        return self._nodes
+
+
+def fits(resources: dict[str, float], wanted: Wanted) -> int:
+    """How many trials a node takes at the same time."""
+    trials = int(resources.get("CPU", 0) // wanted.cpus)
+    if wanted.gpus >= 1:
+        return min(trials, int(resources.get("GPU", 0) // wanted.gpus))
+    if wanted.gpus:  # no trial has parts of two
+        return min(trials, int(resources.get("GPU", 0)) * int(1 / wanted.gpus + 1e-9))
+    return trials

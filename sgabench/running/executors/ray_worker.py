@@ -1,0 +1,210 @@
+"""What runs in a worker of Ray: one trial, whose events go to an inbox beside the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sgabench.errors import InputError
+from sgabench.running.executors.executor import Began, Event, Finished, Lost, Waiting
+from sgabench.running.executors.quiet import Quiet
+from sgabench.running.task import Task
+from sgabench.store.locks import SHARES
+from sgabench.system.interruption import Terminated, terminable
+from sgabench.system.source import code_hash
+from sgabench.system.threads import wait_politely
+
+# Between two events that only tell how far a training is: a thousand workers share an inbox.
+PROGRESS_SECONDS = 2.0
+
+_loaded: set[str] = set()  # plugin files, by code
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all tasks of a run have in common.
+
+    Attributes:
+        plugins: name and content of each plugin file.
+        variables: environment variables that numbers may depend on.
+        code: hash of sgabench's own code.
+    """
+
+    plugins: tuple[tuple[str, bytes], ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Event: a file is to be written (None: removed) where the run keeps its files."""
+
+    name: str
+    content: bytes | None
+
+
+class Inbox:
+    """An actor that keeps what workers tell until the run takes it."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[int, Event]] = []
+        self._there = asyncio.Event()
+
+    async def put(self, number: int, event: Event) -> None:
+        """Keep an event of the task of that number."""
+        self._events.append((number, event))
+        self._there.set()
+
+    async def take(self, seconds: float) -> list[tuple[int, Event]]:
+        """All that has come, in order; if nothing has, wait for it, but not for long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._there.wait(), seconds)
+        events, self._events = self._events, []
+        self._there.clear()
+        return events
+
+
+class SentFiles:
+    """The files of a task whose run keeps them: what there was is given, what is written is sent.
+
+    Args:
+        given: content by name.
+        send: takes `Written`.
+    """
+
+    def __init__(self, given: Mapping[str, bytes], send: Callable[[Event], None]) -> None:
+        self._given = dict(given)
+        self._send = send
+
+    def where(self, name: str) -> str:
+        """The name: the place is on another machine."""
+        return name
+
+    def read(self, name: str) -> bytes | None:
+        """What was given; None for what was written since, which nobody asks for."""
+        return self._given.get(name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Send a file, and wait until it has arrived."""
+        self._given.pop(name, None)
+        self._send(Written(name, content))
+
+    def remove(self, name: str) -> None:
+        """Let a file be removed."""
+        self._given.pop(name, None)
+        self._send(Written(name, None))
+
+
+def run_on_worker(
+    inbox: Any,
+    number: int,
+    task: Task,
+    setup: Setup,
+    images: Mapping[str, Any] | None,
+    given: Mapping[str, bytes] | None,
+) -> None:
+    """Run a task in this process, which is Ray's.
+
+    Args:
+        inbox: handle of an `Inbox`.
+        number: of the task, for the inbox.
+        task: the task.
+        setup: of the run.
+        images: the data set, as `packed` makes it; None: the task looks for it here.
+        given: weights and snapshots that the run has; None: the task's files can be reached from here.
+    """
+
+    def send(event: Event) -> None:
+        # Not with ray.get, which would lend this task's processors to another one while it waits.
+        inbox.put.remote(number, event).future().result()
+
+    try:
+        _prepare(setup)
+        import ray
+
+        from sgabench.running.rehearsal import run_rehearsed
+        from sgabench.system.environment import describe_environment
+        from sgabench.training.building import give_data
+        from sgabench.training.data import unpacked
+
+        if images is not None:
+            give_data(task.trial.dataset, unpacked(images))
+        if given is not None:
+            task = replace(task, files=SentFiles(given, send))
+        quiet = Quiet(_folder_of_this_machine(), lambda begins: send(Waiting(begins)))
+        emit = _Emitting(send, quiet)
+        with terminable():
+            node = ray.get_runtime_context().get_node_id()
+            send(Began(_where(), node, describe_environment(task.device, task.threads)))
+            with quiet.busy():
+                run_rehearsed(task, emit, quiet.alone)
+        send(Finished())
+    except InputError as error:  # what no trial can go on after
+        send(error)
+    except Terminated:  # by the system, or by who takes the machine away; a training is saved
+        send(Lost())
+        sys.exit(1)
+
+
+class _Emitting:
+    """Sends what a trial emits, but not every step of its progress."""
+
+    def __init__(self, send: Callable[[Event], None], quiet: Quiet) -> None:
+        from sgabench.training.progress import Progress
+
+        self._progress = Progress
+        self._send = send
+        self._quiet = quiet
+        self._last = 0.0
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        if not isinstance(event, self._progress) or now - self._last >= PROGRESS_SECONDS:
+            self._last = now
+            self._send(event)
+        self._quiet.give_way()
+
+
+def _prepare(setup: Setup) -> None:
+    """Make this process one of the run's."""
+    wait_politely()
+    os.environ.update(setup.variables)
+    if code_hash() != setup.code:
+        raise InputError(
+            f"--executor ray: {_where()} has other code of sgabench than this machine; install the same on every node"
+        )
+    from sgabench.plugins.registry import load_plugin_file
+
+    for place, (name, content) in enumerate(setup.plugins):
+        if f"{place} {name}" in _loaded:  # Ray gives every run workers of its own
+            continue
+        with tempfile.TemporaryDirectory(prefix="sgabench-") as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            load_plugin_file(path)
+        _loaded.add(f"{place} {name}")
+
+
+def _where() -> str:
+    """The node and its device, for the display."""
+    import ray
+
+    devices = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return " ".join([ray.util.get_node_ip_address(), *(f"cuda:{device}" for device in devices)])
+
+
+def _folder_of_this_machine() -> Path:
+    """Where this user's workers on this machine have the locks for measuring times."""
+    folder = Path(tempfile.gettempdir()) / f"sgabench-{os.getuid() if SHARES else 'ray'}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if SHARES and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
+        return Path(tempfile.mkdtemp(prefix="sgabench-"))  # somebody else's: measure beside the others
+    return folder

@@ -1,0 +1,64 @@
+"""Trials on a real cluster of Ray, of one node; more nodes, which die, too: tests/torture/test_nodes.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from contents import contents
+from ray_nodes import PLUGIN, ray_cluster
+from support import variant
+
+ray = pytest.importorskip("ray", reason="needs the extra: pip install 'sgabench[ray]'")
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with ray_cluster(2) as cluster:
+        yield cluster.address
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, tiny: Path) -> Path:
+    """In place of Adam, one to which something can happen."""
+    variant(tiny, 'name = "adam"', 'name = "careful"')
+    path = tmp_path / "careful.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_records_and_weights_are_those_of_a_run_without_ray_though_a_worker_is_stopped(
+    sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("run", tiny, "--plugin", plugin, "--device", "cpu", "--only", "*/0")
+    on_ray = (*arguments, "--executor", "ray", "--address", address)
+    assert sgabench(*arguments, "--results", "local").returncode == 0
+    monkeypatch.setenv("SGABENCH_TEST", f"stop worker:{tmp_path / 'mark'}")
+    done = sgabench(*on_ray)
+    assert done.returncode == 0, done.stderr
+    assert "2 trainings and 2 prunings to run on cpu, Ray: 1 node, 2 CPUs" in done.stderr
+    assert done.stderr.count(": finished") == 2
+    assert not ray.is_initialized()
+    records, weights, interruptions = contents(tmp_path / "results")
+    expected, expected_weights, _ = contents(tmp_path / "local")
+    assert (records, weights) == (expected, expected_weights)
+    assert interruptions == 1, "what was stopped did not go on from its snapshot"
+    assert not list((tmp_path / "results" / "snapshots").iterdir())
+    # What is added to a trial needs its weights, which are sent to where it runs.
+    variant(tiny, "ratios = [0.5]", "ratios = [0.5, 0.7]")
+    more = sgabench(*on_ray, "--only", "*/careful/0")
+    assert (more.returncode, "dense top-1" in more.stderr) == (0, False), more.stderr
+    assert len(contents(tmp_path / "results")[0]) == len(expected) + 1
+
+
+def test_what_no_node_has_is_refused(sgabench: Run, tiny: Path, address: str) -> None:
+    done = sgabench("run", tiny, "--executor", "ray", "--address", address, "--trial-cpus", "3")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --trial-cpus 3: no node of the cluster has so many CPUs; the most is 2\n",
+    )
+    assert not ray.is_initialized()

@@ -1,0 +1,86 @@
+"""What options say of a cluster, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sgabench.errors import InputError
+from sgabench.running.executors.ray_cluster import Wanted, fits
+from sgabench.running.options import Options
+from sgabench.running.resources import device_of, threads_of, wanted_cluster
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("device", "cpus", "gpus", "expected"),
+    [
+        ("auto", None, None, ("cpu", 1)),
+        ("cpu", 4, None, ("cpu", 4)),
+        ("cuda", 2, None, ("cuda", 2)),
+        ("auto", None, 0.25, ("cuda", 1)),
+        ("cuda", None, 2.0, ("cuda", 1)),
+    ],
+)
+def test_a_trial_on_ray_computes_with_what_it_gets(
+    device: str, cpus: int | None, gpus: float | None, expected: tuple[str, int]
+) -> None:
+    options = Options(device=device, ray=wanted_cluster("ray", device, 1, "auto", cpus, gpus))
+    assert (device_of(options), threads_of(options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("slurm", "auto", 1, None, None, None), "--executor slurm: must be local or ray"),
+        (("local", "auto", 1, "auto", None, None), "--address auto: is about clusters of Ray; add --executor ray"),
+        (("local", "auto", 1, None, 2, None), "--trial-cpus 2: is about clusters"),
+        (("ray", "auto", 2, None, None, None), "--jobs 2: on Ray, --trial-cpus and --trial-gpus say"),
+        (("ray", "auto", 1, None, 0, None), "--trial-cpus 0: must be a whole number, at least 1"),
+        (("ray", "auto", 1, None, None, 1.5), "--trial-gpus 1.5: must be a part of 1, or a whole number"),
+        (("ray", "auto", 1, None, None, float("nan")), "--trial-gpus nan: must be a part of 1"),
+        (("ray", "cpu", 1, None, None, 1.0), "--trial-gpus 1: does not go with --device cpu"),
+        (("ray", "cuda", 1, None, None, 0.0), "--trial-gpus 0: does not go with --device cuda"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(arguments: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(InputError) as refused:
+        wanted_cluster(*arguments)
+    assert str(refused.value).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "trials"),
+    [
+        (Wanted(None, 1), 16),
+        (Wanted(None, 5), 3),
+        (Wanted(None, 1, 1), 4),
+        (Wanted(None, 1, 2), 2),
+        (Wanted(None, 1, 0.25), 16),
+        (Wanted(None, 1, 0.3), 12),  # three on each GPU
+        (Wanted(None, 32), 0),
+    ],
+)
+def test_a_node_takes_as_many_trials_as_all_of_them_fit(wanted: Wanted, trials: int) -> None:
+    assert fits({"CPU": 16.0, "GPU": 4.0}, wanted) == trials
+
+
+def test_without_the_extra_ray_is_refused(sgabench: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = sgabench("run", tiny, "--executor", "ray")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --executor ray needs the extra: pip install 'sgabench[ray]'\n",
+    )
+
+
+def test_ray_is_imported_only_if_it_is_asked_for(tiny: Path, sgabench_process: Run) -> None:
+    done = sgabench_process("run", tiny, "--only", "*/adam/0", "-q", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert "| sgabench.running.resources" in " ".join(done.stderr.split())
+    assert "| ray\n" not in done.stderr

@@ -107,7 +107,8 @@ class OnRay:
             self._receive(number, event, tell)
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
-        over = {number: problem for number in self._over() if (problem := self._problem(number)) is not None}
+        over: dict[int, BaseException | None] = dict.fromkeys(self._stranded())
+        over |= {number: problem for number in self._over() if (problem := self._problem(number)) is not None}
         if over:  # what they told before they ended comes first
             for number, event in ray.get(self._inbox.take.remote(0)):
                 self._receive(number, event, tell)
@@ -159,6 +160,13 @@ class OnRay:
             told = f"{self._files.where(written.name)}: cannot write: {error.strerror or error}"
             raise InputError(f"{told}; mend that and run again") from None
 
+    def _stranded(self) -> list[int]:
+        """The tasks on nodes that the cluster has lost, whose workers may not know it yet."""
+        numbers = [number for number, attempt in self._attempts.items() if not self._cluster.is_alive(attempt.node)]
+        for number in numbers:
+            self._cluster.ray.cancel(self._attempts[number].ref, force=True, recursive=False)
+        return numbers
+
     def _over(self) -> list[int]:
         """The tasks that Ray is through with, though they have not told that they have finished."""
         refs = {attempt.ref: number for number, attempt in self._attempts.items()}
@@ -173,12 +181,12 @@ class OnRay:
             return error
         return None
 
-    def _bury(self, number: int, problem: BaseException, tell: OnEvent) -> None:
+    def _bury(self, number: int, problem: BaseException | None, tell: OnEvent) -> None:
         attempt = self._attempts.pop(number)
         worker, key = self._number_of(attempt), attempt.task.trial.key
         if attempt.stopped:
             tell(worker, attempt.task, WorkerDied(attempt.stopped, attempt.environment))
-        elif not self._cluster.is_alive(attempt.node):
+        elif problem is None or not self._cluster.is_alive(attempt.node):
             tell(worker, attempt.task, Lost())
         else:
             self._crashes[key] += 1

@@ -102,7 +102,6 @@ class Cluster:
 
     def is_alive(self, node: str) -> bool:
         """Whether a node is still there; one that no trial has told of is taken to be."""
-        self._counted = -COUNT_SECONDS
         return not node or any(alive["NodeID"] == node for alive in self._alive())
 
     def description(self) -> str:

@@ -83,6 +83,19 @@ Jobs = Annotated[
         metavar="N|auto", parser=_jobs, help="Trials at the same time; auto: one per core, or what a GPU does best."
     ),
 ]
+
+
+def _shard(value: str) -> tuple[int, int]:
+    number, slash, parts = value.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) < 1_000_000):
+        raise typer.BadParameter(f"{value!r} is not K/N with whole numbers, K from 1 to N")
+    return int(number), int(parts)
+
+
+Shard = Annotated[
+    Any,
+    typer.Option(metavar="K/N", parser=_shard, help="Only the K-th of N parts of the trials, for batch jobs."),
+]
 StorageUrl = Annotated[
     str | None,
     typer.Option(

@@ -26,6 +26,7 @@ from sgabench.cli.options import (
     Retry,
     RunOn,
     Set,
+    Shard,
     StorageUrl,
     SuiteFile,
     TrialCpus,
@@ -61,6 +62,7 @@ def run(
         float | None,
         typer.Option(metavar="MINUTES", help="End a trial that takes longer; it has failed. Default: none is ended."),
     ] = None,
+    shard: Shard = None,
     executor: RunOn = Executor.local,
     address: Address = None,
     trial_cpus: TrialCpus = None,
@@ -87,8 +89,8 @@ def run(
     from sgabench.report.run import run_and_write
     from sgabench.running.options import Options
     from sgabench.running.resources import wanted_cluster
-    from sgabench.running.runner import check, to_run
-    from sgabench.suite.plan import make_plan, select
+    from sgabench.running.runner import check, chosen, to_run
+    from sgabench.suite.plan import make_plan
     from sgabench.suite.resolving import load_suite
     from sgabench.suite.work import NOTHING_TO_DO
 
@@ -98,8 +100,8 @@ def run(
     plugins = tuple(path.resolve() for path in plugin or ())
     failed_only = retry is not None
     cluster = wanted_cluster(executor.value, device.value, jobs, address, trial_cpus, trial_gpus)
-    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout, storage, cluster)
-    options = Options(results, data_dir, download, *run_options)
+    run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout)
+    options = Options(results, data_dir, download, *run_options, storage, shard, cluster)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
     idle = NOTHING_TO_DO
     if failed_only:
@@ -109,9 +111,9 @@ def run(
         check(plan, options, strict=True)
         if failed_only and not to_run(plan, options).trials and not quiet:
             typer.echo(idle, err=True)
-        _print_plan(to_run(plan, options) if failed_only else select(plan, only), results)
+        _print_plan(to_run(plan, options) if failed_only else chosen(plan, options), results)
         return
-    confirm_run(to_run(plan, options) if failed_only else select(plan, only), results, yes)
+    confirm_run(to_run(plan, options) if failed_only else chosen(plan, options), results, yes)
     with stoppable(), listener(quiet, idle) as display:
         tables = run_and_write(plan, options, display, until_decided=until_decided)
     if not quiet:

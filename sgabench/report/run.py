@@ -14,9 +14,9 @@ from sgabench.running.listening import Listener, Silent
 from sgabench.running.options import SNAPSHOT_MINUTES, Options
 from sgabench.running.resources import wanted_cluster
 from sgabench.running.rounds import note_look, run_rounds
-from sgabench.running.runner import check, run_plan
+from sgabench.running.runner import check, chosen, run_plan
 from sgabench.store.store import Store
-from sgabench.suite.plan import Plan, make_plan, select
+from sgabench.suite.plan import Plan, make_plan
 from sgabench.suite.resolving import Suite, load_suite
 from sgabench.system.threads import wait_politely
 
@@ -34,6 +34,7 @@ def run(
     snapshot_minutes: float = SNAPSHOT_MINUTES,
     retry_failed: bool = False,
     trial_timeout: float | None = None,
+    shard: tuple[int, int] | None = None,
     storage: str | None = None,
     executor: Literal["local", "ray"] = "local",
     address: str | None = None,
@@ -55,6 +56,7 @@ def run(
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
+        shard: number of a part of the trials, from 1 on, and how many parts there are.
         storage: folder or fsspec URL that weights and snapshots are kept in; default: the results folder.
         executor: ``ray``: trials run as tasks of Ray, each with its CPUs (threads) and GPUs.
         address: of a cluster of Ray; default: ``RAY_ADDRESS``, else one on this machine.
@@ -79,6 +81,7 @@ def run(
         retry_failed,
         trial_timeout,
         storage,
+        shard,
         wanted_cluster(executor, device, jobs, address, trial_cpus, trial_gpus),
     )
     wait_politely()
@@ -96,7 +99,7 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
         until_decided: add seeds in rounds, as a suite with a range of seeds does by itself.
 
     Returns:
-        The tables of what ``only`` selects, from all that is stored.
+        The tables of what ``only`` and ``shard`` select, from all that is stored.
 
     Raises:
         InputError: bad input, found before the first trial.
@@ -109,7 +112,7 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
     with Store(options.results) as store, Quiet(options.results).busy():
         tables = make_tables(store, plan)
         write_leaderboard(tables, prepare_folder(options.results / plan.suite.folder), plan.suite)
-        return tables if options.only is None else make_tables(store, select(plan, options.only))
+        return tables if (part := chosen(plan, options)) == plan else make_tables(store, part)
 
 
 def _run(plan: Plan, options: Options, listener: Listener) -> None:

@@ -27,6 +27,7 @@ class Options:
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
         retry_failed: take up what is recorded as failed, and nothing else.
         trial_minutes: a trial that takes longer fails; None: none does.
+        shard: the number of a part of the trials, from 1 on, and how many parts there are; None: all.
         storage: folder or URL that weights and snapshots are kept in; None: the results folder.
         ray: the cluster of Ray that trials run on; None: they run on this machine.
     """
@@ -42,6 +43,7 @@ class Options:
     retry_failed: bool = False
     trial_minutes: float | None = None
     storage: str | None = None
+    shard: tuple[int, int] | None = None
     ray: Wanted | None = None
 
     @property

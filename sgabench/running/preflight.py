@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -154,5 +155,5 @@ def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) ->
         total += sum(split.images.nbytes for split in (data.train, data.validation, data.test))
     if task.device == "cuda":
         torch.cuda.empty_cache()  # what an earlier data set has freed is there again
-        left = torch.cuda.mem_get_info()[0] // workers
+        left = torch.cuda.mem_get_info()[0] // math.ceil(workers / torch.cuda.device_count())
     require(total, what, workers, left)

@@ -38,7 +38,7 @@ def threads_of(options: Options) -> int:
     """
     if options.ray is not None:
         return options.ray.cpus
-    jobs = options.jobs if options.jobs != "auto" else _most_at_once(device_of(options))
+    jobs = options.jobs if options.jobs != "auto" else _most_at_once(device_of(options), _gpus())
     return max(1, cores() // jobs)
 
 
@@ -49,7 +49,7 @@ def certain_jobs(options: Options) -> int:
     if options.jobs != "auto":
         return options.jobs
     device = device_of(options)
-    return 1 if device == "cuda" else _most_at_once(device)
+    return len(_gpus()) if device == "cuda" else _most_at_once(device)
 
 
 def wanted_cluster(
@@ -93,7 +93,8 @@ def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
     # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
     if jobs == 1 and options.trial_minutes is None:
         return Here(options.results)
-    return Processes(options.results, jobs, options.plugins)
+    gpus = _gpus() if device_of(options) == "cuda" else []
+    return Processes(options.results, jobs, options.plugins, gpus if len(gpus) > 1 else [])
 
 
 def _on_ray(wanted: Wanted, options: Options) -> Executor:
@@ -105,17 +106,28 @@ def _on_ray(wanted: Wanted, options: Options) -> Executor:
     return OnRay(wanted, options.results, shared, Setup(plugins, variables, code_hash()))
 
 
-def _most_at_once(device: str) -> int:
-    """Trials that may share a device if nobody says how many."""
-    return MOST_ON_A_GPU if device == "cuda" else cores()
+def _most_at_once(device: str, gpus: Sequence[str] = ("0",)) -> int:
+    """Trials that may be at the same time if nobody says how many."""
+    return MOST_ON_A_GPU * len(gpus) if device == "cuda" else cores()
+
+
+def _gpus() -> list[str]:
+    """The GPUs of this machine that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; at least one."""
+    import torch
+
+    number = max(1, torch.cuda.device_count())
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:number] if len(named) >= number else [str(place) for place in range(number)]
 
 
 def _best_number(left: Sequence[TrialPlan], options: Options) -> int:
-    """One trial for each core; on a GPU as many as the most demanding model lets it train fastest together."""
+    """One trial for each core; on each GPU as many as the most demanding model lets it train fastest together."""
     device = device_of(options)
-    limit = min(_most_at_once(device), len(left))
+    gpus = _gpus() if device == "cuda" else [""]
+    limit = min(_most_at_once(device), math.ceil(len(left) / len(gpus)))
     if device != "cuda" or limit == 1:
-        return limit
+        return min(limit * len(gpus), len(left))
     from sgabench.running.sharing import best_number, workloads
 
-    return min((best_number(work, device, limit) for work in workloads(left, options)), default=limit)
+    best = min((best_number(work, device, limit) for work in workloads(left, options)), default=limit)
+    return min(best * len(gpus), len(left))

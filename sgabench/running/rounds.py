@@ -58,6 +58,8 @@ def run_rounds(plan: Plan, options: Options, run: Callable[[Plan], None]) -> Non
 
     if options.only is not None:
         raise InputError("--only: rounds of seeds are about all optimizers; leave it out")
+    if options.shard is not None:
+        raise InputError("--shard: rounds of seeds are about all results so far; leave it out")
     looks = looks_at(plan, options)
     while not looks.finished:
         part = looks.restrict(plan, coming=True)
@@ -71,7 +73,7 @@ def run_rounds(plan: Plan, options: Options, run: Callable[[Plan], None]) -> Non
 
 def note_look(plan: Plan, options: Options) -> None:
     """Remember that the results of a suite with fixed seeds were seen, once they are all there."""
-    if options.only is not None or plan.suite.rounds is not None:
+    if options.only is not None or options.shard is not None or plan.suite.rounds is not None:
         return
     with Store(options.results) as store:
         complete = not remaining(plan, store.statuses())

@@ -10,6 +10,7 @@ from sgabench.running.executors.executor import Began, Event, Finished, WorkerDi
 from sgabench.running.executors.loop import run_tasks
 from sgabench.running.listening import Listener
 from sgabench.running.options import Options
+from sgabench.running.order import longest_first
 from sgabench.running.part import Part, first_of
 from sgabench.running.resources import certain_jobs, device_of, make_executor, threads_of
 from sgabench.running.task import Task
@@ -17,7 +18,7 @@ from sgabench.running.worklist import WorkList
 from sgabench.store.files import files_of
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
-from sgabench.suite.plan import Plan, TrialPlan, only_failed, remaining, select
+from sgabench.suite.plan import Plan, TrialPlan, only_failed, part_of, remaining, select
 from sgabench.system.environment import describe_environment
 
 
@@ -81,8 +82,17 @@ def to_run(plan: Plan, options: Options) -> Plan:
 
 
 def _left(plan: Plan, options: Options, stored: Mapping[str, str]) -> list[TrialPlan]:
-    selected = select(plan, options.only)
+    selected = chosen(plan, options)
     return remaining(only_failed(selected, stored) if options.retry_failed else selected, stored)
+
+
+def chosen(plan: Plan, options: Options) -> Plan:
+    """The part of a plan that the options are about.
+
+    Raises:
+        InputError: none of it.
+    """
+    return part_of(select(plan, options.only), options.shard)
 
 
 def _task_maker(plan: Plan, options: Options) -> Callable[[TrialPlan, Record | None], Task]:
@@ -114,8 +124,11 @@ def _execute(
     with Claims(options.results) as claims:
         work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
         executor = make_executor(left, options)
+        at_once = min(executor.room(), len(left))
+        if at_once > 1:
+            work.sort(longest_first(left, trained, options))
         where = ", ".join(filter(None, (device_of(options), executor.where)))
-        listener.started(left, trained, where, min(executor.room(), len(left)))
+        listener.started(left, trained, where, at_once)
         run_tasks(work, executor, _Events(work, store, listener), options.trial_minutes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -46,7 +47,7 @@ class WorkList:
         task: Callable[[TrialPlan, Record | None], Task],
         watcher: Watcher,
     ) -> None:
-        self._open = {trial.key: trial for trial in left}
+        self._open = deque(left)
         self._failed_before = failed_before
         self._store = store
         self._claims = claims
@@ -58,12 +59,17 @@ class WorkList:
         """How many trials have neither been handed out nor been done by another run."""
         return len(self._open)
 
+    def sort(self, left: Sequence[TrialPlan]) -> None:
+        """Hand out the same trials in another order."""
+        self._open = deque(left)
+
     def take(self) -> Task | None:
         """Claim and hand out a trial; None: other runs have claimed all that is open, or nothing is."""
-        for trial in tuple(self._open.values()):
+        for _ in range(len(self._open)):
+            trial = self._open.popleft()
             if not self._claims.take(trial.key):
+                self._open.append(trial)  # whoever has it now is asked after all others
                 continue
-            del self._open[trial.key]
             task = self._left_of(trial)
             if task is not None:
                 return task

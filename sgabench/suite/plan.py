@@ -303,6 +303,26 @@ def _around(part: str, trial: TrialPlan) -> str | None:
     return f"{before}{part}{after}"
 
 
+def part_of(plan: Plan, shard: tuple[int, int] | None) -> Plan:
+    """One of several parts of a plan, which are disjoint, of about equal size, and together all of it.
+
+    Args:
+        plan: the plan.
+        shard: the number of the part, from 1 on, and how many there are; None: all.
+
+    Raises:
+        InputError: there are fewer trials than parts, and this part has none.
+    """
+    if shard is None:
+        return plan
+    number, parts = shard
+    keys = list(dict.fromkeys(trial.key for trial in plan.trials))
+    mine = set(keys[number - 1 :: parts])
+    if not mine:
+        raise InputError(f"--shard {number}/{parts}: the suite has only {len(keys)} different trials")
+    return replace(plan, trials=tuple(trial for trial in plan.trials if trial.key in mine))
+
+
 def keys_of(plan: Plan) -> set[str]:
     """The keys of all that a plan asks for: trials, cells and probes."""
     return set().union(*map(keys_of_trial, plan.trials))

@@ -113,7 +113,7 @@ def test_a_trial_that_takes_too_long_is_ended(sgabench: Run, tiny: Path, plugin:
     assert "failed: --trial-timeout: not finished after 0.05 minutes, while it was at the training" in done.stderr
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
 def test_a_command_that_is_stopped_leaves_the_cluster_clean_and_goes_on(
     start: Start, tiny: Path, plugin: Path, tmp_path: Path, cluster: Any, how: signal.Signals
 ) -> None:

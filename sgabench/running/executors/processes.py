@@ -64,13 +64,15 @@ class Processes:
         results: folder of the store.
         jobs: number of workers.
         plugins: plugin files that each worker loads.
+        gpus: as ``CUDA_VISIBLE_DEVICES`` names them, if there are several: workers are divided among them.
     """
 
-    def __init__(self, results: Path, jobs: int, plugins: Sequence[Path] = ()) -> None:
+    def __init__(self, results: Path, jobs: int, plugins: Sequence[Path] = (), gpus: Sequence[str] = ()) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._results = results
         self._jobs = jobs
         self._plugins = list(plugins)
+        self._gpus = list(gpus)
         self._workers: dict[int, _Worker] = {}
         self._begun: list[tuple[int, Task]] = []  # that is still to be told
 
@@ -118,7 +120,8 @@ class Processes:
 
     def _start(self, number: int) -> _Worker:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(there, self._results, self._plugins), daemon=True)
+        gpu = self._gpus[number % len(self._gpus)] if self._gpus else None
+        process = self._context.Process(target=_work, args=(there, self._results, self._plugins, gpu), daemon=True)
         start(process)
         there.close()
         self._workers[number] = worker = _Worker(number, process, here)
@@ -183,8 +186,10 @@ def _cause(code: int | None) -> str:
     return f"the worker process ended with exit code {code}"
 
 
-def _work(connection: Connection, results: Path, plugins: list[Path]) -> None:
+def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str | None) -> None:
     """A worker: run what comes through the pipe until it is closed."""
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it when it is used first
     ignore_ctrl_c()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from sgabench.plugins.registry import load_plugin_file

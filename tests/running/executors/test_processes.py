@@ -25,3 +25,20 @@ def test_ctrl_c_does_not_end_a_worker_that_is_starting(tmp_path: Path, capfd: py
     finally:
         pool.stop()
     assert capfd.readouterr().err == ""
+
+
+def test_workers_are_divided_among_gpus(tmp_path: Path) -> None:
+    plugin = tmp_path / "telling.py"
+    plugin.write_text(
+        "import os, pathlib\npathlib.Path(__file__).with_name(os.environ['CUDA_VISIBLE_DEVICES']).touch()\n"
+    )
+    processes = Processes(tmp_path, 3, [plugin], ["7", "GPU-1"])
+    workers = [processes._start(number) for number in (1, 2)]
+    try:
+        for worker in workers:
+            assert worker.connection.poll(300)
+            assert isinstance(worker.connection.recv(), Ready)
+    finally:
+        processes.stop()
+    assert (tmp_path / "7").exists()
+    assert (tmp_path / "GPU-1").exists()

@@ -1,0 +1,205 @@
+"""How planner, scheduler and store hold up with many nodes: everything is real but the trials and the clock.
+
+    python benchmarks/scaling.py --nodes 1000 --trials 100000
+
+The plan is made of a suite, put in order, handed out claim by claim through the loop of all executors, and every
+record is written to a store on disk. Only the executor is simulated: its nodes take as long for a trial as its
+multiply-adds say, times a factor of its own, and some nodes disappear. Printed as JSON: how long it took by the fake
+clock compared with what no scheduler can beat, and seconds by the real clock and memory of this process for each tenth
+of the trials.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import random
+import resource
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sgabench.running.executors.executor import Began, Finished, Lost, OnEvent
+from sgabench.running.executors.loop import run_tasks
+from sgabench.running.listening import Silent
+from sgabench.running.options import Options
+from sgabench.running.order import longest_first
+from sgabench.running.task import Task
+from sgabench.running.worklist import WorkList
+from sgabench.store.files import Folder
+from sgabench.store.locks import Claims
+from sgabench.store.store import Record, Store
+from sgabench.suite.plan import Plan, TrialPlan, make_plan, remaining
+from sgabench.suite.resolving import resolve
+
+DEPTHS = {"resnet8": 1.0, "resnet20": 3.3, "resnet32": 5.6, "resnet56": 10.3}  # roughly, by multiply-adds
+SECONDS = 60.0  # of the smallest trial
+SPREAD = 0.1  # standard deviation of the logarithm of a trial's time
+ENVIRONMENT = {"python": "3", "packages": {"torch": "2"}, "cpu": "simulated", "device": "cpu", "cores": 1, "threads": 1}
+LOSS = 0.01  # chance that a trial is on a node that disappears
+ROOM = 1.1  # tasks at the executor for each node, as on Ray
+
+
+def plan_of(trials: int) -> Plan:
+    """A suite of four models and as many seeds and learning rates as it takes."""
+    variants = max(1, round(math.sqrt(trials / len(DEPTHS) / 4)))
+    seeds = max(1, math.ceil(trials / len(DEPTHS) / variants))
+    suite = {
+        "seeds": list(range(seeds)),
+        "ratios": [0.5],
+        "training": {"epochs": 10, "batch_size": 64},
+        "datasets": [{"name": "digits"}],
+        "models": [{"name": name, "width": 4} for name in DEPTHS],
+        "optimizers": [{"name": "adam", "sweep": {"lr": [0.001 * (1 + step) for step in range(variants)]}}],
+        "pruners": [{"name": "magnitude"}],
+        "probes": [],
+    }
+    return make_plan(resolve(suite, Path("scaling.toml")), Path("data"))
+
+
+@dataclass
+class Simulated:
+    """An executor whose nodes have a clock of their own.
+
+    Attributes:
+        nodes: one trial at a time on each.
+        lost: how many of them disappear, each at a random moment of the first hours; others come in their place.
+    """
+
+    nodes: int
+    lost: int
+    random: random.Random
+    now: float = 0.0
+    where: str = "simulated"
+    busy_seconds: float = 0.0
+    losses: int = 0
+    longest: float = 0.0
+    _queue: deque[Task] = field(default_factory=deque)
+    _running: list[tuple[float, int, Task, bool]] = field(default_factory=list)
+    _number: int = 0
+
+    def room(self) -> int:
+        """A tenth more than there are nodes."""
+        return int(self.nodes * ROOM) + 1 - len(self._queue) - len(self._running)
+
+    def submit(self, task: Task, claim: int) -> None:
+        """Begin a task, or let it wait for a node."""
+        self._queue.append(task)
+
+    def listen(self, tell: OnEvent, seconds: float) -> None:
+        """Go on to the end of the trial that ends next."""
+        while self._queue and len(self._running) < self.nodes:
+            self._begin(self._queue.popleft(), tell)
+        if not self._running:
+            self.now += min(seconds, 1.0)
+            return
+        self.now, number, task, is_lost = heapq.heappop(self._running)
+        if is_lost:
+            self.losses += 1
+            tell(number, task, Lost())
+            return
+        for record in records_of(task):
+            tell(number, task, record)
+        tell(number, task, Finished())
+
+    def end(self, task: Task, cause: str) -> None:
+        """Nothing takes too long here."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Nothing is under way in the end."""
+        assert not self._running
+
+    def _begin(self, task: Task, tell: OnEvent) -> None:
+        self._number += 1
+        takes = SECONDS * DEPTHS[task.trial.model.name] * self.random.lognormvariate(0, SPREAD)
+        is_lost = self.lost > 0 and self.random.random() < LOSS
+        if is_lost:
+            self.lost -= 1
+            takes *= self.random.random()
+        self.busy_seconds += takes
+        self.longest = max(self.longest, takes)
+        heapq.heappush(self._running, (self.now + takes, self._number, task, is_lost))
+        tell(self._number, task, Began())
+
+
+def records_of(task: Task) -> list[Record]:
+    """Records of the size of real ones."""
+    trial = task.trial
+    numbers = {f"number_{place}": place / 7 for place in range(18)}
+    history = [{"epoch": epoch, "loss": 1 / 3, "top1": 2 / 3, "lr": 0.01, "seconds": 1.5} for epoch in range(10)]
+    detail = {"history": history, "layer_sparsity": {f"layer{place}.conv.weight": 0.5 for place in range(20)}}
+    made: dict[str, Any] = {"environment": ENVIRONMENT, "result": {"top1": 0.9, **numbers}, "finished_at": 1.0}
+    labels, description = trial.labels(), trial.description()
+    done = Record(trial.key, "trial", None, "done", labels, description, detail=detail, **made)
+    cells = [
+        Record(cell.key, "cell", trial.key, "done", trial.labels(cell), cell.description(), **made)
+        for cell in trial.cells
+    ]
+    return [done, *cells]
+
+
+def simulate(nodes: int, trials: int, lost: int, folder: Path, seed: int = 0) -> dict[str, object]:
+    """Run a plan; gives the figures."""
+    started = time.perf_counter()
+    plan = plan_of(trials)
+    planned = time.perf_counter()
+    executor = Simulated(nodes, lost, random.Random(seed))
+    tenths: list[dict[str, float]] = []
+    counted, told = 0, 0
+    mark = planned
+    with Store(folder, create=True) as store, store.sharing(), Claims(folder) as claims:
+        left = longest_first(remaining(plan, store.statuses()), (), Options(results=folder))
+        ordered = mark = time.perf_counter()
+
+        def task(trial: TrialPlan, trained: Record | None) -> Task:
+            return Task(trial, trained, plan.suite.measurement, Folder(folder), folder, False, "cpu", 1)
+
+        def on_event(worker: int, task: Task, event: object) -> None:
+            nonlocal counted, told, mark
+            if isinstance(event, Record):
+                store.put(event)
+                counted += 1
+            elif isinstance(event, Finished):
+                told += 1
+                if told % max(1, len(left) // 10) == 0:
+                    now, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                    tenths.append({"trials": told, "seconds": round(now - mark, 2), "peak_mib": peak // 1024})
+                    mark = now
+
+        work = WorkList(left, {}, store, claims, task, Silent())
+        run_tasks(work, executor, on_event, clock=lambda: executor.now)
+        stored = len(store.statuses())
+    bound = max(executor.busy_seconds / nodes, executor.longest)
+    return {
+        "nodes": nodes,
+        "trials": len(left),
+        "records": counted,
+        "stored": stored,
+        "finished": told,
+        "lost": executor.losses,
+        "makespan_hours": round(executor.now / 3600, 3),
+        "lower_bound_hours": round(bound / 3600, 3),
+        "over_lower_bound": round(executor.now / bound - 1, 4),
+        "plan_seconds": round(planned - started, 2),
+        "order_seconds": round(ordered - planned, 2),
+        "driver_ms_per_record": round(1000 * (time.perf_counter() - ordered) / counted, 3),
+        "tenths": tenths,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=100_000)
+    parser.add_argument("--lost", type=int, default=100, help="nodes that disappear in the middle of a trial")
+    parser.add_argument("--folder", type=Path, help="for the store; default: a temporary one")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        found = simulate(given.nodes, given.trials, given.lost, given.folder or Path(temporary) / "results")
+    print(json.dumps(found, indent=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sgabench.errors import InputError, describe
 
 # Between two counts of the nodes, which may come and go.
 COUNT_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
 EXTRA = "sgabench[ray]"
 
 
@@ -48,6 +50,7 @@ def connect(wanted: Wanted) -> Cluster:
         return Cluster(ray, joined=False)
     address = wanted.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    _require_answer(address)
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
     try:
@@ -60,6 +63,17 @@ def connect(wanted: Wanted) -> Cluster:
         if main:
             signal.signal(signal.SIGTERM, before)  # Ray has taken it
     return Cluster(ray, joined=True)
+
+
+def _require_answer(address: str) -> None:
+    """Try an address of the form HOST:PORT for some seconds; Ray itself would for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--address {address}: nothing answers there ({describe(error)})") from None
 
 
 class Cluster:

@@ -55,6 +55,13 @@ def test_records_and_weights_are_those_of_a_run_without_ray_though_a_worker_is_s
     assert len(contents(tmp_path / "results")[0]) == len(expected) + 1
 
 
+@pytest.mark.parametrize("nowhere", ["127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_where_nothing_answers_is_refused(sgabench: Run, tiny: Path, nowhere: str) -> None:
+    done = sgabench("run", tiny, "--executor", "ray", "--address", nowhere)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --address {nowhere}: nothing answers there (")
+
+
 def test_what_no_node_has_is_refused(sgabench: Run, tiny: Path, address: str) -> None:
     done = sgabench("run", tiny, "--executor", "ray", "--address", address, "--trial-cpus", "3")
     assert (done.returncode, done.stderr) == (

@@ -94,7 +94,7 @@ def test_whatever_is_lost_is_done_again_and_counted_once(
 
 
 def test_a_worker_that_dies_again_has_failed(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
-    plugin.write_text(PLUGIN.replace("once()", "os.kill(os.getpid(), signal.SIGKILL)"))
+    plugin.write_text(PLUGIN.replace("                once()", "                os.kill(os.getpid(), signal.SIGKILL)"))
     with ray_cluster(2) as cluster:
         done = sgabench("run", tiny, "--plugin", plugin, "--executor", "ray", "--address", cluster.address)
     assert done.returncode == 1, done.stderr
@@ -107,7 +107,7 @@ def test_a_worker_that_dies_again_has_failed(sgabench: Run, tiny: Path, plugin: 
 
 
 def test_a_trial_that_takes_too_long_is_ended(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
-    plugin.write_text(PLUGIN.replace("once()", "time.sleep(1e6)"))
+    plugin.write_text(PLUGIN.replace("                once()", "                time.sleep(1e6)"))
     with ray_cluster(2) as cluster:
         arguments = ("run", tiny, "--plugin", plugin, "--executor", "ray", "--address", cluster.address)
         done = sgabench(*arguments, "--only", "*/careful/0", "--trial-timeout", "0.05")
@@ -120,7 +120,7 @@ def test_a_command_that_is_stopped_leaves_the_cluster_clean_and_goes_on(
     start: Start, tiny: Path, plugin: Path, tmp_path: Path, cluster: Any, how: signal.Signals
 ) -> None:
     variant(tiny, "epochs = 1", "epochs = 10")
-    plugin.write_text(PLUGIN.replace("== 5", ">= 2").replace("== 2", ">= 2"))
+    plugin.write_text(PLUGIN.replace("== 2", ">= 2"))
     command = [sys.executable, "-m", "sgabench", "run", str(tiny), "--plugin", str(plugin), "--device", "cpu"]
     subprocess.run([*command, "--results", "local"], cwd=tmp_path, check=True, capture_output=True)
     on_ray = [*command, "--executor", "ray", "--address", cluster.address, "--snapshot-minutes", "0.005"]

@@ -395,8 +395,4 @@ def test_the_project_file_that_is_shown_is_one(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     project = find_project()
     assert project is not None
-    assert [str(path) for path in (*project.plugins, project.results)] == [
-        "optimizers/lion.py",
-        "pruners.py",
-        "results",
-    ]
+    assert list(map(str, (*project.plugins, project.results))) == ["optimizers/lion.py", "pruners.py", "results"]

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, shorten
+from sgabench.models.state import load_tensors
 from sgabench.plugins import ImageSpec, models
 
 FORMAT = 1
@@ -124,7 +125,7 @@ def _take(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         owner, _, attribute = name.rpartition(".")
         if name in state:
             network.get_submodule(owner)._buffers[attribute] = torch.empty_like(state[name])
-    network.load_state_dict(state)  # modules that follow from their tensors see them
+    load_tensors(network, state)  # modules that follow from their tensors see them
 
 
 def _differences(network: nn.Module, built: nn.Module, model: str) -> dict[str, dict[str, Any]]:

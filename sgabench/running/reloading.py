@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sgabench.models.state import load_tensors
 from sgabench.store.files import Files
 from sgabench.store.forms import finite
 from sgabench.store.store import Record, checksum, weights_name
@@ -47,7 +48,7 @@ def reload(
     except SafetensorError:
         return None
     network = build()
-    network.load_state_dict(weights)
+    load_tensors(network, weights)
     network.eval()
     found = finite(evaluate(network))  # as it is stored
     recorded = {name: trained.result[name] for name in found}

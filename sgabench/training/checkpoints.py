@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, describe
+from sgabench.models.state import load_tensors
 from sgabench.suite.checkpoints import Checkpoint
 
 # Under which names training scripts put a state dict beside what else they save, and what wrappers put before its keys.
@@ -34,7 +35,7 @@ def load_checkpoint(network: nn.Module, checkpoint: Checkpoint) -> None:
     problem = _problem(state, network)
     if problem:
         raise InputError(f"{checkpoint.weights} does not fit model {checkpoint.model.label!r}: {problem}")
-    network.load_state_dict(state, strict=False)  # what may be missing are counters
+    load_tensors(network, state, strict=False)  # what may be missing are counters
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

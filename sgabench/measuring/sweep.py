@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sgabench.errors import InputError
 from sgabench.measuring.measurement import Size, begin_measuring
-from sgabench.models.layers import input_and_classifier, prunable_layers
+from sgabench.models.layers import input_and_classifier, prunable_weights
 from sgabench.models.operations import Operations, count_operations
 from sgabench.plugins import pruners
 from sgabench.plugins.specs import Once, PruningContext
@@ -72,10 +72,10 @@ class Sweep:
             raise TypeError(f"pruner {name!r} returned {type(pruned).__name__}, not a network")
         if _has_hooks(pruned) and not _has_hooks(self.dense):
             raise TypeError(f"pruner {name!r} left hooks on the network")
-        if ratio > 0 and not prunable_layers(pruned, excluded) and _is_equal(pruned, self.dense):
-            layers = ", ".join(sorted(excluded & prunable_layers(self.dense).keys()))
+        if ratio > 0 and not prunable_weights(pruned, excluded) and _is_equal(pruned, self.dense):
+            layers = ", ".join(sorted(excluded & prunable_weights(self.dense).keys()))
             mended = f" but {layers}, which include_input and include_classifier would include" if layers else ""
-            raise InputError(f"nothing was pruned: there are no weights of convolutions and linear layers{mended}")
+            raise InputError(f"nothing was pruned: there are no weights that pruners act on{mended}")
         return pruned.eval()
 
     def pruning(

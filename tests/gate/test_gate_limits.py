@@ -51,7 +51,7 @@ def test_every_name_that_the_suite_does_not_have_is_a_gap_of_its_own() -> None:
     was = baseline(*[group([0.25, 0.75], optimizer=f"adam{number}") for number in range(2000)])
     outcome = check(was, baseline(group([0.25, 0.75])), GateTable())
     assert len(outcome.gaps) == 2000
-    assert "optimizer 'adam7' of the baseline (1 cells" in outcome.gaps[7]
+    assert "optimizer 'adam7' of the baseline (1 cell;" in outcome.gaps[7]
 
 
 def test_a_statistical_rule_of_ones_own_is_refused_before_anything_is_measured() -> None:

@@ -25,6 +25,7 @@ from torch import nn
 from sgabench.errors import InputError, describe
 from sgabench.optimizers import packages, sources
 from sgabench.plugins import optimizers
+from sgabench.store.files import Folder
 from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
 from sgabench.training.building import build_optimizer, initial_network, load_data, seeded
@@ -95,18 +96,18 @@ def _resumed(
 ) -> str:
     calls = iter(range(1, 10 * STEPS))
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "snapshot"
+        files, name = Folder(Path(folder)), "snapshot"
 
         def stop() -> None:
             if next(calls) > STOP:
                 raise _Stopped
 
         with contextlib.suppress(_Stopped):
-            run(Snapshots(path, {}, 1e-9), stop)
-        if not path.exists():
+            run(Snapshots(files, name, {}, 1e-9), stop)
+        if files.read(name) is None:
             return NO_SNAPSHOT
         try:
-            network, training = run(Snapshots(path, {}, 0), lambda: None)
+            network, training = run(Snapshots(files, name, {}, 0), lambda: None)
         except Exception as error:
             return f"does not go on from a snapshot: {describe(error)}"
     assert training.interruptions == 1

@@ -8,7 +8,8 @@ from torch import nn
 
 from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.plugins import TrainingContext, optimizers
-from sgabench.suite.resolving import Choice, Recipe
+from sgabench.suite.choices import Choice
+from sgabench.suite.tables import Recipe
 from sgabench.training.building import build_optimizer
 
 NETWORK = CifarResNet(8, 1, 10, width=4)

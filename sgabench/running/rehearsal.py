@@ -7,14 +7,14 @@ import json
 import logging
 import re
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError
 from sgabench.running.part import Part, first_of
+from sgabench.running.patience import in_the_meantime
 from sgabench.running.task import Task
 from sgabench.running.trial import Alone, Emit, load_trained, run_trial
 from sgabench.store.files import Folder
@@ -29,7 +29,6 @@ from sgabench.training.step import GradientStep
 FEW = 16  # images
 # A training of so few steps costs hardly more than its rehearsal.
 SHORT = 8
-PATIENCE = 20.0  # seconds without a word
 # In a traceback: where the training itself begins, and a failure costs nothing.
 _AT_ONCE = re.compile(rf", in ({build_optimizer.__name__}|{GradientStep.passes.__name__}|step)$", re.MULTILINE)
 _logger = logging.getLogger("sgabench")
@@ -119,7 +118,7 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
         _logger.warning("%s: %s takes long on a few images; its training has not begun yet", task.trial.name, at[0])
 
     with (
-        _in_the_meantime(patience),
+        in_the_meantime(patience),
         tempfile.TemporaryDirectory(prefix="sgabench-rehearsal-") as folder,
         contextlib.suppress(InputError),
     ):
@@ -140,24 +139,6 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
                 if record.kind == "trial" and record.status == "done":
                     load_trained(rehearsed, record, few, keep)
     return failed
-
-
-@contextlib.contextmanager
-def _in_the_meantime(tell: Callable[[], None]) -> Iterator[None]:
-    """Call it every so often, while what is inside goes on."""
-    over = threading.Event()
-
-    def wait() -> None:
-        while not over.wait(PATIENCE):
-            tell()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _first(split: Images, number: int) -> Images:

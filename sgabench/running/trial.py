@@ -27,6 +27,7 @@ from sgabench.models.pretrained import published_weights
 from sgabench.plugins import PruningContext, probes
 from sgabench.running.kept import write_kept
 from sgabench.running.part import Part, first_of, of_cell, of_probe
+from sgabench.running.patience import in_the_meantime
 from sgabench.running.pruning import Pruning
 from sgabench.running.reloading import reload
 from sgabench.running.task import Task
@@ -308,7 +309,8 @@ class _TrialRun:
             started = time.perf_counter()
             excluded = pruning.excluded(cell)
             context = self._context(excluded, cell)
-            network, detail = pruning.network(cell, context)
+            with in_the_meantime(lambda: self._still_pruning(cell)):
+                network, detail = pruning.network(cell, context)
             seconds = time.perf_counter() - started
             if cell.stored:
                 self._probe(cell.probes, cell.key, network, context)
@@ -332,6 +334,11 @@ class _TrialRun:
             detail = {**sweep.notes, **size.layers(), **detail}
             self._emit_record("cell", cell.key, self.trial.key, labels, cell.description(), result, detail)
             self._probe(cell.probes, cell.key, network, context)
+
+    def _still_pruning(self, cell: CellPlan) -> None:
+        settings = cell.pruner.settings
+        if not settings["finetune"] and not settings.get("schedule"):  # which show their progress
+            _logger.warning("%s: cell %s is still being pruned", self.trial.name, cell.name)
 
     def _probe(self, plans: tuple[ProbePlan, ...], subject: str, network: nn.Module, context: PruningContext) -> None:
         for plan in plans:

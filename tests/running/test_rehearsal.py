@@ -17,7 +17,7 @@ from trials import by_kind, run_one, tasks, without_times
 from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
 from sgabench.plugins.registry import models, optimizers, probes, pruners
-from sgabench.running import rehearsal
+from sgabench.running import patience, rehearsal
 from sgabench.running.options import Options
 from sgabench.running.rehearsal import rehearse, run_rehearsed
 from sgabench.running.runner import check
@@ -213,7 +213,7 @@ def test_layers_that_are_called_with_keywords_are_rehearsed_and_measured(long: P
 def test_a_rehearsal_that_takes_long_gives_a_sign_of_life(
     long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rehearsal, "PATIENCE", 0.001)
+    monkeypatch.setattr(patience, "PATIENCE", 0.001)
 
     @pruners.register("slow")
     def slow(network: nn.Module) -> nn.Module:

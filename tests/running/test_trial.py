@@ -18,7 +18,8 @@ from trials import by_kind, run_one, tasks, without_times
 
 from sgabench.datasets.base import Dataset
 from sgabench.plugins import ImageSpec, PruningContext
-from sgabench.plugins.registry import datasets, models, probes
+from sgabench.plugins.registry import datasets, models, probes, pruners
+from sgabench.running import patience
 from sgabench.running.part import Part
 from sgabench.running.trial import run_trial
 from sgabench.store.forms import finite
@@ -281,3 +282,19 @@ def test_cells_are_the_same_however_many_are_measured_together(tiny: Path, tmp_p
 def test_what_json_cannot_hold_becomes_none(value: float) -> None:
     make: Callable[[Any], Any] = lambda x: {"a": [1, x, {"b": x}], "c": "text"}  # noqa: E731
     assert finite(make(value)) == make(None)
+
+
+def test_a_pruner_that_takes_long_gives_a_sign_of_life(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", 0.001)
+
+    @pruners.register("slow")
+    def slow(network: nn.Module) -> nn.Module:
+        """Go on until somebody was told."""
+        while "digits/resnet8/adam/0: cell slow/0.5 is still being pruned" not in caplog.text:
+            pass
+        return network
+
+    (cell,) = by_kind(run_one(tasks(variant(tiny, '"magnitude"', '"slow"'), tmp_path)[0]), "cell")
+    assert cell.status == "done"

@@ -303,18 +303,22 @@ def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     return (dict(zip(names, row, strict=True)) for row in zip(*(frame[name].tolist() for name in names), strict=True))
 
 
-def leading(judged: Mapping[Any, tuple[str, float]], reference: Any, resolution: float = RESOLUTION) -> set[Any]:
-    """The optimizers that are not shown to be worse than another, if that leaves somebody out.
+def leading(judged: Mapping[Any, tuple[str, float, float]], reference: Any, resolution: float = RESOLUTION) -> set[Any]:
+    """The optimizers that are not shown to be worse than another, and are above all that are; none if nobody is.
 
     Args:
-        judged: of each optimizer the outcome against the reference, and the lower limit of the difference.
+        judged: of each optimizer the outcome against the reference, the difference and its lower limit.
         reference: the optimizer that they are compared with.
         resolution: what is the same as the reference within it is worse than what is better by more.
     """
-    beaten = {name for name, (outcome, _) in judged.items() if outcome == "worse"}
-    ahead = max((low for outcome, low in judged.values() if outcome == "better"), default=-1.0)
+    beaten = {name: difference for name, (outcome, difference, _) in judged.items() if outcome == "worse"}
+    ahead = max((low for outcome, _, low in judged.values() if outcome == "better"), default=-1.0)
     if ahead > 0:
-        beaten.add(reference)
+        beaten[reference] = 0.0
     if ahead > resolution:
-        beaten |= {name for name, (outcome, _) in judged.items() if outcome == "same"}
-    return {reference, *judged} - beaten if beaten else set()
+        beaten |= {name: difference for name, (outcome, difference, _) in judged.items() if outcome == "same"}
+    if not beaten:
+        return set()
+    bar = max(beaten.values())
+    everybody = {reference: 0.0} | {name: difference for name, (_, difference, _) in judged.items()}
+    return {name for name, difference in everybody.items() if name not in beaten and difference > bar}

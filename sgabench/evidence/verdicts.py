@@ -47,10 +47,12 @@ def _leading(board: pd.DataFrame, identity: list[str], reference: str, resolutio
     from sgabench.evidence.comparison import leading
 
     marks = np.zeros(len(board), dtype=bool)
-    names, outcomes, lows = (board[name].to_numpy() for name in ("optimizer", "outcome", "difference_low"))
+    columns = ("optimizer", "outcome", "difference", "difference_low")
+    names, outcomes, differences, lows = (board[name].to_numpy() for name in columns)
     for rows in board.groupby(identity, sort=False).indices.values():
-        of_rows = zip(names[rows], outcomes[rows], lows[rows], strict=True)
-        known = {name: (outcome, low) for name, outcome, low in of_rows if outcome not in ("none", "reference")}
+        found = zip(outcomes[rows], differences[rows], lows[rows], strict=True)
+        of_rows = dict(zip(names[rows], found, strict=True))
+        known = {name: row for name, row in of_rows.items() if row[0] not in ("none", "reference")}
         leaders = leading(known, reference, resolution) if known else set()
         marks[rows] = [name in leaders for name in names[rows]]
     return marks

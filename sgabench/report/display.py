@@ -48,7 +48,7 @@ _EXPLAINED = {
     ("trained",): "Trained: seeds that are better than guessing, with the exact 95 % interval of their share.",
     ("retention",): "Retention: pruned / dense top-1 of the same trial.",
     ("interval",): "Interval: 95 % for the mean of pruned top-1.",
-    ("leading",): "Leads: what is not shown to be worse than another, where that leaves somebody out.",
+    ("leading",): "Leads: not shown to be worse than another, and above all that are.",
     (
         "verdict",
     ): "Verdict: difference in pruned top-1, paired by seed, with an interval as wide as it takes for all verdicts of "

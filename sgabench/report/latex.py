@@ -27,7 +27,7 @@ SPECIAL = str.maketrans(
 )
 HEADER = (
     "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than another,\n% "
-    "where that leaves somebody out. Verdicts are against the reference, in points of pruned top-1.\n% The other "
+    "and above all that are. Verdicts are against the reference, in points of pruned top-1.\n% The other "
     "formats have retention, sparsity and speed, too."
 )
 # What fits on a page; a block's pruner and ratio stand above it.

@@ -141,8 +141,11 @@ def test_verdicts_say_the_effect(outcome: str, limits: tuple[float, float], word
 
 
 def test_a_leading_group_leaves_somebody_out() -> None:
-    assert leading({"a": ("undecided", -0.1), "b": ("same", -0.01)}, "sgd") == set()
-    assert leading({"a": ("worse", -0.2), "b": ("same", -0.01)}, "sgd") == {"sgd", "b"}
-    assert leading({"a": ("better", 0.1), "b": ("undecided", -0.1)}, "sgd") == {"a", "b"}
-    assert leading({"a": ("better", 0.1), "b": ("same", -0.01)}, "sgd") == {"a"}
-    assert leading({"a": ("better", 0.001), "b": ("same", -0.01)}, "sgd") == {"a", "b"}
+    below, above = ("undecided", -0.02, -0.1), ("undecided", 0.02, -0.1)
+    same, same_above = ("same", -0.002, -0.01), ("same", 0.002, -0.01)
+    assert leading({"a": below, "b": same}, "sgd") == set()
+    assert leading({"a": ("worse", -0.3, -0.4), "b": same, "c": below}, "sgd") == {"sgd", "b", "c"}
+    assert leading({"a": ("worse", -0.01, -0.015), "b": below}, "sgd") == {"sgd"}  # b is below one that is beaten
+    assert leading({"a": ("better", 0.2, 0.1), "b": above, "c": below}, "sgd") == {"a", "b"}
+    assert leading({"a": ("better", 0.2, 0.1), "b": same_above}, "sgd") == {"a"}
+    assert leading({"a": ("better", 0.005, 0.001), "b": same_above}, "sgd") == {"a", "b"}

@@ -32,6 +32,8 @@ class Axis(StrEnum):
     ratio = "ratio"
     compression = "compression"
     macs = "macs"
+    passes = "passes"
+    train_seconds = "train-seconds"
 
 
 class PairsOf(StrEnum):
@@ -60,7 +62,11 @@ def report(
     ] = False,
     probes: Annotated[bool, typer.Option("--probes", help="What probes found instead of the leaderboard.")] = False,
     by: Annotated[
-        Axis, typer.Option(help="A row per ratio asked for, or per achieved compression or multiply-adds.")
+        Axis,
+        typer.Option(
+            help="A row per ratio asked for; or per achieved compression or multiply-adds; or per ratio, where "
+            "trainings took equally many passes or seconds."
+        ),
     ] = Axis.ratio,
     reference: Annotated[
         str | None, typer.Option(metavar="LABEL", help="Compare with this optimizer. Default: the suite's first.")

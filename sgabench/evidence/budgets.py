@@ -50,7 +50,7 @@ def at_budget(cells: pd.DataFrame, by: str) -> pd.DataFrame:
         levels = np.array([level for level in LEVELS if level <= reach * (1 + 1e-9)])
         for _, trial in of_pruner.groupby(["optimizer", "seed"], sort=False):
             rows.extend(_trial_at_levels(trial, achieved, levels, by))
-    return pd.DataFrame(rows, columns=list(cells.columns))
+    return pd.DataFrame(rows, columns=list(cells.columns)).assign(interpolated=True)
 
 
 def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str) -> list[dict[str, Any]]:

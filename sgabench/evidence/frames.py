@@ -37,6 +37,7 @@ class Frames:
         probes: what probes found, see `sgabench.evidence.probes.probe_numbers`.
         environments: the different environments that the records were made in; the column ``environment`` of trials
             and cells numbers them.
+        made_of: what a trial of each ``group`` was made of.
     """
 
     trials: pd.DataFrame
@@ -44,6 +45,7 @@ class Frames:
     failures: pd.DataFrame
     probes: pd.DataFrame
     environments: tuple[Mapping[str, Any], ...]
+    made_of: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def of_plan(store: Store, plan: Plan) -> Frames:
         found,
         _Rows(labels, keys, record, record),
         _Rows(of_cells, cell_keys, _places(found["cell"], cell_keys), record[trial]),
+        {trial.group: trial.description() for trial in plan.trials},
     )
 
 
@@ -100,7 +103,7 @@ def of_everything(store: Store) -> Frames:
         "pruner_key": {pruner_key[number]: description for number, description in different.items()},
     }
     _tell_apart(trial_rows.labels, cell_rows.labels, made_of)
-    return _frames(found, trial_rows, cell_rows)
+    return _frames(found, trial_rows, cell_rows, made_of["group"])
 
 
 def _pruner_key(description: Mapping[str, Any]) -> str:
@@ -169,7 +172,9 @@ def _marks(
     }
 
 
-def _frames(found: Mapping[str, Columns], trials: _Rows, cells: _Rows) -> Frames:
+def _frames(
+    found: Mapping[str, Columns], trials: _Rows, cells: _Rows, made_of: Mapping[str, Mapping[str, Any]]
+) -> Frames:
     made_in = [*_environments(found["trial"], trials.record), *_environments(found["cell"], cells.record)]
     environments = {content_key(environment): environment for environment in made_in}
     numbers = {identity: number for number, identity in enumerate(environments)}
@@ -181,6 +186,7 @@ def _frames(found: Mapping[str, Columns], trials: _Rows, cells: _Rows) -> Frames
         _failures(found),
         probe_numbers(found["probe"], of_trials, of_cells),
         tuple(environments.values()),
+        made_of,
     )
 
 

@@ -66,6 +66,7 @@ class Tables:
         notes: what a reader of the verdicts must know beside them.
         warnings: what a reader must know before the numbers: how rows were made differently, and what is left out.
         probes: a row per number that a probe found and network that it looked at, over seeds.
+        ranked: the data sets and models that ranks and profiles are made of; None: all.
     """
 
     leaderboard: pd.DataFrame
@@ -79,6 +80,7 @@ class Tables:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     probes: pd.DataFrame | None = None
+    ranked: frozenset[tuple[str, str]] | None = None
 
     @property
     def reference(self) -> str:
@@ -90,14 +92,19 @@ class Tables:
         """Mean ranks of the optimizers over data sets and models."""
         from sgabench.evidence.ranks import ranks
 
-        return ranks(self.curves)
+        return ranks(self._ranked(self.curves))
 
     @cached_property
     def profiles(self) -> Profiles | None:
         """How often each optimizer keeps how much, over data sets and models; None with fewer than two of these."""
         from sgabench.evidence.ranks import profiles
 
-        return profiles(self.cells)
+        return profiles(self._ranked(self.cells))
+
+    def _ranked(self, rows: pd.DataFrame) -> pd.DataFrame:
+        if self.ranked is None or rows.empty:
+            return rows
+        return rows[[place in self.ranked for place in zip(rows["dataset"], rows["model"], strict=True)]]
 
 
 def make_tables(
@@ -118,7 +125,8 @@ def make_tables(
         reference: label of the optimizer that the others are compared with; default: that of the suite's question, or
             the first of the plan, or ``adam``, or the first there is.
         by: ``ratio``: a row per ratio asked for; ``compression`` or ``macs``: per achieved budget,
-            interpolated (`sgabench.evidence.budgets.at_budget`).
+            interpolated (`sgabench.evidence.budgets.at_budget`); ``passes`` or ``train-seconds``: per ratio, at equal
+            costs of training (`sgabench.evidence.costs.at_cost`).
         pairs: compare each optimizer with the reference, or all pairs.
         looks: at a plan that is restricted to the coming one already; default: what is kept beside the leaderboard,
             and the plan as of the last of them.
@@ -126,7 +134,9 @@ def make_tables(
     Raises:
         InputError: the reference is not among the optimizers.
     """
+    from sgabench.evidence.budgets import BUDGETS, at_budget
     from sgabench.evidence.comparison import Question, compare
+    from sgabench.evidence.costs import at_cost
     from sgabench.evidence.cubes import cubes
     from sgabench.evidence.curves import curves
     from sgabench.evidence.frames import of_everything, of_plan
@@ -138,16 +148,17 @@ def make_tables(
         looks = looks_of(store.folder, plan.suite)
         plan = looks.restrict(plan, coming=not looks.taken) if looks else plan
     frames = of_everything(store) if plan is None else of_plan(store, plan)
-    frame = frames.cells
-    if by != "ratio":
-        from sgabench.evidence.budgets import at_budget
-
+    frame, equal = frames.cells, None
+    if by in BUDGETS:
         frame = at_budget(frame, by)
+    elif by != "ratio":
+        equal = at_cost(frames, by)
+        frame = equal.cells
     asked = plan.suite.question if plan else None
-    chosen = _reference(frame, plan, reference)
-    question = Question(chosen, pairs=pairs, interpolated=by != "ratio")
+    chosen = _reference(frame, plan, reference, equal.names if equal else {})
+    question = Question(chosen, pairs=pairs, interpolated="interpolated" in frame and bool(frame["interpolated"].any()))
     if asked:
-        ratios = () if asked.ratio is None or by != "ratio" else (asked.ratio,)
+        ratios = () if asked.ratio is None or by in BUDGETS else (asked.ratio,)
         question = replace(question, pruner=asked.pruner, ratios=ratios, resolution=asked.resolution / 100)
     if looks:
         question = replace(question, share=looks.share)
@@ -168,19 +179,26 @@ def make_tables(
         (
             *mixed_rows(frames.trials, frames.cells, frames.environments),
             *(earlier_records(store, plan) if plan else ()),
+            *(equal.warnings if equal else ()),
         ),
         frames.probes,
+        equal.blocks if equal else None,
     )
 
 
-def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str:
+def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None, names: Mapping[str, str]) -> str:
+    """The label of the reference; ``names``: what labels are called in these cells, where that is another."""
     labels = [] if cells.empty else list(cells["optimizer"].unique())
+    if asked is not None and asked in names:
+        if names[asked] not in labels:
+            raise InputError(f"--reference {asked}: no other optimizer has trainings of the same cost")
+        asked = names[asked]
     if asked is not None and asked not in labels:
         raise InputError(f"--reference {asked}: no optimizer of that label{suggestion(asked, labels)}")
     if asked is not None or plan is not None:
         preferred = [asked] if asked else []
         if not preferred and plan:  # of a part of a plan, the reference may be left out
-            preferred = [plan.suite.question.reference or "", *plan.suite.arms]
+            preferred = [names.get(arm, arm) for arm in (plan.suite.question.reference or "", *plan.suite.arms)]
         return next((label for label in [*preferred, *labels] if label in labels), "")
     counts: Counter[str] = Counter(cells["optimizer"][cells["status"] == "done"] if labels else ())
     # Of several that are called Adam, the one with the most results says the most.
@@ -189,8 +207,6 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None) -> str
 
 def each_cell(tables: Tables) -> Tables:
     """The same tables with a row per cell, and its seed, where the leaderboard had one per group of seeds."""
-    from sgabench.evidence.budgets import IS_BUDGET
-
     cells = tables.cells
     if cells.empty:
         return tables
@@ -207,7 +223,7 @@ def each_cell(tables: Tables) -> Tables:
         trained_low=float("nan"),
         trained_high=float("nan"),
         missed_target=False,
-        interpolated=cells["of"].isin(IS_BUDGET),
+        interpolated=cells.get("interpolated", False),
         **NO_VERDICT,
     )
     return replace(tables, leaderboard=board)
@@ -216,8 +232,6 @@ def each_cell(tables: Tables) -> Tables:
 def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
-
-    from sgabench.evidence.budgets import IS_BUDGET
 
     spread = [f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD]
     shares = ["trained", "trained_low", "trained_high"]
@@ -247,6 +261,8 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
     lacking = (cells["status"] != "done").to_numpy()
     board["incomplete"] = _incomplete(row[lacking], cells[lacking], len(board))
     board["missed_target"] = np.bincount(row, numbers["missed"], minlength=len(board)) > 0
+    interpolated = cells["interpolated"] if "interpolated" in cells else np.zeros(len(cells))
+    board["interpolated"] = np.bincount(row, interpolated, minlength=len(board)) > 0
     images = cells["test_images"].to_numpy(dtype=float)
     for name in WITH_SPREAD:
         of_images = images if name.endswith("top1") else None
@@ -255,7 +271,6 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
     board[list(MEANS)] = grouped[list(MEANS)].mean().reindex(board.index)
     board[list(SPEEDS)] = grouped[list(SPEEDS)].median().reindex(board.index)
     board = board.assign(**{name: texts.take(board[name].to_numpy()) for name, (_, texts) in labels.items()})
-    board["interpolated"] = board["of"].isin(IS_BUDGET)
     board = with_verdicts(board, compared[compared["ratio"].notna()], reference, resolution)
     order = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
     places = [pd.factorize(board[name])[0] if name in order[:3] else board[name] for name in order[:4]]

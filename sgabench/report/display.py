@@ -117,13 +117,19 @@ def _curve_rows(tables: Tables) -> dict[tuple[Any, Any], dict[str, pd.DataFrame]
     found: dict[tuple[Any, Any], dict[str, list[dict[str, str]]]] = {}
     if curves.empty or (len(tables.leaderboard) and tables.leaderboard["n"].max() == 0):
         return {}
+    names = ["dataset", "model", "pruner", "of", "optimizer"]
+    board = tables.leaderboard
+    # A mean over budgets says so in its place.
+    of_lengths = board[board["interpolated"] & ~board["of"].isin(IS_BUDGET)]
+    between = {*of_lengths[names].itertuples(index=False, name=None)}
     for row in rows_of(curves.sort_values("accuracy", ascending=False, kind="stable", na_position="last")):
         if row["ratios"] < 2 or not row["n"] or not tables.reference:
             continue
+        place = tuple(row[name] for name in names)
         texts = dict.fromkeys(HEADINGS, "") | {
             "pruner": str(row["pruner"]),
             "ratio": f"mean of {row['ratios']} {'budgets' if row['of'] in IS_BUDGET else 'ratios'}",
-            "optimizer": str(row["optimizer"]),
+            "optimizer": str(row["optimizer"]) + (" (interpolated)" if place in between else ""),
             "n": str(row["n"]),
             "pruned": spread(row["accuracy"], row["accuracy_std"]),
             "interval": interval(row["accuracy_low"], row["accuracy_high"]),
@@ -170,9 +176,13 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _optimizers(column: Mapping[str, list[Any]]) -> list[str]:
-    if "seed" not in column:
-        return list(map(str, column["optimizer"]))
-    return [f"{name} seed {seed}" for name, seed in zip(column["optimizer"], column["seed"], strict=True)]
+    """Names of rows; of a row between two lengths of a training, that it is (of a budget, the ratio says so)."""
+    marks = [
+        " (interpolated)" if interpolated and of not in IS_BUDGET else ""
+        for interpolated, of in zip(column["interpolated"], column["of"], strict=True)
+    ]
+    seeds = [f" seed {seed}" for seed in column["seed"]] if "seed" in column else [""] * len(marks)
+    return [f"{name}{seed}{mark}" for name, seed, mark in zip(column["optimizer"], seeds, marks, strict=True)]
 
 
 def ratio(row: Mapping[Any, Any]) -> str:

@@ -160,7 +160,7 @@ def test_interpolated_rows_say_so(monkeypatch: pytest.MonkeyPatch, form: Format)
 
 
 def interpolated() -> pd.DataFrame:
-    frame = odds(0.1, sgd=0.0, good=1.0).assign(of="compression")
+    frame = odds(0.1, sgd=0.0, good=1.0).assign(of="compression", interpolated=True)
     return frame.assign(ratio=5 * frame["ratio"])
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
@@ -21,3 +25,34 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     text = "\x1f".join([str(seed), *(str(part) for part in purpose)])
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+@contextmanager
+def seeded_globals(seed: int) -> Iterator[None]:
+    """Seed the global generators of Python and of NumPy, and restore them; some optimizers of packages use them."""
+    import numpy as np
+
+    before = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+def state_of_globals() -> tuple[Any, ...]:
+    """Where these generators are, as numbers and texts."""
+    import numpy as np
+
+    kind, key, *rest = np.random.get_state(legacy=True)
+    return random.getstate(), (kind, np.asarray(key).tolist(), *rest)
+
+
+def restore_globals(state: tuple[Any, ...]) -> None:
+    """Put them where they were."""
+    import numpy as np
+
+    random.setstate(state[0])
+    np.random.set_state(state[1])

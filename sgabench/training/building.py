@@ -26,7 +26,7 @@ from sgabench.suite.choices import Choice
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.tables import Recipe
 from sgabench.system.environment import keep_freed_memory
-from sgabench.system.seeds import derive_seed
+from sgabench.system.seeds import derive_seed, seeded_globals
 from sgabench.training.capture import capture_on
 from sgabench.training.checkpoints import load_checkpoint
 from sgabench.training.data import Data
@@ -106,8 +106,9 @@ def _load_data(
 
 @contextmanager
 def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators, which initialization and dropout use, and restore them."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+    """Seed the global generators, of which initialization and dropout use torch's, and restore them."""
+    devices = [torch.cuda.current_device()] if device == "cuda" else []
+    with torch.random.fork_rng(devices=devices), seeded_globals(seed):
         torch.manual_seed(seed)
         yield
 

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from sgabench.errors import InputError
 from sgabench.optimizers.declared import needs_closure
 from sgabench.suite.tables import Recipe
+from sgabench.system.seeds import restore_globals, state_of_globals
 from sgabench.training.capture import Capture, Captured
 from sgabench.training.data import Data
 from sgabench.training.distillation import Teacher
@@ -244,6 +245,7 @@ class _Run:
             "history": self.history,
             "totals": self.totals,
             "random": torch.get_rng_state(),
+            "random_elsewhere": state_of_globals(),
             "random_on_device": torch.cuda.get_rng_state() if self._device == "cuda" else None,
         }
 
@@ -258,6 +260,7 @@ class _Run:
         self.history = saved["history"]
         self.totals.copy_(saved["totals"])
         torch.set_rng_state(saved["random"])
+        restore_globals(saved["random_elsewhere"])
         if saved["random_on_device"] is not None:
             torch.cuda.set_rng_state(saved["random_on_device"])
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +12,7 @@ from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.plugins import TrainingContext, optimizers
 from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
-from sgabench.training.building import build_optimizer
+from sgabench.training.building import build_optimizer, seeded
 
 NETWORK = CifarResNet(8, 1, 10, width=4)
 
@@ -51,3 +53,17 @@ def test_an_optimizer_is_told_of_its_training() -> None:
     kinds = {"0.weight": "Conv2d", "0.bias": "Conv2d", "2.weight": "Linear"}
     kinds |= {"1.0.weight": "BatchNorm2d", "1.0.bias": "BatchNorm2d"}
     assert told == [7, TrainingContext(15, 5, kinds)]
+
+
+def test_every_global_generator_follows_from_the_seed_and_is_left_as_it_was() -> None:
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), np.random.random(), float(torch.rand(()))
+
+    found = []
+    for _ in range(2):
+        before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        with seeded(2**62 + 1):
+            found.append(drawn())
+        assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+        drawn()
+    assert found[0] == found[1]

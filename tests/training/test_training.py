@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import schedulefree
 import torch
@@ -256,6 +259,15 @@ def decaying_weights(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+class DrawsElsewhere(torch.optim.SGD):
+    """Draws from the generators of Python and of NumPy, as some optimizers of packages do."""
+
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            group["lr"] = 0.02 * (1 + random.gauss() ** 2 + np.random.random() + np.random.standard_normal() ** 2)
+        return super().step(closure)
+
+
 OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=0.01, amsgrad=True, fused=True),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9, nesterov=True),
@@ -275,6 +287,7 @@ OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]]
         CrAM(torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=0.1), rho=0.1, seed=4)
     ),
     "schedule-free": lambda parameters: schedulefree.AdamWScheduleFree(parameters, lr=0.01),
+    "of other generators": lambda parameters: DrawsElsewhere(parameters, lr=0.05),
     "lbfgs": lambda parameters: torch.optim.LBFGS(parameters, lr=0.1, max_iter=3),
     "noisy update": lambda parameters: Sampled(
         torch.optim.SGD(parameters, lr=0.05), distribution="gaussian", mask="update"
@@ -296,6 +309,8 @@ def test_a_training_that_goes_on_from_a_snapshot_ends_with_the_same_bits(tmp_pat
     )
 
     def run(after_step: Callable[[], None], snapshots: Snapshots | None) -> tuple[nn.Module, Training]:
+        random.seed(0)
+        np.random.seed(0)
         network = dropping_network()
         optimizer = OPTIMIZERS[name](network.parameters())
         training = train(

@@ -25,7 +25,7 @@ def test_a_network_is_pruned_in_every_way(script: ModuleType) -> None:
     assert found["side"] == 32
     assert found["structured"]["removed"] == pytest.approx(0.5, abs=0.01)
     assert found["magnitude"]["zeros"] == pytest.approx(0.5, abs=0.02)
-    assert f"| `resnet8` | 32 | {found['params'] / 1e6:.1f} M | yes | 50% |" in script.page([found])
+    assert f"| `resnet8` | 32 | {found['params'] / 1e6:.1f} M | yes | yes | 50% |" in script.page([found])
 
 
 def test_what_cannot_be_built_is_a_row(script: ModuleType) -> None:

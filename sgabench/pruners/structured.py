@@ -13,13 +13,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch_pruning
 from torch import Tensor, nn
 
 from sgabench.errors import InputError
 from sgabench.models.layers import evaluating, input_and_classifier
 from sgabench.plugins import PruningContext
-from sgabench.pruners.channels.importance import Importance, rank
+from sgabench.pruners.channels.importance import Importance, magnitudes, rank
 from sgabench.pruners.channels.proof import agree, proven
 from sgabench.pruners.channels.reference import masked_logits, zero
 from sgabench.pruners.channels.removing import remove
@@ -74,7 +73,7 @@ def prune_channels(
         return network
     structure = context.once("structure", lambda: removable(network, context))
     context.notes["kept_whole"] = list(structure.kept_whole)
-    chosen = importance or torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    chosen = importance or magnitudes
     order = context.once("order", lambda: _removal_order(structure, rank(network, structure, chosen), scope))
     if of == "channels":
         count = min(round(ratio * structure.channels), len(order))

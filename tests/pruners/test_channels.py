@@ -18,7 +18,8 @@ from sgabench.errors import InputError
 from sgabench.models.cifar_resnet import CifarResNet
 from sgabench.models.operations import count_macs
 from sgabench.plugins import PruningContext, pruners
-from sgabench.pruners.channels.importance import groups_of
+from sgabench.pruners.channels import importance as importances
+from sgabench.pruners.channels.importance import groups_of, magnitudes
 from sgabench.pruners.channels.proof import proven
 from sgabench.pruners.channels.removing import remove
 from sgabench.pruners.channels.structure import find_structure
@@ -248,3 +249,26 @@ def test_groups_are_those_that_importances_of_torch_pruning_know(images: Tensor)
             layer = network.get_submodule(unit)
             whole = graph.get_pruning_group(layer, torch_pruning.prune_conv_out_channels, [*range(layer.out_channels)])  # type: ignore[arg-type]
             torch.testing.assert_close(importance(group), importance(whole))
+
+
+@pytest.mark.parametrize("block", [2**10, 2**22])
+def test_magnitudes_are_torch_prunings_to_the_last_bit(
+    block: int, convnet: nn.Sequential, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importances, "_BLOCK", block)
+    transposed = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ConvTranspose2d(4, 8, 2), nn.Flatten(), nn.LayerNorm(648), nn.Linear(648, 5)
+    )
+    own = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    for network in (convnet, seeded(lambda: CifarResNet(8, 3, 5, "B", 8)), seeded(lambda: transposed)):
+        groups = dict(groups_of(network, find_structure(network, images[:1], {"fc"})))
+        assert groups
+        for group in groups.values():
+            assert torch.equal(magnitudes(group), own(group))
+
+
+def test_transposed_convolutions_with_groups_lose_channels(context: MakeContext, images: Tensor) -> None:
+    layers = [nn.Conv2d(3, 8, 1), nn.ConvTranspose2d(8, 16, 2, groups=2), nn.Flatten(), nn.Linear(16 * 81, 5)]
+    pruned = pruners["structured"].build(seeded(lambda: nn.Sequential(*layers)), 0.5, context(excluded={"0", "3"}))
+    assert pruned[1].out_channels < 16
+    assert pruned(images).shape == (2, 5)

@@ -21,6 +21,8 @@ from sgabench.pruners.channels.structure import Structure, Vector
 # Scores of a group's channels, higher stays: any importance of torch-pruning. None if it has nothing to say.
 Importance = Callable[[Any], Tensor | None]
 
+_BLOCK = 2**22  # weights whose squares are in memory at once
+
 
 def groups_of(network: nn.Module, structure: Structure) -> Iterator[tuple[str, Any]]:
     """A `torch_pruning.dependency.Group` for each unit of channels, by the unit's name.
@@ -61,6 +63,49 @@ def rank(network: nn.Module, structure: Structure, importance: Importance) -> di
             found = torch.nan_to_num(found.detach().double().cpu(), nan=0.0)
             scores[unit] = found[: len(structure.units[unit])]
     return scores
+
+
+def magnitudes(group: Any) -> Tensor | None:
+    """Sums of squared weights, mean over layers, over the unit's mean (channels,).
+
+    To the last bit those of torch-pruning's ``GroupMagnitudeImportance(p=2)``, which needs three times the memory of
+    the largest layer and does not know transposed convolutions with groups.
+    """
+    own: Any = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    found = [(_squares(item.dep, item.idxs), item.root_idxs) for item in group]
+    known = [(squares, places) for squares, places in found if squares is not None]
+    if not known:
+        return None
+    reduced = own._reduce([squares for squares, _ in known], [places for _, places in known])
+    scores: Tensor = own._normalize(reduced, own.normalizer)
+    return scores
+
+
+@torch.no_grad()
+def _squares(dependency: Any, indices: list[int]) -> Tensor | None:
+    layer, box = dependency.layer, torch_pruning
+    weight: Tensor = layer.weight.detach()
+    transposed = getattr(layer, "transposed", False)
+    if dependency.pruning_fn in (box.prune_conv_out_channels, box.prune_linear_out_channels):
+        if transposed:  # (inputs, outputs of a group, ...)
+            weight = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+        return _sums(weight, indices)
+    if dependency.pruning_fn in (box.prune_conv_in_channels, box.prune_linear_in_channels):
+        sums = _sums(weight if transposed else weight.transpose(0, 1))
+        if isinstance(layer, _ConvNd) and layer.groups not in (1, layer.in_channels):
+            sums = sums.repeat(layer.groups)
+        return sums[indices]
+    if dependency.pruning_fn in (box.prune_batchnorm_out_channels, box.prune_layernorm_out_channels):
+        return weight[indices].square()
+    return None
+
+
+def _sums(rows: Tensor, indices: list[int] | None = None) -> Tensor:
+    """Of squares of each row, or of some, a block of rows at a time."""
+    height = max(1, _BLOCK // rows[0].numel())
+    count = len(rows) if indices is None else len(indices)
+    blocks = [slice(first, first + height) for first in range(0, count, height)]
+    return torch.cat([rows[b if indices is None else indices[b]].flatten(1).abs().pow(2).sum(1) for b in blocks])
 
 
 _Item = tuple[Any, list[int], bool, list[int]]

@@ -30,15 +30,14 @@ def proven(network: nn.Module, structure: Structure, images: Tensor) -> Structur
         structure: what has been found of it.
         images: real ones (N, C, H, W); a few are used.
     """
-    loud = _with_signal(network)
     images = images[:_IMAGES]
     bad: set[str] = set()
     names = list(structure.units)
-    while names and not _agree(loud, structure, names, images):
-        found = _first_bad(loud, structure, names, images)
+    while names and not _agree(network, structure, names, images):
+        found = _first_bad(network, structure, names, images)
         good = names[: names.index(found) + 1]
         unscaled = _unscaled(structure, found)
-        if unscaled is not None and _agree(loud, unscaled, good, images):
+        if unscaled is not None and _agree(network, unscaled, good, images):
             structure = unscaled
         else:
             bad.add(found)
@@ -72,7 +71,7 @@ def _agree(network: nn.Module, structure: Structure, names: list[str], images: T
         gone = generator.permutation(unit)[: len(unit) // 2]
         if name in names:
             kept[gone] = False
-    masked = copy.deepcopy(network)
+    masked = _with_signal(network)  # made anew each time: a copy that is kept would be one network more in memory
     try:
         pruned = remove(masked, structure, kept)
         with evaluating(pruned):
@@ -101,9 +100,10 @@ def _with_signal(network: nn.Module) -> nn.Module:
     for parameter in loud.parameters():
         if not parameter.is_floating_point():
             continue
-        noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-        if parameter.dim() < 2:
-            parameter.copy_(0.3 * noise + (1.0 if float(parameter.float().mean()) > 1e-8 else 0.0))
+        offset = 1.0 if parameter.dim() < 2 and float(parameter.float().mean()) > 1e-8 else 0.0
+        if parameter.is_contiguous() and parameter.dtype == torch.float32 and parameter.device.type == "cpu":
+            parameter.normal_(generator=generator)  # the same numbers, and no other tensor
         else:
-            parameter.copy_(noise * parameter[0].numel() ** -0.5)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        parameter.mul_(0.3 if parameter.dim() < 2 else parameter[0].numel() ** -0.5).add_(offset)
     return loud

@@ -128,25 +128,17 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
     channels = {c for place in sources for c in sliced.get(place, ())} | {
         c for _, out in found.wholes.values() for c in found.coupling.solve().of(out)
     }
-    channels -= stay | {NONE}
-    places: dict[int, set[tuple[str, int]]] = {}
-    for place, vector in sliced.items():
-        for channel in set(vector.tolist()) & channels:
-            places.setdefault(channel, set()).add(place)
-    made: dict[frozenset[tuple[str, int]], list[int]] = {}
-    for channel in sorted(places):
-        made.setdefault(frozenset(places[channel]), []).append(channel)
     units: dict[str, Vector] = {}
     numbers: dict[int, int] = {}
-    for signature, members in made.items():
-        layer = next((sources[place] for place in sources if place in signature), None)
+    for members in _together(np.array(sorted(channels - stay - {NONE}), dtype=np.int64), sliced.values()):
+        layer = next((sources[place] for place in sources if members[0] in sliced.get(place, ())), None)
         if layer is None:
             continue
         name = layer
         while name in units:
             name += "'"
         units[name] = np.arange(len(numbers), len(numbers) + len(members))
-        numbers |= dict(zip(members, units[name].tolist(), strict=True))
+        numbers |= dict(zip(members.tolist(), units[name].tolist(), strict=True))
     table = _Table(numbers, found)
     whole = [
         name for place, name in sources.items() if place not in sliced or (table.numbers(sliced[place]) == STAYS).all()
@@ -162,6 +154,18 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
         wholes={name: (table.of(a), table.of(b)) for name, (a, b) in found.wholes.items()},
         kept_whole=tuple(name for name in whole if not is_within(name, excluded)),
     )
+
+
+def _together(channels: np.ndarray, vectors: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Those that are in the same vectors throughout, of all that are in any; in the order of the first of each."""
+    group, anywhere = np.zeros(len(channels), dtype=np.int64), np.zeros(len(channels), dtype=bool)
+    for vector in vectors:
+        here = np.isin(channels, vector)
+        anywhere |= here
+        group = np.unique(2 * group + here, return_inverse=True)[1]
+    channels, group = channels[anywhere], group[anywhere]
+    firsts = np.sort(np.unique(group, return_index=True)[1])
+    return [channels[group == group[first]] for first in firsts]
 
 
 class _Table:

@@ -9,13 +9,16 @@ from typing import Any
 from sgabench.plugins.registry import REGISTRIES
 from sgabench.store.store import Store
 from sgabench.suite.choices import Choice
-from sgabench.suite.plan import MEASURING_REVISION, TRAINING_REVISION, Plan, content_key, keys_of
+from sgabench.suite.plan import Plan, TrialPlan, content_key, keys_of
+from sgabench.suite.revisions import MEASURING_REVISION, TRAINING_REVISION
 
 PARTS = ("dataset", "model", "optimizer")
 _OWN = {
     "training_revision": "the training loop",
     "measuring_revision": "the measurements",
-    "packed_revision": "what is pruned",
+    "packed_revision": "which weights are pruned",
+    "computed_revision": "how zeros are counted",
+    "heads_revision": "which layers are classifiers",
 }
 # What a description says of the code and the content of what it names.
 _CHANGING = frozenset({"revision", "code", "files", "content", *_OWN})
@@ -28,7 +31,7 @@ def earlier_records(store: Store, plan: Plan) -> list[str]:
         return []  # and a large store is not read
     trials = {content_key(_bare(trial.description())): trial for trial in plan.trials}
     cells = _cells(plan)
-    current = {trial.key for trial in plan.trials}
+    current = {trial.key: _revisions(trial) for trial in plan.trials}
     counts: Counter[str] = Counter()
     made_by: dict[str, str] = {}
     for record in store.records("trial"):
@@ -42,7 +45,7 @@ def earlier_records(store: Store, plan: Plan) -> list[str]:
         if parent in made_by:
             made_by[record.key] = made_by[parent]
         elif parent in current and record.key not in keys:
-            now = cells.get(content_key(_bare(record.description)))
+            now = cells.get((current[parent], content_key(_bare(record.description))))
             if now is not None:
                 made_by[record.key] = _changed(record.description, now, "pruner")
         counts.update([made_by[record.key]] if record.key in made_by else [])
@@ -67,8 +70,8 @@ def _choices(plan: Plan) -> tuple[Choice, ...]:
 def _is_revised(plan: Plan) -> bool:
     """Whether anything that a plan asks for has an earlier revision at all."""
     revised = TRAINING_REVISION != 1 or MEASURING_REVISION != 1
-    packed = any(cell.packed for trial in plan.trials for cell in trial.cells[:1])
-    return revised or packed or any(choice.revision != 1 for choice in _choices(plan))
+    own = any(cell.revisions for trial in plan.trials for cell in trial.cells[:1])
+    return revised or own or any(choice.revision != 1 for choice in _choices(plan))
 
 
 def _is_foreign(plan: Plan) -> bool:
@@ -76,11 +79,21 @@ def _is_foreign(plan: Plan) -> bool:
     return any(choice.code or choice.tags.keys() & {"files", "fingerprint"} for choice in _choices(plan))
 
 
-def _cells(plan: Plan) -> dict[str, dict[str, Any]]:
-    """The description of each pruning, by what it is but for its code."""
-    different = {(id(cell.pruner), cell.ratio, cell.packed): cell for _, cell in plan.cells()}
-    descriptions = [cell.description() for cell in sorted(different.values(), key=lambda cell: cell.packed)]
-    return {content_key(_bare(description)): description for description in descriptions}
+def _revisions(trial: TrialPlan) -> tuple[tuple[str, int], ...]:
+    """Those that only networks of its kind have."""
+    return tuple(trial.cells[0].revisions.items()) if trial.cells else ()
+
+
+def _cells(plan: Plan) -> dict[tuple[tuple[tuple[str, int], ...], str], dict[str, Any]]:
+    """The description of each pruning, by the revisions of networks and what it is but for its code."""
+    different = {
+        (id(cell.pruner), cell.ratio, of): cell
+        for trial in plan.trials
+        for of in (_revisions(trial),)
+        for cell in trial.cells
+    }
+    described = [(of, cell.description()) for (_, _, of), cell in different.items()]
+    return {(of, content_key(_bare(description))): description for of, description in described}
 
 
 def _probes(plan: Plan) -> dict[str, dict[str, Any]]:

@@ -157,7 +157,30 @@ def _torchvision_names() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-@models.register_source("timm", names=_timm_names, packed=("sequencer2d",), added=("pretrained",))
+# Which networks were once measured otherwise (suite/revisions.py): found by running networks of every family.
+_TIMM_KINDS = {
+    "packed": ("sequencer2d*",),
+    "computed": (
+        *("*nfnet*", "nf_*", "resnetv2_*_bit *", "vit_*_r26_s32_*", "vit_*_r50_s*", "vit_*_r_s16_*"),  # standardized
+        *("*_rmlp_*", "mvitv2_*", "samvit_*", "swinv2_*", "vit_relpos_*", "vit_srelpos_*"),  # positions
+        *(
+            "*siglip_[0-9]*",
+            "*vit_*siglip *",
+            "*_map*",
+            "* global_pool=map*",
+            "vit_pe_core_*",
+            "test_vit3 *",
+        ),  # a query
+    ),
+    "heads": (
+        *("*_distilled*", "* distill*=True*", "levit_*128*", "levit_*192 *", "levit_*256 *", "levit_*384*"),
+        *("crossvit_*", "efficientformer*", "efficientvim_*", "repvit_*", "swiftformer_*", "volo_*"),
+    ),
+}
+_TORCHVISION_KINDS = {"packed": ("vit_*",), "computed": ("swin_v2_*",)}
+
+
+@models.register_source("timm", names=_timm_names, kinds=_TIMM_KINDS, added=("pretrained",))
 def from_timm(
     name: str,
     spec: ImageSpec,
@@ -172,7 +195,7 @@ def from_timm(
     return build_timm(name, spec, stem, pretrained, options)
 
 
-@models.register_source("torchvision", names=_torchvision_names, packed=("vit_",), added=("pretrained",))
+@models.register_source("torchvision", names=_torchvision_names, kinds=_TORCHVISION_KINDS, added=("pretrained",))
 def from_torchvision(
     name: str,
     spec: ImageSpec,

@@ -94,8 +94,8 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     FlopCounterMode itself sees shapes; here the values matter. Weights are recognized by their
     memory, so that it does not matter which module multiplies by them, or by a slice of them. What a
-    network computes from its weights alone, and multiplies by, is a weight, too: what counts is what
-    is zero there.
+    network computes from its weights alone, and multiplies what it makes of images by, is a weight, too:
+    what counts is what is zero there.
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
@@ -113,16 +113,24 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
         formula = _FORMULAS.get(func.overloadpacket) or flop_registry.get(func.overloadpacket)
         if formula is not None:
             macs = formula(*args, **(kwargs or {}), out_val=result) // 2
-            self.operators.append((macs, tuple(map(self._identify, filter(self._is_weight, args)))))
+            self.operators.append((macs, tuple(map(self._identify, self._weights_among(args)))))
         return result
 
-    def _is_weight(self, value: object) -> bool:
+    def _weights_among(self, args: tuple[Any, ...]) -> list[Tensor]:
+        tensors = [value for value in args if isinstance(value, Tensor)]
         # a bias has one dimension, and is added
-        return isinstance(value, Tensor) and value.dim() > 1 and self._origin(value) == "weights"
+        weights = [tensor for tensor in tensors if tensor.dim() > 1 and self._origin(tensor) == "weights"]
+        if any(self._origin(tensor) == "images" for tensor in tensors):
+            return weights
+        # On the way from a table of positions, say, to a bias of attention: what was computed is read by weights.
+        return [weight for weight in weights if self._is_stored(weight)]
+
+    def _is_stored(self, tensor: Tensor) -> bool:
+        return tensor.untyped_storage().data_ptr() in self._storages
 
     def _origin(self, tensor: Tensor) -> str | None:
-        place = tensor.untyped_storage().data_ptr()
-        known = "weights" if place in self._storages else "images" if place == self._images else None
+        is_images = tensor.untyped_storage().data_ptr() == self._images
+        known = "weights" if self._is_stored(tensor) else "images" if is_images else None
         return getattr(tensor, "_origin", known)
 
     def _pass_on(self, operands: list[Any], results: list[Any]) -> None:

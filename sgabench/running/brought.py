@@ -41,7 +41,7 @@ def bring(networks: Sequence[nn.Module], results: Path) -> tuple[str, str, list[
     if len(set(forms)) > 1:
         raise InputError("trial_from: replicates must have the same form; call it once for each network, with a label")
     _forms[forms[0]] = copy.deepcopy(networks[0]).cpu()
-    models.register_source(SOURCE)(_own)
+    models.register_source(SOURCE, kinds={"computed": ("*",)})(_own)  # it may be any
     return f"{SOURCE}:{type(networks[0]).__name__}", forms[0], [_write(network, results) for network in networks]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,15 +16,11 @@ from sgabench.suite.choices import Choice
 from sgabench.suite.contents import with_contents
 from sgabench.suite.limits import check_records
 from sgabench.suite.resolving import Suite
+from sgabench.suite.revisions import measuring_revisions, network_revisions, training_revision
 
-# The form of the keys. What changes numbers raises a revision instead: of a plugin where it is registered, else here.
+# The form of the keys. What changes numbers raises a revision instead: of a plugin where it is registered, else one of
+# suite/revisions.py.
 KEY_VERSION = 1
-# Raised when a training gives other numbers than before: its loop, schedule, evaluation, fine-tuning, seeds.
-TRAINING_REVISION = 1
-# Raised when the same network is measured otherwise than before.
-MEASURING_REVISION = 1
-# The same, of networks that may have weights that belong to no convolution or linear layer: now they are pruned, too.
-PACKED_REVISION = 2
 
 MOST_LEFT_OUT = 0.1  # of an epoch, without a word
 
@@ -58,7 +54,7 @@ class CellPlan:
     measurement: Mapping[str, Any]
     probes: tuple[ProbePlan, ...] = ()
     stored: bool = False
-    packed: bool = False  # whether the network may have weights that `PACKED_REVISION` is about
+    revisions: Mapping[str, int] = field(default_factory=dict)  # that only networks of its kind have
 
     @property
     def name(self) -> str:
@@ -72,7 +68,7 @@ class CellPlan:
 
     def description(self) -> dict[str, Any]:
         """What the key is made of, beside the trial's."""
-        return _described(self.pruner, self.ratio, self.measurement, self.packed)
+        return _described(self.pruner, self.ratio, self.measurement, self.revisions)
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ class TrialPlan:
             "optimizer": self.optimizer.identity(),
             "seed": self.seed,
             **({"checkpoint": self.checkpoint.identity()} if self.checkpoint else {}),
-            **_training_revision(),
+            **training_revision(),
         }
 
     def labels(self, cell: CellPlan | None = None) -> dict[str, Any]:
@@ -152,22 +148,24 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
     read = with_contents(suite, data_dir)
     on = _probes_by_network(read)
     measurement = suite.measurement.model_dump(mode="json")
+    revisions = {model.label: network_revisions(model) for model in read.models}
     pruners = {
-        packed: [
-            (pruner, ratio, content_key(_described(pruner, ratio, measurement, packed)))
+        label: [
+            (pruner, ratio, content_key(_described(pruner, ratio, measurement, of_network)))
             for pruner in read.pruners
             for ratio in pruner.settings["ratios"]
         ]
-        for packed in set(map(_may_be_packed, read.models))
+        for label, of_network in revisions.items()
     }
 
     def trial(
         key: str, group: str, of: dict[str, Choice], seed: int, checkpoint: Checkpoint | None = None
     ) -> TrialPlan:
-        packed = _may_be_packed(of["model"])
+        label = of["model"].label
+        its = revisions[label]
         watching = on["training"] if checkpoint is None or checkpoint.trains else []
-        cells = tuple(_cell(key, *pruner, measurement, on["pruned"], packed) for pruner in pruners[packed])
-        probes = _probes(key, watching) + _probes(key, on["dense"], packed)
+        cells = tuple(_cell(key, *pruner, measurement, on["pruned"], its) for pruner in pruners[label])
+        probes = _probes(key, watching) + _probes(key, on["dense"], its)
         return TrialPlan(key, group, **of, seed=seed, cells=cells, probes=probes, checkpoint=checkpoint)
 
     trials = []
@@ -190,7 +188,7 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
 def _trained(dataset: Choice, model: Choice, optimizer: Choice) -> dict[str, Any]:
     """What the keys of a trial are made of, but for its seed."""
     of = {"dataset": dataset.identity(), "model": model.identity(), "optimizer": optimizer.identity()}
-    return {"version": KEY_VERSION, **of, **_training_revision()}
+    return {"version": KEY_VERSION, **of, **training_revision()}
 
 
 def _check_different(trials: Sequence[TrialPlan]) -> None:
@@ -231,39 +229,26 @@ def _cell(
     pruner_key: str,
     measurement: Mapping[str, Any],
     probes: list[Choice],
-    packed: bool,
+    revisions: Mapping[str, int],
 ) -> CellPlan:
     key = hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
-    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes), packed=packed)
+    return CellPlan(key, pruner, ratio, measurement, _probes(key, probes), revisions=revisions)
 
 
-def _probes(subject: str, probes: list[Choice], packed: bool = False) -> tuple[ProbePlan, ...]:
+def _probes(subject: str, probes: list[Choice], revisions: Mapping[str, int] | None = None) -> tuple[ProbePlan, ...]:
     if not probes:
         return ()  # as of most cells
-    revised = [PACKED_REVISION] if packed else []
+    revised = list((revisions or {}).values())
     return tuple(ProbePlan(content_key([subject, probe.identity(), *revised]), probe) for probe in probes)
 
 
-def _may_be_packed(model: Choice) -> bool:
-    """Whether a network may have weights that belong to no convolution or linear layer, and had a key before them.
-
-    That are all of other people's, and those that a library's source says are (its tag ``packed``).
-    """
-    named = model.name.partition(":")[2]
-    return bool(model.code) or named.startswith(tuple(model.tags.get("packed", ())))
-
-
-def _described(pruner: Choice, ratio: float, measurement: Mapping[str, Any], packed: bool) -> dict[str, Any]:
+def _described(
+    pruner: Choice, ratio: float, measurement: Mapping[str, Any], revisions: Mapping[str, int]
+) -> dict[str, Any]:
     """What the key of a cell is made of, beside the trial's."""
     described = {**pruner.identity(), "ratio": ratio, "measurement": dict(measurement)}
     described.pop("ratios")
-    if packed:
-        described["packed_revision"] = PACKED_REVISION
-    return described if MEASURING_REVISION == 1 else {**described, "measuring_revision": MEASURING_REVISION}
-
-
-def _training_revision() -> dict[str, int]:
-    return {} if TRAINING_REVISION == 1 else {"training_revision": TRAINING_REVISION}
+    return {**described, **measuring_revisions(revisions)}
 
 
 def left_out(dataset: Choice, images: int, batch_size: int) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from support import DENSE, PRUNED, fill, variant
 
 import sgabench.evidence.revisions
-import sgabench.suite.plan
+import sgabench.suite.revisions
 from sgabench.evidence.leaderboard import make_tables
 from sgabench.evidence.revisions import earlier_records
 from sgabench.plugins.registry import load_plugin_file, optimizers, pruners
@@ -47,10 +47,10 @@ def test_of_a_pruner_the_cells_are_counted_and_of_the_training_everything(
     fill(store, plan)
     pruners._plugins["magnitude"] = replace(pruners["magnitude"], revision=3)
     assert earlier_records(store, revised(tiny))[0].startswith("4 records of an earlier revision of magnitude are")
-    for module in (sgabench.suite.plan, sgabench.evidence.revisions):
+    for module in (sgabench.suite.revisions, sgabench.evidence.revisions):
         monkeypatch.setattr(module, "TRAINING_REVISION", 2)
     assert earlier_records(store, revised(tiny))[0].startswith("8 records of an earlier revision of the training loop")
-    for module in (sgabench.suite.plan, sgabench.evidence.revisions):
+    for module in (sgabench.suite.revisions, sgabench.evidence.revisions):
         monkeypatch.setattr(module, "TRAINING_REVISION", 1)
         monkeypatch.setattr(module, "MEASURING_REVISION", 2)
     (line,) = earlier_records(store, revised(tiny))

@@ -162,3 +162,23 @@ def test_zeros_of_computed_weights_are_those_that_are_multiplied_by() -> None:
     total, nonzero = count_macs(network, places)
     assert total == 4 * 64 * 64 * 9
     assert nonzero == 4 * 63 * 64 * 9, "zeros among other numbers are no zeros any more when their mean is subtracted"
+
+
+def test_zeros_that_a_network_makes_of_its_weights_on_the_way_are_no_zero_weights() -> None:
+    """A table of positions goes through layers, as in Swin v2: nobody pruned what ReLU makes zero there."""
+
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.linspace(-1, 1, 12).reshape(4, 3))
+            self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 5, bias=False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return images + self.second(self.first(self.table).relu())  # type: ignore[no-any-return]
+
+    network, images = Positions(), torch.randn(4, 5)
+    total = 4 * (3 * 8 + 8 * 5)
+    assert count_macs(network, images) == (total, total)
+    with torch.no_grad():
+        network.second.weight[0] = 0
+    assert count_macs(network, images) == (total, total - 4 * 8)

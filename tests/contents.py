@@ -20,7 +20,7 @@ def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes], int]:
         taken_up += json.loads(result).get("interruptions", 0)
         numbers = {name: value for name, value in json.loads(result).items() if name not in TIMES}
         described = json.loads(detail)
-        for row in described.get("history", []):
+        for row in (*described.get("history", ()), *described.get("finetuning", ())):
             del row["seconds"]
         records[key] = (*texts, numbers, described)
     database.close()

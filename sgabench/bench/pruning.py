@@ -64,7 +64,7 @@ def noise(images: int, device: str) -> Data:
     labels = torch.randint(0, SPEC.classes, (images,), generator=generator)
     split = Images(pixels.to(device, torch.uint8), labels.to(device))
     half = torch.full((SPEC.channels,), 0.5, dtype=torch.float64, device=device)
-    return Data(SPEC, split, Images(split.images[:0], split.labels[:0]), split, half, half)
+    return Data(SPEC, split, split.part(slice(0)), split, half, half)
 
 
 def network_of(name: str, device: str) -> nn.Module:

@@ -1,16 +1,20 @@
-"""What a data set is: tensors in memory, checked once, and how they are split."""
+"""What a data set is: images in memory or in a file, checked once, and how they are split."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sgabench.datasets.streamed import Pixels, part_of
 from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
 from sgabench.system.seeds import derive_seed
+
+_BLOCK_BYTES = 2**24  # that are counted at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,9 +24,9 @@ class Dataset:
     Attributes:
         name: for messages.
         classes: the name of each class, in the order of the labels.
-        train_images: uint8 (N, C, H, W).
+        train_images: uint8 (N, C, H, W), on the CPU; `Streamed` where they do not fit into memory.
         train_labels: int64 (N,), each in [0, number of classes).
-        test_images: uint8 (M, C, H, W).
+        test_images: uint8 (M, C, H, W), likewise.
         test_labels: int64 (M,).
 
     Raises:
@@ -31,9 +35,9 @@ class Dataset:
 
     name: str
     classes: tuple[str, ...]
-    train_images: Tensor
+    train_images: Pixels
     train_labels: Tensor
-    test_images: Tensor
+    test_images: Pixels
     test_labels: Tensor
 
     def __post_init__(self) -> None:
@@ -68,11 +72,11 @@ class SplitDataset:
 
     name: str
     classes: tuple[str, ...]
-    train_images: Tensor
+    train_images: Pixels
     train_labels: Tensor
-    validation_images: Tensor
+    validation_images: Pixels
     validation_labels: Tensor
-    test_images: Tensor
+    test_images: Pixels
     test_labels: Tensor
 
     @property
@@ -124,11 +128,11 @@ def split(dataset: Dataset, train_size: int | None, validation_size: int, test_s
     return SplitDataset(
         name=dataset.name,
         classes=dataset.classes,
-        train_images=dataset.train_images if whole else dataset.train_images[training],
+        train_images=dataset.train_images if whole else part_of(dataset.train_images, training),
         train_labels=labels if whole else labels[training],
-        validation_images=dataset.train_images[validation],
+        validation_images=part_of(dataset.train_images, validation),
         validation_labels=labels[validation],
-        test_images=dataset.test_images[test],
+        test_images=part_of(dataset.test_images, test),
         test_labels=dataset.test_labels[test],
     )
 
@@ -159,7 +163,7 @@ def stratified_choice(labels: Tensor, size: int, purpose: str) -> Tensor:
     return torch.from_numpy(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen])))
 
 
-def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(images: Pixels) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over images and pixels.
 
     Computed exactly from the histogram of the 256 values. A constant channel has the standard
@@ -173,10 +177,11 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     channels = images.shape[1]
     histogram = torch.zeros(channels, 256, dtype=torch.int64, device=images.device)
-    for start in range(0, len(images), 4096):
+    block = max(1, _BLOCK_BYTES // math.prod(images.shape[1:]))
+    for start in range(0, len(images), block):
+        some = images[start : start + block]
         for channel in range(channels):
-            values = images[start : start + 4096, channel].reshape(-1)
-            histogram[channel] += torch.bincount(values, minlength=256)
+            histogram[channel] += torch.bincount(some[:, channel].reshape(-1), minlength=256)
     value = torch.arange(256, device=images.device)
     count = histogram.sum(dim=1)
     mean = (histogram * value).sum(dim=1).double() / count
@@ -185,7 +190,7 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean / 255, torch.where(constant, 1.0, variance.sqrt() / 255)
 
 
-def _problem(images: Tensor, labels: Tensor, classes: int) -> str:
+def _problem(images: Pixels, labels: Tensor, classes: int) -> str:
     if images.dtype != torch.uint8 or images.ndim != 4:
         return f"images must be uint8 (N, C, H, W), found {images.dtype} {tuple(images.shape)}"
     if labels.dtype != torch.int64 or labels.ndim != 1:
@@ -200,11 +205,11 @@ def _problem(images: Tensor, labels: Tensor, classes: int) -> str:
     return ""
 
 
-def _size(images: Tensor) -> str:
+def _size(images: Pixels) -> str:
     channels, height, width = images.shape[1:]
     return f"{channels} x {height} x {width}"
 
 
-def _spec(images: Tensor, classes: tuple[str, ...]) -> ImageSpec:
+def _spec(images: Pixels, classes: tuple[str, ...]) -> ImageSpec:
     channels, height, width = images.shape[1:]
     return ImageSpec(channels=channels, height=height, width=width, classes=len(classes))

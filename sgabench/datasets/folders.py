@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sgabench.datasets.pictures import Background, image_pixels, read_image
+from sgabench.datasets.decoding import Decoding
+from sgabench.datasets.pictures import Background
+from sgabench.datasets.prepared import images_of
 from sgabench.errors import InputError
-from sgabench.system.memory import require
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sgabench.datasets.base import Dataset
 
 SPLITS = ("train", "test")
 MAX_FILE_BYTES = 1_000_000_000
-MAX_PIXELS = 500_000_000_000  # of all images together: hours of decoding
-DECODING_BYTES = 16  # a pixel, four times, while it is laid on a background and converted
 
 
 class DrawnSplit(BaseModel):
@@ -155,62 +156,47 @@ def load_folder(
         drawn: how the split is drawn; None: there are two.
 
     Raises:
-        InputError: the folder is not a data set, an image cannot be read (the message names it), or all of them
-            together do not fit into memory.
+        InputError: the folder is not a data set, or an image cannot be read (the message names it).
     """
-    import numpy as np
     import torch
 
     from sgabench.datasets.base import Dataset
+    from sgabench.datasets.streamed import part_of
 
     listing = list_folder(data_dir, path, drawn=drawn is not None)
-    paths = [file.path for file in listing.all_files]
-    _check_size(listing.root, paths, image_size**2 * channels)
-    files = listing.files if drawn is None else _draw(listing, drawn)
-    arrays = {}
-    for split in SPLITS:
-        images = np.empty((len(files[split]), channels, image_size, image_size), dtype=np.uint8)
-        for index, file in enumerate(files[split]):
-            images[index] = read_image(file.path, image_size, channels, background)
-        arrays[split] = images, np.array([file.label for file in files[split]], dtype=np.int64)
-    train, test = ((torch.from_numpy(images), torch.from_numpy(labels)) for images, labels in arrays.values())
+    files = listing.all_files
+    labels = torch.tensor([file.label for file in files])
+    paths = [file.path for file in files]
+    rows = _published(listing) if drawn is None else _draw(listing, labels, drawn)
+    images = images_of("folder", listing.root, paths, Decoding(image_size, channels, background), data_dir)
+    train, test = ((part_of(images, rows[split]), labels[rows[split]]) for split in SPLITS)
     return Dataset("folder", listing.classes, *train, *test)
 
 
-def _draw(listing: Listing, drawn: DrawnSplit) -> dict[str, list[ImageFile]]:
+def _published(listing: Listing) -> dict[str, slice]:
+    """Where the images of each split are."""
+    first = len(listing.files["train"])
+    return {"train": slice(first), "test": slice(first, None)}
+
+
+def _draw(listing: Listing, labels: Tensor, drawn: DrawnSplit) -> dict[str, Tensor]:
     """Draw the test split class by class; the images keep their order."""
     import torch
 
     from sgabench.datasets.base import stratified_choice
 
-    (files,) = listing.files.values()
-    labels = torch.tensor([file.label for file in files])
-    chosen = stratified_choice(labels, round(drawn.test * len(files)), f"test split of folder {drawn.seed}").tolist()
-    for label, name in enumerate(listing.classes):
-        total = sum(file.label == label for file in files)
-        of_test = sum(files[index].label == label for index in chosen)
-        if not 0 < of_test < total:
+    size = round(drawn.test * len(labels))
+    chosen = stratified_choice(labels, size, f"test split of folder {drawn.seed}")
+    totals, of_test = (torch.bincount(some, minlength=len(listing.classes)) for some in (labels, labels[chosen]))
+    for name, total, tested in zip(listing.classes, totals.tolist(), of_test.tolist(), strict=True):
+        if not 0 < tested < total:
             raise InputError(
-                f"data set 'folder': split: test = {drawn.test:g} gives class {name!r} {of_test} test and "
-                f"{total - of_test} training images of its {total}; it needs both"
+                f"data set 'folder': split: test = {drawn.test:g} gives class {name!r} {tested} test and "
+                f"{total - tested} training images of its {total}; it needs both"
             )
-    in_test = set(chosen)
-    return {
-        "train": [file for index, file in enumerate(files) if index not in in_test],
-        "test": [files[index] for index in chosen],
-    }
-
-
-def _check_size(root: Path, paths: Sequence[Path], image_bytes: int) -> None:
-    """Look at the first bytes of every image, and refuse what cannot be decoded or held."""
-    pixels = [image_pixels(path) for path in paths]
-    if sum(pixels) > MAX_PIXELS:
-        raise InputError(
-            f"data set 'folder': {root}: {len(paths)} images of {sum(pixels) / 1e9:.0f} gigapixels together; at most "
-            f"{MAX_PIXELS // 10**9} are decoded at every run: make them smaller first"
-        )
-    what = f"data set 'folder': {root}: {len(paths)} images of {image_bytes} bytes each"
-    require(len(paths) * image_bytes + max(pixels) * DECODING_BYTES, what)
+    in_training = torch.ones(len(labels), dtype=torch.bool)
+    in_training[chosen] = False
+    return {"train": in_training.nonzero()[:, 0], "test": chosen}
 
 
 def _visible(folder: Path) -> list[Path]:

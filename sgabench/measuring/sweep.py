@@ -138,7 +138,7 @@ class Sweep:
 def example_of(data: Data) -> Tensor:
     """One image of zeros, as a network sees it."""
     spec = data.spec
-    example = torch.zeros(1, spec.channels, spec.height, spec.width, device=data.test.images.device)
+    example = torch.zeros(1, spec.channels, spec.height, spec.width, device=data.device)
     return example.contiguous(memory_format=torch.channels_last)
 
 

@@ -22,6 +22,7 @@ from sgabench.running.listening import Listener, Silent
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.work import NOTHING_TO_DO, work_of
+from sgabench.system.showing import Advance, Show, showing, silently
 from sgabench.system.tracebacks import in_a_line
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
         idle: what is said in the end if there was nothing to do.
     """
     if quiet:
-        yield Silent()
+        with showing(silently):
+            yield Silent()
     elif sys.stderr is not None and sys.stderr.isatty():
         with Bars(
             TextColumn("{task.description}"),
@@ -50,7 +52,8 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
             console=Console(stderr=True),
         ) as bars:
             shown = OnTerminal(bars)
-            yield shown
+            with showing(on_bars(bars)):
+                yield shown
             if shown.is_idle:
                 bars.console.print(idle, markup=False, highlight=False)
     else:
@@ -58,6 +61,21 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
         yield lines
         if lines.is_idle:
             lines.say(idle)
+
+
+def on_bars(bars: Bars) -> Show:
+    """Show what takes long on a bar of its own while it lasts, but nothing of what does not."""
+
+    @contextmanager
+    def show(what: str, total: int) -> Iterator[Advance]:
+        begun = time.monotonic()
+        bar = bars.add_task(escape(what), total=total, info="", visible=False)
+        try:
+            yield lambda number: bars.update(bar, advance=number, visible=time.monotonic() - begun > 1)
+        finally:
+            bars.remove_task(bar)
+
+    return show
 
 
 class OnTerminal:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sgabench.datasets.streamed import bytes_in_memory
 from sgabench.errors import InputError, describe
 from sgabench.models.layers import input_and_classifier
 from sgabench.plugins import ImageSpec, PruningContext, pruners
@@ -152,7 +153,7 @@ def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) ->
     what = f"training with optimizer {optimizer.label!r} at batch size {recipe.batch_size} ({needed})"
     total, left = needed.total, None
     if workers > 1:  # this process has its data already
-        total += sum(split.images.nbytes for split in (data.train, data.validation, data.test))
+        total += sum(bytes_in_memory(split.images) for split in (data.train, data.validation, data.test))
     if task.device == "cuda":
         torch.cuda.empty_cache()  # what an earlier data set has freed is there again
         left = torch.cuda.mem_get_info()[0] // math.ceil(workers / torch.cuda.device_count())

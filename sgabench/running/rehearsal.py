@@ -142,7 +142,7 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
 
 
 def _first(split: Images, number: int) -> Images:
-    return Images(split.images[:number], split.labels[:number])
+    return split.part(slice(number))
 
 
 def _shortened(trial: TrialPlan, images: int) -> TrialPlan:

@@ -375,6 +375,6 @@ class _TrialRun:
         asked = self.task.measurement
         if not asked.throughput:
             return {}
-        batch = self._data.normalize(self._data.test.images[: asked.batch_size])
+        batch = self._data.normalize(self._data.test.pixels(slice(asked.batch_size)))
         seconds = asked.min_run_time
         return speed_of(network, batch, self.alone, dense, precision=self.precision, min_run_time=seconds)

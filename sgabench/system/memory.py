@@ -13,7 +13,7 @@ def available(processes: int = 1, root: Path = Path("/")) -> int | None:
     """Bytes that each of some processes may still take; None where the system does not say.
 
     The least of what the system has left (what it can give back counts as left), what the limits of the control
-    groups leave, and what RLIMIT_AS leaves of this process's address space.
+    groups leave, and what RLIMIT_AS and RLIMIT_DATA leave of this process's address space and of its own part of it.
 
     Args:
         processes: that share it.
@@ -21,8 +21,8 @@ def available(processes: int = 1, root: Path = Path("/")) -> int | None:
     """
     shared = [_left_of_the_system(root), *_left_of_control_groups(root)]
     found = [left // processes for left in shared if left is not None]
-    own = _left_of_the_address_space(root)
-    return max(0, min(found if own is None else [*found, own])) if found or own is not None else None
+    found += _left_of_own_limits(root)
+    return max(0, min(found)) if found else None
 
 
 def require(needed: int, what: str, processes: int = 1, left: int | None = None) -> None:
@@ -78,16 +78,16 @@ def _left_of_control_groups(root: Path) -> Iterator[int]:
             group = group.parent
 
 
-def _left_of_the_address_space(root: Path) -> int | None:
+def _left_of_own_limits(root: Path) -> Iterator[int]:
     try:
         import resource
     except ImportError:  # not a Unix
-        return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        return
     pages = _read(root / "proc/self/statm").split()
-    if limit == resource.RLIM_INFINITY or not pages:
-        return None
-    return limit - int(pages[0]) * resource.getpagesize()
+    for limited, field in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        limit, _ = resource.getrlimit(limited)
+        if limit != resource.RLIM_INFINITY and len(pages) > field:
+            yield limit - int(pages[field]) * resource.getpagesize()
 
 
 def _read(path: Path) -> str:

@@ -130,7 +130,7 @@ def precision_on(recipe: Recipe, environment: Mapping[str, Any]) -> Literal["fp3
 def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
     """A trial's network before training, on the data's device."""
     network = initial_network(trial.model, data.spec, trial.seed)
-    return network.to(device=data.train.images.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(device=data.device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def starting_network(trial: TrialPlan, data: Data) -> nn.Module:
@@ -169,7 +169,7 @@ def train_network(
     recipe = Recipe.model_validate(trial.optimizer.settings["training"])
     length = {"steps_per_epoch": len(data.train) // recipe.batch_size, "epochs": recipe.epochs}
     optimizer = build_optimizer(trial.optimizer, network, derive_seed(trial.seed, "optimizer"), **length)
-    device = data.train.images.device.type
+    device = data.device.type
     with seeded(derive_seed(trial.seed, "training"), device):
         return train(
             network,
@@ -181,7 +181,7 @@ def train_network(
             on_progress=on_progress,
             snapshots=snapshots,
             micro_batches=micro_batches,
-            capture=capture_on(device),
+            capture=None if data.train.is_streamed else capture_on(device),
             watch=watch,
             epochs=epochs,
             after_step=after_step,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
+from sgabench.datasets.streamed import Pixels, Streamed, part_of
 from sgabench.plugins import ImageSpec
 from sgabench.system.seeds import derive_seed
 
@@ -21,18 +22,45 @@ CALIBRATION_IMAGES = 5000
 
 @dataclass(frozen=True)
 class Images:
-    """One split on the training device.
+    """One split on the training device, or on the way there: what is streamed is read batch by batch.
 
     Attributes:
         images: uint8 (N, C, H, W).
-        labels: int64 (N,).
+        labels: int64 (N,), on the training device.
     """
 
-    images: Tensor
+    images: Pixels
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the images are elsewhere."""
+        return isinstance(self.images, Streamed)
+
+    def pixels(self, which: Tensor | slice) -> Tensor:
+        """Images on the training device: uint8 (n, C, H, W)."""
+        if not isinstance(self.images, Streamed):
+            return self.images[which]
+        read = self.images[which if isinstance(which, slice) else which.cpu()]
+        device = self.labels.device
+        return read.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else read
+
+    def part(self, which: Tensor | slice) -> Images:
+        """Some of it."""
+        rows = which if isinstance(which, slice) or not self.is_streamed else which.cpu()
+        return Images(part_of(self.images, rows), self.labels[which])
+
+    def to(self, device: str) -> Images:
+        """The same on a device; images stay where they are if they are streamed, or too many for its memory."""
+        images = self.images
+        if isinstance(images, Tensor):
+            moves = device == "cuda" and images.device.type == "cpu"
+            too_large = moves and images.nbytes > torch.cuda.mem_get_info()[0] // 2
+            images = Streamed(images) if too_large else images.to(device)
+        return Images(images, self.labels.to(device))
 
 
 @dataclass(frozen=True)
@@ -55,26 +83,24 @@ class Data:
     def of(cls, splits: SplitDataset, device: str) -> Data:
         """Move a data set's splits to a device and compute the constants of the training split."""
         mean, std = channel_statistics(splits.train_images)
+        train = Images(splits.train_images, splits.train_labels)
+        validation = Images(splits.validation_images, splits.validation_labels)
+        test = Images(splits.test_images, splits.test_labels)
+        return cls(splits.spec, train, validation, test, mean, std).to(device)
 
-        def on_device(images: Tensor, labels: Tensor) -> Images:
-            return Images(images.to(device), labels.to(device))
+    @property
+    def device(self) -> torch.device:
+        """Where trainings are."""
+        return self.mean.device
 
-        return cls(
-            splits.spec,
-            on_device(splits.train_images, splits.train_labels),
-            on_device(splits.validation_images, splits.validation_labels),
-            on_device(splits.test_images, splits.test_labels),
-            mean.to(device),
-            std.to(device),
-        )
+    @property
+    def is_streamed(self) -> bool:
+        """Whether images are read batch by batch, of one split at least."""
+        return any(split.is_streamed for split in (self.train, self.validation, self.test))
 
     def to(self, device: str) -> Data:
         """The same on a device; no copy if it is there."""
-
-        def moved(split: Images) -> Images:
-            return Images(split.images.to(device), split.labels.to(device))
-
-        train, validation, test = map(moved, (self.train, self.validation, self.test))
+        train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
         return Data(self.spec, train, validation, test, self.mean.to(device), self.std.to(device))
 
     def normalize(self, images: Tensor) -> Tensor:
@@ -83,7 +109,7 @@ class Data:
 
 
 def packed(data: Data) -> dict[str, Any]:
-    """A data set on the CPU as arrays, which processes can share without copying them."""
+    """A data set in the memory of the CPU as arrays, which processes can share without copying them."""
     splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
     arrays = {name: (split.images.numpy(), split.labels.numpy()) for name, split in splits.items()}
     return {"spec": data.spec, **arrays, "mean": data.mean.numpy(), "std": data.std.numpy()}
@@ -103,12 +129,12 @@ def unpacked(arrays: Mapping[str, Any]) -> Data:
 def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Normalized images and labels of a split, in its order."""
     for start in range(0, len(split), batch_size):
-        part = slice(start, start + batch_size)
-        yield data.normalize(split.images[part]), split.labels[part]
+        rows = slice(start, start + batch_size)
+        yield data.normalize(split.pixels(rows)), split.labels[rows]
 
 
 def calibration(data: Data, seed: int) -> Images:
     """Some training images in random order, a function of the seed; a folder's own order is class by class."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
-    chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_IMAGES].to(data.train.images.device)
-    return Images(data.train.images[chosen], data.train.labels[chosen])
+    chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_IMAGES].to(data.device)
+    return data.train.part(chosen)

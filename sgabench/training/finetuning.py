@@ -81,7 +81,7 @@ def finetune(
     for group in optimizer.param_groups:
         group["lr"] = lr if lr is not None else group["lr"] / 10
     seed = derive_seed(trial.seed, "fine-tuning", *part)
-    device = after.data.train.images.device.type
+    device = after.data.device.type
     with seeded(seed, device):
         training = train(
             network,

@@ -114,7 +114,7 @@ def train(
         KeyboardInterrupt, Terminated: the process was asked to stop, and the snapshot is on disk.
         InputError: the training split is smaller than a batch.
     """
-    device = data.train.images.device.type
+    device = data.device.type
     if len(data.train) < recipe.batch_size:
         raise InputError(
             f"training.batch_size: {recipe.batch_size} is larger than the training split ({len(data.train)} images)"

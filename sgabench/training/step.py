@@ -131,7 +131,7 @@ class GradientStep:
         teacher: Teacher | None = None,
     ) -> None:
         self.network = network
-        self.totals = torch.zeros(2, dtype=torch.float64, device=data.train.images.device)
+        self.totals = torch.zeros(2, dtype=torch.float64, device=data.device)
         self.replayed: Replayed | None = None
         self.number = 0
         self._data = data
@@ -139,7 +139,7 @@ class GradientStep:
         self._precision = precision
         self._micro_batches = micro_batches
         self._teacher = teacher
-        self._device = data.train.images.device.type
+        self._device = data.device.type
         self._drawn = Draws.of(recipe, 0, 0, recipe.batch_size, self._device)[0]
 
     def __call__(self, drawn: Draws) -> None:
@@ -205,7 +205,7 @@ class GradientStep:
 
     def _seen(self, drawn: Draws, which: Tensor) -> Tensor:
         """Training images as the network sees them; those that are mixed are augmented alike."""
-        return self._data.normalize(drawn.augment(self._data.train.images[which], self._recipe))
+        return self._data.normalize(drawn.augment(self._data.train.pixels(which), self._recipe))
 
     def _loss(self, logits: Tensor, labels: Tensor, drawn: Draws) -> Tensor:
         smoothing = self._recipe.label_smoothing

@@ -220,7 +220,7 @@ class OnRay:
         return attempt.worker
 
     def _images(self, task: Task) -> Any:
-        """A task's data set in Ray's object store, from which a node takes it once; None if it cannot be loaded."""
+        """A task's data set in Ray's object store, from which a node takes it once; None: the node loads it itself."""
         from sgabench.training.building import load_data
         from sgabench.training.data import packed
 
@@ -228,7 +228,7 @@ class OnRay:
         if identity not in self._data:
             try:
                 data = load_data(task.trial.dataset, task.data_dir, task.download, "cpu")
-                self._data[identity] = self._cluster.ray.put(packed(data))
+                self._data[identity] = None if data.is_streamed else self._cluster.ray.put(packed(data))
             except Exception:  # a plugin's: it is raised in the trial again, which keeps the traceback
                 self._data[identity] = None
         return self._data[identity]

@@ -1,0 +1,120 @@
+"""Many image files to pixels: how, by several threads, and what is too much."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sgabench.datasets.pictures import Background, image_pixels, read_image
+from sgabench.errors import InputError
+from sgabench.system.environment import cores
+from sgabench.system.memory import available, require
+from sgabench.system.showing import shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MEMORY = "SGABENCH_DATA_MEMORY"  # an environment variable
+SHARE = 4  # of the available memory a data set may take one part in so many: trials at the same time have one each
+MAX_PIXELS = 500_000_000_000  # of all images together: hours of decoding
+DECODING_BYTES = 16  # a pixel, four times, while it is laid on a background and converted
+BLOCK = 64  # images that each thread is given at a time
+MOST_THREADS = 16
+_T = TypeVar("_T")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How the files of a data set become images of one size.
+
+    Attributes:
+        image_size: height and width.
+        channels: 1 (grey) or 3 (colour).
+        background: what is seen through transparent parts.
+    """
+
+    image_size: int
+    channels: int
+    background: Background
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image."""
+        return self.channels, self.image_size, self.image_size
+
+    @property
+    def image_bytes(self) -> int:
+        """Of an image."""
+        return self.channels * self.image_size**2
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides which pixels a file gives; libraries of other versions may round differently."""
+        import PIL
+        from PIL import features
+
+        codecs = {name: features.version(name) for name in ("jpg", "jpg_2000", "webp", "avif", "libtiff", "zlib")}
+        return {**asdict(self), "pillow": PIL.__version__, "codecs": codecs}
+
+    def __call__(self, path: Path) -> NDArray[np.uint8]:
+        """The pixels of a file: uint8 (channels, image_size, image_size)."""
+        return read_image(path, self.image_size, self.channels, self.background)
+
+
+def memory_limit() -> int:
+    """Bytes that a data set may take of the memory of each process.
+
+    Raises:
+        InputError: ``SGABENCH_DATA_MEMORY`` is no size.
+    """
+    text = os.environ.get(MEMORY, "").strip()
+    if text:
+        size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.lower())
+        if size is None:
+            raise InputError(f"{MEMORY}={text}: is no size; valid are e.g. 500MB, 8GB and 0")
+        return int(float(size[1]) * _UNITS[size[2]])
+    left = available()
+    return sys.maxsize if left is None else left // SHARE
+
+
+def threads_for(name: str, root: Path, paths: Sequence[Path]) -> int:
+    """Look at the first bytes of every image, and refuse what cannot be decoded.
+
+    Returns:
+        How many of them can be decoded at the same time.
+
+    Raises:
+        InputError: an image cannot be read, or they are too large together, or one is too large for the memory.
+    """
+    pixels = [image_pixels(path) for path in paths]
+    if sum(pixels) > MAX_PIXELS:
+        raise InputError(
+            f"data set {name!r}: {root}: {len(paths)} images of {sum(pixels) / 1e9:.0f} gigapixels together; at most "
+            f"{MAX_PIXELS // 10**9} are decoded: make them smaller first"
+        )
+    largest, left = max(pixels) * DECODING_BYTES, available()
+    require(largest, f"data set {name!r}: {root}: decoding the largest image")
+    return max(1, min(cores(), MOST_THREADS, MOST_THREADS if left is None else left // largest))
+
+
+def decoded(paths: Sequence[Path], decoding: Callable[[Path], _T], what: str, threads: int) -> Iterator[_T]:
+    """What each file gives, in order; how far that is, is shown.
+
+    Args:
+        paths: of the files.
+        decoding: of one.
+        what: is done, in words.
+        threads: do it.
+    """
+    block = BLOCK * threads
+    with ThreadPoolExecutor(threads) as pool, shown(what, len(paths)) as advance:
+        for start in range(0, len(paths), block):
+            yield from pool.map(decoding, paths[start : start + block])
+            advance(len(paths[start : start + block]))

@@ -1,0 +1,236 @@
+"""Decoded images in a file: made once, checked whenever it is opened.
+
+A folder ``NAME-KEY`` has ``images.npy`` and ``about.json``, which says what they were made of: the listing of the files
+(name, size, time of the last change) and how they were decoded. It is written beside its place and moved, so that it is
+whole or not there; a lock makes processes that want the same one wait for the first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sgabench.datasets.decoding import Decoding, decoded, memory_limit, threads_for
+from sgabench.errors import InputError
+from sgabench.system.memory import in_words
+
+if TYPE_CHECKING:
+    from sgabench.datasets.streamed import ImageFile, Pixels
+
+CACHE = "SGABENCH_CACHE"  # an environment variable
+FOLDER = ".prepared"  # in the data folder
+FORMAT = 1
+_READ_BYTES = 2**24
+
+_logger = logging.getLogger("sgabench")
+
+
+def cache_folder(data_dir: Path) -> Path:
+    """Where decoded images are kept."""
+    return Path(os.environ.get(CACHE) or data_dir / FOLDER)
+
+
+def images_of(name: str, root: Path, paths: Sequence[Path], decoding: Decoding, data_dir: Path) -> Pixels:
+    """The images of files, in memory or streamed; which of the two makes no difference to any number.
+
+    They are in memory where they take no more than ``SGABENCH_DATA_MEMORY``, by default a quarter of what is available.
+
+    Args:
+        name: of the data set, for messages.
+        root: the folder that all files are in.
+        paths: in order.
+        decoding: how they are decoded.
+        data_dir: where what is decoded is kept, unless ``SGABENCH_CACHE`` says otherwise.
+
+    Raises:
+        InputError: an image cannot be read (the message names it), or there is nowhere to keep what is decoded.
+    """
+    import numpy as np
+    import torch
+
+    from sgabench.datasets.streamed import Streamed
+
+    prepared = Prepared.of(name, root, paths, decoding, data_dir)
+    fits = len(paths) * decoding.image_bytes <= memory_limit()
+    file = prepared.open()
+    if file is None and not fits:
+        file = prepared.make()
+    if file is not None:
+        return file[torch.arange(len(file))] if fits else Streamed(file)
+    threads = threads_for(name, root, paths)
+    images = np.empty((len(paths), *decoding.shape), dtype=np.uint8)
+    for index, pixels in enumerate(decoded(paths, decoding, f"{root.name}: decoding {len(paths)} images", threads)):
+        images[index] = pixels
+    return torch.from_numpy(images)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The place of a data set's decoded images, whether they are there or not.
+
+    Attributes:
+        name: of the data set, for messages.
+        root: the folder of its files.
+        paths: of these, in order.
+        decoding: how they are decoded.
+        folder: where the images are.
+        listing: hash of names, sizes and times of the files.
+    """
+
+    name: str
+    root: Path
+    paths: Sequence[Path]
+    decoding: Decoding
+    folder: Path
+    listing: str
+
+    @classmethod
+    def of(cls, name: str, root: Path, paths: Sequence[Path], decoding: Decoding, data_dir: Path) -> Prepared:
+        """The place for some files.
+
+        Raises:
+            InputError: a file cannot be looked at.
+        """
+        digest = hashlib.sha256()
+        for path in paths:
+            try:
+                found = path.stat()
+            except OSError as error:
+                raise InputError(f"data set {name!r}: {path}: {error.strerror or error}") from None
+            line = f"{path.relative_to(root).as_posix()}\0{found.st_size}\0{found.st_mtime_ns}\0"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+        place = {"format": FORMAT, "root": os.fsdecode(os.path.realpath(root)), **decoding.identity()}
+        key = hashlib.sha256(json.dumps(place, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        folder = cache_folder(data_dir) / f"{name}-{key}"
+        return cls(name, root, paths, decoding, folder, digest.hexdigest())
+
+    @property
+    def bytes(self) -> int:
+        """Of the images."""
+        return len(self.paths) * self.decoding.image_bytes
+
+    def is_there(self) -> bool:
+        """Whether it was made of the files as they are now; what it holds is not read."""
+        about = self._about()
+        return about is not None and about["listing"] == self.listing
+
+    def open(self) -> ImageFile | None:
+        """The images; None: they are not there, or not those of the files as they are now, or damaged."""
+        import numpy as np
+
+        from sgabench.datasets.streamed import ImageFile
+
+        about = self._about()
+        if about is None or about["listing"] != self.listing:
+            return None
+        path, shape = self.folder / "images.npy", (len(self.paths), *self.decoding.shape)
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                found = np.lib.format.read_array_header_1_0(file)
+                start = file.tell()
+                if found != (shape, False, np.dtype(np.uint8)):
+                    raise ValueError(f"it holds {found[0]}")
+                file.seek(0)
+                checksum = 0
+                while content := file.read(_READ_BYTES):
+                    checksum = zlib.crc32(content, checksum)
+            if checksum != about["crc32"]:
+                raise ValueError("its checksum is another one than when it was written")
+            return ImageFile(path, start, shape)
+        except (OSError, ValueError) as error:
+            _logger.warning("warning: %s: damaged (%s); it is made anew", self.folder, error)
+            return None
+
+    def make(self) -> ImageFile:
+        """Decode all files, once; another process that does the same is waited for.
+
+        Raises:
+            InputError: an image cannot be read, or there is no room, or no right to write.
+        """
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                if (images := self.open()) is not None:
+                    return images  # by another process
+                self._write()
+        except OSError as error:
+            raise InputError(
+                f"data set {self.name!r}: cannot keep {in_words(self.bytes)} of decoded images in {self.folder.parent} "
+                f"({error.strerror or error}); name another folder with {CACHE}"
+            ) from None
+        images = self.open()
+        if images is None:
+            raise InputError(f"{self.folder}: what was written there a moment ago cannot be read; is the disk full?")
+        return images
+
+    def _about(self) -> Any:
+        try:
+            about = json.loads((self.folder / "about.json").read_text(encoding="utf-8"))
+            return about if {"listing", "crc32"} <= about.keys() else None
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def _write(self) -> None:
+        import numpy as np
+
+        part = self.folder.with_name(self.folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed; the lock is ours
+        free = shutil.disk_usage(self.folder.parent).free
+        if self.bytes > free:
+            raise InputError(
+                f"data set {self.name!r}: decoded images take {in_words(self.bytes)}, and {in_words(free)} are free in "
+                f"{self.folder.parent}; name another folder with {CACHE}"
+            )
+        threads = threads_for(self.name, self.root, self.paths)
+        part.mkdir()
+        try:
+            header = np.lib.format.header_data_from_array_1_0(np.empty((0, *self.decoding.shape), np.uint8))
+            header["shape"] = (len(self.paths), *self.decoding.shape)
+            with (part / "images.npy").open("w+b") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                file.seek(0)
+                checksum = zlib.crc32(file.read())
+                what = f"{self.root.name}: decoding {len(self.paths)} images once"
+                for pixels in decoded(self.paths, self.decoding, what, threads):
+                    content = np.ascontiguousarray(pixels).tobytes()
+                    checksum = zlib.crc32(content, checksum)
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            about = {
+                "listing": self.listing,
+                "crc32": checksum,
+                "root": os.fsdecode(self.root),
+                "images": len(self.paths),
+            }
+            (part / "about.json").write_text(json.dumps({**about, **self.decoding.identity()}, indent=1))
+            shutil.rmtree(self.folder, ignore_errors=True)  # who has it mapped keeps it
+            part.rename(self.folder)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            import fcntl
+        except ImportError:  # not a Unix: what is moved last stays
+            yield
+            return
+        with self.folder.with_name(self.folder.name + ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _logger.warning("%s: waiting for another process that decodes the same images", self.folder)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield

@@ -144,8 +144,10 @@ class Plugin:
             settings: the other keys of the entry.
 
         Raises:
-            InputError: options and settings do not go together.
+            InputError: options and settings do not go together; or what the tag ``check`` raises of the options.
         """
+        if "check" in self.tags:
+            self.tags["check"](self.name, options)
 
     def build(self, /, *context: Any, **options: Any) -> Any:
         """Call the plugin.

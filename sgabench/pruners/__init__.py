@@ -1,4 +1,4 @@
-"""Built-in pruners: what every score makes with a pattern and an allocation, and `structured`.
+"""Built-in pruners: what every score makes with a pattern and an allocation; `structured`; what tp: offers.
 
 A pruner gets a network of its own, in evaluation mode, and returns the pruned one: without hooks,
 masks or parametrizations. What its ratio is a fraction of is its option ``of``.
@@ -6,10 +6,13 @@ masks or parametrizations. What its ratio is a fraction of is its option ``of``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from sgabench.plugins import pruners, scores
 from sgabench.pruners.composed import composed
+from sgabench.pruners.importances import OPTIONS, check_importance, importance_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +36,39 @@ def structured(
     from sgabench.pruners.structured import prune_channels
 
     return prune_channels(network, ratio, context, scope, of)
+
+
+@pruners.register_source("tp", names=importance_names, check=check_importance, added=("pattern", *OPTIONS))
+def of_torch_pruning(
+    name: str,
+    network: nn.Module,
+    ratio: float,
+    context: PruningContext,
+    *,
+    scope: Literal["global", "layer"] = "global",
+    of: Literal["params", "macs", "channels"] = "params",
+    pattern: Literal["channels"] = "channels",
+    p: Annotated[int, Field(ge=1, le=10)] | None = None,
+    group_reduction: Literal["sum", "mean", "max", "prod", "first", "gate"] | None = None,
+    normalizer: Literal["none", "sum", "mean", "max", "standarization", "gaussian", "lamp"] | None = None,
+    bias: bool | None = None,
+    multivariable: bool | None = None,
+    images: Annotated[int, Field(ge=1, le=5000)] | None = None,
+) -> nn.Module:
+    """Remove whole channels, the least important first, by any importance of torch-pruning (tp:TaylorImportance)."""
+    from sgabench.pruners.channels.named import ranking_of
+    from sgabench.pruners.structured import prune_channels
+
+    options = {
+        "p": p,
+        "group_reduction": group_reduction,
+        "normalizer": normalizer,
+        "bias": bias,
+        "multivariable": multivariable,
+        "images": images,
+    }
+    ranking = ranking_of(name, {key: value for key, value in options.items() if value is not None}, context)
+    return prune_channels(network, ratio, context, scope, of, ranking)
 
 
 # ShrinkBench's names (Blalock et al. 2020, arXiv 2003.03033); its gradients are of one batch, not of all.

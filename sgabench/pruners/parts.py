@@ -42,7 +42,7 @@ def read_pattern(written: Any) -> Pattern:
     if written in ("weights", "filters"):
         return Pattern(written)
     if written == "channels":
-        raise ValueError("channels are removed by the pruner 'structured'; 'filters' sets whole ones to zero")
+        raise ValueError("channels are removed by 'structured' and 'tp:NAME'; 'filters' sets whole ones to zero")
     if isinstance(written, str) and (match := _N_OF_M.fullmatch(written)):
         n, m = int(match[1]), int(match[2])
         if not 1 <= n < m <= MAX_GROUP:

@@ -1,9 +1,9 @@
 """Pruning of whole channels, after which the network is smaller and needs no masks.
 
 Which channels of which layers must go together is found by following them through the network
-(`sgabench.pruners.channels`); how important they are, any importance of Torch-Pruning says (Fang et al. 2023, arXiv
-2301.12900). Which of them go is decided here, so that the number asked for is met in spite of ties and no layer loses
-its last channel.
+(`sgabench.pruners.channels`); how important they are, the magnitude of Torch-Pruning says (Fang et al. 2023, arXiv
+2301.12900), or another importance of it. Which of them go is decided here, so that the number asked for is met in spite
+of ties and no layer loses its last channel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sgabench.errors import InputError
 from sgabench.models.layers import evaluating, input_and_classifier
 from sgabench.plugins import PruningContext
-from sgabench.pruners.channels.importance import Importance, magnitudes, rank
+from sgabench.pruners.channels.importance import rank
 from sgabench.pruners.channels.proof import agree, proven
 from sgabench.pruners.channels.reference import masked_logits, zero
 from sgabench.pruners.channels.removing import remove
@@ -38,7 +38,7 @@ def prune_channels(
     context: PruningContext,
     scope: Scope,
     of: Of,
-    importance: Importance | None = None,
+    ranking: Callable[[nn.Module, Structure], dict[str, Tensor]] = rank,
 ) -> nn.Module:
     """Remove the least important channels.
 
@@ -60,8 +60,8 @@ def prune_channels(
         context: its notes get ``kept_whole``, the names of the layers that lose no channels.
         scope: all channels compete, or all layers shrink at the same pace.
         of: what the ratio is a fraction of.
-        importance: takes a `torch_pruning.dependency.Group` of all channels of a unit, gives a score for each
-            (channels,), higher stays; by default the group's magnitude. It may not depend on the ratio.
+        ranking: gives a score for each channel of each unit, higher stays; by default the group's magnitude. It may
+            not depend on the ratio. Channels of units of which it says nothing stay.
 
     Returns:
         A smaller network, or at ratio 0 the network untouched.
@@ -73,8 +73,7 @@ def prune_channels(
         return network
     structure = context.once("structure", lambda: removable(network, context))
     context.notes["kept_whole"] = list(structure.kept_whole)
-    chosen = importance or magnitudes
-    order = context.once("order", lambda: _removal_order(structure, rank(network, structure, chosen), scope))
+    order = context.once("order", lambda: _removal_order(structure, ranking(network, structure), scope))
     if of == "channels":
         count = min(round(ratio * structure.channels), len(order))
     else:

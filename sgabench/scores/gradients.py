@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
+from sgabench.models.gradients import gradients, losses, mean_gradient, squared_gradients, trainable
 from sgabench.models.layers import prunable_weights
 from sgabench.plugins import PruningContext
 
@@ -21,9 +20,9 @@ def taylor_scores(network: nn.Module, context: PruningContext) -> dict[str, Tens
     weights = prunable_weights(network, context.excluded)
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()]
     batches = 0
-    with _trainable(weights.values()):
-        for loss, _ in _losses(network, context):
-            for total, gradient in zip(sums, _gradients(loss, weights.values()), strict=True):
+    with trainable(weights.values()):
+        for loss, _ in losses(network, context.batches()):
+            for total, gradient in zip(sums, gradients(loss, weights.values()), strict=True):
                 total += gradient.float().abs()
             batches += 1
     return _products(weights, [total / batches for total in sums])
@@ -35,8 +34,8 @@ def connection_sensitivities(network: nn.Module, context: PruningContext) -> dic
     SNIP looks at a network before its training; here it is the one that is to be pruned.
     """
     weights = prunable_weights(network, context.excluded)
-    with _trainable(weights.values()):
-        gradient = _mean_gradient(network, context, list(weights.values()))
+    with trainable(weights.values()):
+        gradient = mean_gradient(network, context.batches(), list(weights.values()))
     found = _products(weights, [part.abs() for part in gradient])
     total = sum(float(score.sum(dtype=torch.float64)) for score in found.values())
     return {name: score / total if total else score for name, score in found.items()}
@@ -52,13 +51,13 @@ def gradient_flows(network: nn.Module, context: PruningContext) -> dict[str, Ten
     weights = prunable_weights(network, context.excluded)
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()]
     images = 0
-    with _trainable(weights.values()):
-        gradient = _mean_gradient(network, context, list(weights.values()))
-        for loss, number in _losses(network, context):
-            own = _gradients(loss, weights.values(), create_graph=True)
+    with trainable(weights.values()):
+        gradient = mean_gradient(network, context.batches(), list(weights.values()))
+        for loss, number in losses(network, context.batches()):
+            own = gradients(loss, weights.values(), create_graph=True)
             product = sum((a.float() * b).sum() for a, b in zip(own, gradient, strict=True))
             assert isinstance(product, Tensor)
-            parts = _gradients(product, weights.values()) if product.requires_grad else []
+            parts = gradients(product, weights.values()) if product.requires_grad else []
             for total, part in zip(sums, parts, strict=bool(parts)):
                 total += part.float() * number
             images += number
@@ -78,43 +77,10 @@ def fisher_saliencies(network: nn.Module, context: PruningContext, images: int) 
         images: how many, one pass for each; fewer if there are fewer.
     """
     weights = prunable_weights(network, context.excluded)
-    sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()]
-    seen = 0
-    with _trainable(weights.values()):
-        for batch, labels in context.batches():
-            for image, label in zip(batch[: images - seen], labels[: images - seen], strict=True):
-                loss = cross_entropy(network(image[None]).float(), label[None])
-                for total, gradient in zip(sums, _gradients(loss, weights.values()), strict=True):
-                    total += gradient.float().square()
-                seen += 1
-            if seen >= images:
-                break
+    with trainable(weights.values()):
+        sums, seen = squared_gradients(network, context.batches(), list(weights.values()), images)
     squares = [weight.detach().float().square() / 2 for weight in weights.values()]
     return {name: s * total / seen for name, s, total in zip(weights, squares, sums, strict=True)}
-
-
-def _mean_gradient(network: nn.Module, context: PruningContext, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Of the mean loss of all images: float32, on the weights' device."""
-    sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
-    images = 0
-    for loss, number in _losses(network, context):
-        for total, gradient in zip(sums, _gradients(loss, weights), strict=True):
-            total += gradient.float() * number
-        images += number
-    return [total / images for total in sums]
-
-
-def _losses(network: nn.Module, context: PruningContext) -> Iterator[tuple[Tensor, int]]:
-    """Mean loss of each batch, with its number of images."""
-    for images, labels in context.batches():
-        yield cross_entropy(network(images).float(), labels), len(labels)
-
-
-def _gradients(loss: Tensor, weights: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
-    """Of the loss; zeros for weights that it does not depend on."""
-    return list(
-        torch.autograd.grad(loss, list(weights), create_graph=create_graph, materialize_grads=True, allow_unused=True)
-    )
 
 
 def _products(weights: Mapping[str, Tensor], factors: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -123,17 +89,3 @@ def _products(weights: Mapping[str, Tensor], factors: Sequence[Tensor]) -> dict[
         name: weight.detach().float().abs() * factor
         for (name, weight), factor in zip(weights.items(), factors, strict=True)
     }
-
-
-@contextmanager
-def _trainable(weights: Iterable[Tensor]) -> Iterator[None]:
-    """Gradients, of frozen weights too; afterwards each is as it was."""
-    kept = [(weight, weight.requires_grad) for weight in weights]
-    try:
-        with torch.enable_grad():
-            for weight, _ in kept:
-                weight.requires_grad_(True)
-            yield
-    finally:
-        for weight, before in kept:
-            weight.requires_grad_(before)

@@ -105,7 +105,7 @@ def test_patterns_and_allocations_are_swept() -> None:
         ({"name": "taylor", "pattern": "lines"}, "pattern: must be 'weights', 'N:M' such as '2:4', .*, got 'lines'"),
         ({"name": "taylor", "pattern": {"block": [1, 1]}}, "pattern: block has from 1 to 1024 rows and columns"),
         ({"name": "taylor", "pattern": {"block": 4}}, "pattern: must be 'weights'"),
-        ({"name": "taylor", "pattern": "channels"}, "pattern: channels are removed by the pruner 'structured'"),
+        ({"name": "taylor", "pattern": "channels"}, "pattern: channels are removed by 'structured' and 'tp:NAME'"),
         ({"name": "taylor", "pattern": "2:4", "ratios": [0.3, 0.6]}, "ratios: pattern '2:4' sets at least 0.5 .*: 0.3"),
         ({"name": "taylor", "pattern": "1:4", "allocation": {"fc": 0.5}, "ratios": [0.8]}, "0.5 of 'fc' is impossible"),
         ({"name": "taylor", "allocation": "even"}, "allocation: must be 'global', 'layer', 'erk', 'lamp' or a table"),

@@ -53,18 +53,6 @@ def groups_of(network: nn.Module, structure: Structure) -> Iterator[tuple[str, A
             yield unit, _group([whole[0], *rest])
 
 
-def rank(network: nn.Module, structure: Structure, importance: Importance) -> dict[str, Tensor]:
-    """Scores of each unit's channels (channels,), in float64 on the CPU."""
-    scores = {}
-    for unit, group in groups_of(network, structure):
-        found = importance(group)
-        if found is not None:
-            # a group of zeros has no mean to be divided by; nothing is less important
-            found = torch.nan_to_num(found.detach().double().cpu(), nan=0.0)
-            scores[unit] = found[: len(structure.units[unit])]
-    return scores
-
-
 def magnitudes(group: Any) -> Tensor | None:
     """Sums of squared weights, mean over layers, over the unit's mean (channels,).
 
@@ -106,6 +94,18 @@ def _sums(rows: Tensor, indices: list[int] | None = None) -> Tensor:
     count = len(rows) if indices is None else len(indices)
     blocks = [slice(first, first + height) for first in range(0, count, height)]
     return torch.cat([rows[b if indices is None else indices[b]].flatten(1).abs().pow(2).sum(1) for b in blocks])
+
+
+def rank(network: nn.Module, structure: Structure, importance: Importance = magnitudes) -> dict[str, Tensor]:
+    """Scores of each unit's channels (channels,), in float64 on the CPU."""
+    scores = {}
+    for unit, group in groups_of(network, structure):
+        found = importance(group)
+        if found is not None:
+            # a group of zeros has no mean to be divided by; nothing is less important
+            found = torch.nan_to_num(found.detach().double().cpu(), nan=0.0)
+            scores[unit] = found[: len(structure.units[unit])]
+    return scores
 
 
 _Item = tuple[Any, list[int], bool, list[int]]

@@ -14,11 +14,14 @@ from sgabench.store.store import Store
 from sgabench.suite.plan import Plan
 
 PLACE = ["dataset", "model", "optimizer", "pruner", "of", "ratio"]
+CONTEXT = ["dataset", "model"]
 SEPARATOR = "\x1f"  # in no label
 
 
 def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.DataFrame:
     """Compare the accuracy of two sets of tables, seed by seed, by the labels of trials and cells.
+
+    Where a side has several optimizers or pruners of one label, what is the same on both sides is paired.
 
     Args:
         first: the reference, an older commit or another machine.
@@ -32,7 +35,7 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
         ``verdict`` says where one side has nothing, and where a trial or a cell of the same label was made with other
         settings, and where every seed gave the same.
     """
-    sides = [_measured(tables) for tables in (first, second)]
+    sides = _called_alike([_measured(tables) for tables in (first, second)])
     both = pd.concat([side.assign(side=name) for side, name in zip(sides, names, strict=True)], ignore_index=True)
     if both.empty:
         return pd.DataFrame(columns=[*PLACE, "outcome", "verdict"])
@@ -68,6 +71,19 @@ def _measured(tables: Tables) -> pd.DataFrame:
         parts.append(cells.reindex(columns=[*columns, "theoretical_speedup"]))
     found = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     return found[found["counted_top1"].notna()]
+
+
+def _called_alike(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Both sides, with one label for what has the same keys: the longer one, which says what tells it from others."""
+    for label in ("optimizer", "pruner"):
+        first, second = (side.set_index("key")[[*CONTEXT, label]] for side in sides)
+        both = first.join(second[label].rename("other"), how="inner").drop_duplicates()
+        pairs = both[both[label] != both["other"]].itertuples(index=False, name=None)
+        names = {(*place, own): max(own, other, key=len) for *place, a, b in pairs for own, other in ((a, b), (b, a))}
+        for number, side in enumerate(sides if names else ()):
+            places = side[[*CONTEXT, label]].itertuples(index=False, name=None)
+            sides[number] = side.assign(**{label: [names.get(place, place[-1]) for place in places]})
+    return sides
 
 
 def _common(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

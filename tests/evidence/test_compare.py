@@ -149,5 +149,25 @@ def test_a_folder_with_two_settings_under_one_label_can_be_compared(tmp_path: Pa
             for suite in suites:
                 fill(store, make_plan(load_suite(suite), Path("data")))
     found = rows((tmp_path / "old", tmp_path / "new"))
-    assert len(found) == 12
-    assert set(found["verdict"]) == {"only in old", "only in new"}
+    verdicts = {(optimizer, pruner): verdict for (optimizer, pruner), verdict in found["verdict"].items()}
+    assert verdicts == {
+        (f"{optimizer} (epochs={epochs})", pruner): "identical" if epochs == 1 else "only in new"
+        for optimizer in ("adam", "stochgradadam")
+        for epochs in (1, 2)
+        for pruner in (DENSE, "magnitude")
+    }
+
+
+def test_pruners_of_one_label_are_paired_by_what_they_are(tmp_path: Path, tiny: Path, plan: Plan) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(tiny.read_text() + "include_classifier = true\n")
+    for folder, suites in (("old", [tiny, other]), ("new", [other])):
+        with Store(tmp_path / folder, create=True) as store:
+            for suite in suites:
+                fill(store, make_plan(load_suite(suite), Path("data")))
+    verdicts = rows((tmp_path / "old", tmp_path / "new")).loc["adam", "verdict"].to_dict()
+    assert verdicts == {
+        DENSE: "identical",
+        "magnitude (include_classifier=false)": "only in old",
+        "magnitude (include_classifier=true)": "identical",
+    }

@@ -19,8 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sgabench.errors import InputError, describe, foreign
 from sgabench.running.options import Options
 from sgabench.store.store import Store
+from sgabench.suite.contents import with_content
 from sgabench.suite.plan import TrialPlan, content_key
 from sgabench.suite.resolving import Suite
+from sgabench.suite.revisions import network_revisions, training_revision
 from sgabench.system.seeds import derive_seed
 from sgabench.tuning.subjects import Settings, Subject, Values, in_words
 
@@ -153,7 +155,7 @@ def _tune_one(
 
 def study_key(subject: Subject, validation: Validation) -> str:
     """Content hash of all that determines the tries; their number is not part of it, so that more can follow."""
-    first = subject.members[0].identity()
+    first = with_content("optimizer", subject.members[0], validation.options.data).identity()
     options = {name: value for name, value in first["options"].items() if name not in subject.ranges}
     return content_key(
         {
@@ -162,9 +164,17 @@ def study_key(subject: Subject, validation: Validation) -> str:
             "given": [dict(values) for values in subject.given],
             "ranges": {name: list(limits) for name, limits in subject.ranges.items()},
             "on": [[trial.dataset.identity(), trial.model.identity(), trial.seed] for trial in validation.trials],
-            **({} if validation.objective.ratio is None else {"objective": str(validation.objective)}),
+            **training_revision(),
+            **({} if validation.objective.ratio is None else _of_pruning(validation)),
         }
     )
+
+
+def _of_pruning(validation: Validation) -> dict[str, Any]:
+    """What determines the tries where networks are pruned before they are measured."""
+    of_networks = {trial.model.label: network_revisions(trial.model) for trial in validation.trials}
+    revised = {label: revisions for label, revisions in of_networks.items() if revisions}
+    return {"objective": str(validation.objective), **({"revisions": revised} if revised else {})}
 
 
 def suggest(made: Sequence[FrozenTrial], ranges: Mapping[str, tuple[float, float]], seed: int) -> dict[str, float]:

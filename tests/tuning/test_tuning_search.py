@@ -14,6 +14,7 @@ from trials import AtTheFirstStep
 
 from sgabench.errors import InputError
 from sgabench.plugins import optimizers
+from sgabench.plugins.registry import load_plugin_file
 from sgabench.suite.resolving import Suite
 from sgabench.tuning.search import STUDIES, Try, TryFailed, Tuned, suggest
 
@@ -65,6 +66,31 @@ def test_what_changes_a_result_is_another_search(suite: Load, tune: Tune, change
     listener = Remembering()
     tune(suite("", change), 1, listener)
     assert [attempt.stored for attempt in listener.tries] == [False]
+
+
+@pytest.mark.parametrize("declares", ["files", "fingerprint"])
+def test_another_content_of_what_an_optimizer_reads_is_another_search(
+    suite: Load, tune: Tune, tmp_path: Path, declares: str
+) -> None:
+    (tmp_path / "rate.txt").write_text("1")
+    tags = {"files": 'files=["rate.txt"]', "fingerprint": "fingerprint=lambda data, options: RATE.read_text()"}
+    (tmp_path / "mine.py").write_text(f"""
+from pathlib import Path
+import torch
+from sgabench.plugins import optimizers
+
+RATE = Path(__file__).with_name("rate.txt")
+
+@optimizers.register("mine", {tags[declares]})
+def mine(parameters, *, lr: float = 0.01):
+    return torch.optim.SGD(parameters, lr=lr)
+""")
+    load_plugin_file(tmp_path / "mine.py")
+    listener = Remembering()
+    for content in ("1", "1", "2"):
+        (tmp_path / "rate.txt").write_text(content)
+        tune(suite('[[optimizers]]\nname = "mine"'), 1, listener)
+    assert [attempt.stored for attempt in listener.tries] == [False, True, False]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ class _TwoPasses(Wrapper):
         Returns:
             What `combine` needs.
         """
+        # Without a move, the second pass would be the first once more, at twice the cost, and nothing would show it.
         raise NotImplementedError
 
     def combine(self, first: Perturbed, seen: Any) -> None:

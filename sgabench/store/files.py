@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 
 from sgabench.errors import InputError, describe
 from sgabench.store.store import write_atomically
+
+_logger = logging.getLogger(__name__)
 
 
 class Files(Protocol):
@@ -51,7 +54,7 @@ def files_of(results: Path, storage: str | None) -> Files:
     try:
         _ = files.system
     except Exception as error:  # of the protocol's own package
-        raise InputError(f"--storage {storage}: {describe(error)}") from None
+        raise InputError(f"--storage {storage}: {describe(error)}") from error
     return files
 
 
@@ -132,5 +135,7 @@ class Storage:
         """Remove a file, if it is there."""
         try:
             self.system.rm_file(self.where(name))
-        except Exception:  # what is left is of no use, and does no harm
+        except FileNotFoundError:
             return
+        except Exception as error:  # each protocol's package has its own; what is left does no harm
+            _logger.warning("%s: cannot be removed: %s", self.where(name), describe(error))

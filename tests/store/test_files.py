@@ -46,3 +46,15 @@ def test_what_a_storage_complains_of_is_an_error_of_the_system(tmp_path: Path) -
     for storage in (Folder(tmp_path / "file"), Storage(f"local://{tmp_path}/file")):
         with pytest.raises(OSError, match=r"exists|directory"):
             storage.write("weights/abc", b"x")
+
+
+def test_what_cannot_be_removed_is_told_and_what_is_not_there_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "snapshots" / "folder").mkdir(parents=True)
+    files = Storage(f"local://{tmp_path}")
+    files.remove("snapshots/none")
+    assert caplog.messages == []
+    files.remove("snapshots/folder")
+    (told,) = caplog.messages
+    assert told.startswith(f"local://{tmp_path}/snapshots/folder: cannot be removed: IsADirectoryError")

@@ -58,7 +58,7 @@ def connect(wanted: Wanted) -> Cluster:
     except Exception as error:
         raise InputError(
             f"--address {address}: no cluster of Ray answers ({describe(error)}); on its first node: ray start --head"
-        ) from None
+        ) from error
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)  # Ray has taken it

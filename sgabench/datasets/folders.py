@@ -84,7 +84,7 @@ def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
     Raises:
         InputError: the folder is not there, or is not laid out as a data set.
     """
-    listing = list_folder(data_dir, options["path"], drawn=options.get("split") is not None)
+    listing = folder_listing(data_dir, options)
     digest = hashlib.sha256()
     for file in listing.all_files:
         with file.path.open("rb") as opened:
@@ -92,6 +92,11 @@ def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
         name = file.path.relative_to(listing.root).as_posix()
         digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def folder_listing(data_dir: Path, options: Mapping[str, Any]) -> Listing:
+    """The files of data set `folder` with these options; as `list_folder`."""
+    return list_folder(data_dir, options["path"], drawn=options.get("split") is not None)
 
 
 def list_folder(data_dir: Path, path: str, *, drawn: bool) -> Listing:
@@ -113,32 +118,50 @@ def list_folder(data_dir: Path, path: str, *, drawn: bool) -> Listing:
         raise InputError(f"data set 'folder': path: {error}") from None
     if not found:
         raise InputError(f"data set 'folder': path: no folder {root}")
-    classes: dict[str, tuple[str, ...]] = {}
-    files: dict[str, list[ImageFile]] = {}
     there = [split for split in SPLITS if (root / split).is_dir()]
     if drawn and there:
         raise InputError(f"data set 'folder': split: {root} has {' and '.join(there)} already; leave split out")
-    for split in ("",) if drawn else SPLITS:
-        if not (root / split).is_dir():
-            other = "" if there else "; for CLASS/IMAGES alone, set split = {test = 0.2}"
-            raise InputError(f"data set 'folder': no folder {root / split}; expected {split}/CLASS/IMAGES{other}")
-        classes[split], files[split] = _list_split(root / split, f"{split}/CLASS/".lstrip("/"))
-    first = next(iter(classes))
-    if not drawn and classes["train"] != classes["test"]:
-        name = sorted(set(classes["train"]) ^ set(classes["test"]))[0]
-        has, lacks = SPLITS if name in classes["train"] else reversed(SPLITS)
-        raise InputError(f"data set 'folder': {root}: class {name!r} is in {has} but not in {lacks}")
+    hint = "" if there else "; for CLASS/IMAGES alone, set split = {test = 0.2}"
+    return list_splits("folder", root, {"": ""} if drawn else {split: split for split in SPLITS}, hint)
+
+
+def list_splits(name: str, root: Path, folders: Mapping[str, str], hint: str = "") -> Listing:
+    """Find the images of each split: FOLDER/CLASS/IMAGES.
+
+    Args:
+        name: of the data set, for messages.
+        root: the folder.
+        folders: of each split, in it.
+        hint: what is said where there is none.
+
+    Raises:
+        InputError: as `list_folder`.
+    """
+    classes: dict[str, tuple[str, ...]] = {}
+    files: dict[str, list[ImageFile]] = {}
+    for split, folder in folders.items():
+        if not (root / folder).is_dir():
+            raise InputError(f"data set {name!r}: no folder {root / folder}; expected {folder}/CLASS/IMAGES{hint}")
+        classes[split], files[split] = _list_split(name, root / folder, f"{folder}/CLASS/".lstrip("/"))
+    first, *others = classes
+    for other in others:
+        if classes[first] != classes[other]:
+            odd = sorted(set(classes[first]) ^ set(classes[other]))[0]
+            has, lacks = (first, other) if odd in classes[first] else (other, first)
+            raise InputError(
+                f"data set {name!r}: {root}: class {odd!r} is in {folders[has]} but not in {folders[lacks]}"
+            )
     if not classes[first]:
-        raise InputError(f"data set 'folder': {root / first} has no class folders")
+        raise InputError(f"data set {name!r}: {root / folders[first]} has no class folders")
     return Listing(root, classes[first], files)
 
 
-def _list_split(folder: Path, layout: str) -> tuple[tuple[str, ...], list[ImageFile]]:
-    entries = _visible(folder)
+def _list_split(name: str, folder: Path, layout: str) -> tuple[tuple[str, ...], list[ImageFile]]:
+    entries = _visible(name, folder)
     stray = next((entry for entry in entries if not entry.is_dir()), None)
     if stray:
-        raise InputError(f"data set 'folder': {stray} is not a folder; images lie in {layout}")
-    files = [file for label, entry in enumerate(entries) for file in _images_of_class(entry, label)]
+        raise InputError(f"data set {name!r}: {stray} is not a folder; images lie in {layout}")
+    files = [file for label, entry in enumerate(entries) for file in images_in(name, entry, label)]
     return tuple(entry.name for entry in entries), files
 
 
@@ -158,19 +181,29 @@ def load_folder(
     Raises:
         InputError: the folder is not a data set, or an image cannot be read (the message names it).
     """
+    listing = list_folder(data_dir, path, drawn=drawn is not None)
+    return load_listed("folder", listing, Decoding(image_size, channels, background), data_dir, drawn)
+
+
+def load_listed(
+    name: str, listing: Listing, decoding: Decoding, data_dir: Path, drawn: DrawnSplit | None = None
+) -> Dataset:
+    """The images of a listing, in memory or streamed.
+
+    Raises:
+        InputError: as `images_of`; or no split can be drawn.
+    """
     import torch
 
     from sgabench.datasets.base import Dataset
     from sgabench.datasets.streamed import part_of
 
-    listing = list_folder(data_dir, path, drawn=drawn is not None)
     files = listing.all_files
     labels = torch.tensor([file.label for file in files])
-    paths = [file.path for file in files]
     rows = _published(listing) if drawn is None else _draw(listing, labels, drawn)
-    images = images_of("folder", listing.root, paths, Decoding(image_size, channels, background), data_dir)
+    images = images_of(name, listing.root, [file.path for file in files], decoding, data_dir)
     train, test = ((part_of(images, rows[split]), labels[rows[split]]) for split in SPLITS)
-    return Dataset("folder", listing.classes, *train, *test)
+    return Dataset(name, listing.classes, *train, *test)
 
 
 def _published(listing: Listing) -> dict[str, slice]:
@@ -199,22 +232,27 @@ def _draw(listing: Listing, labels: Tensor, drawn: DrawnSplit) -> dict[str, Tens
     return {"train": in_training.nonzero()[:, 0], "test": chosen}
 
 
-def _visible(folder: Path) -> list[Path]:
+def _visible(name: str, folder: Path) -> list[Path]:
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
-        raise InputError(f"data set 'folder': {folder}: {error.strerror or error}") from None
+        raise InputError(f"data set {name!r}: {folder}: {error.strerror or error}") from None
     return sorted(entries, key=lambda entry: entry.name)
 
 
-def _images_of_class(folder: Path, label: int) -> list[ImageFile]:
-    entries = _visible(folder)
+def images_in(name: str, folder: Path, label: int) -> list[ImageFile]:
+    """The images of a class.
+
+    Raises:
+        InputError: there are none, or something lies there that is none.
+    """
+    entries = _visible(name, folder)
     stray = next((entry for entry in entries if not entry.is_file()), None)
     if stray:
-        raise InputError(f"data set 'folder': {stray} is not a file; images lie directly in {folder}")
+        raise InputError(f"data set {name!r}: {stray} is not a file; images lie directly in {folder}")
     if not entries:
-        raise InputError(f"data set 'folder': class {folder.name!r} has no images in {folder}")
+        raise InputError(f"data set {name!r}: class {folder.name!r} has no images in {folder}")
     large = next((entry for entry in entries if entry.stat().st_size > MAX_FILE_BYTES), None)
     if large:
-        raise InputError(f"data set 'folder': {large}: larger than {MAX_FILE_BYTES // 10**9} GB: not an image")
+        raise InputError(f"data set {name!r}: {large}: larger than {MAX_FILE_BYTES // 10**9} GB: not an image")
     return [ImageFile(entry, label) for entry in entries]

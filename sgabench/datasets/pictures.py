@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF"
 # Tags of TIFF.
 BITS_PER_SAMPLE, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 338, 339
 UNSPECIFIED, UNSIGNED = 0, 1
+ORIENTATION = 274  # of EXIF
 
 
 def image_pixels(path: Path) -> int:
@@ -34,6 +36,38 @@ def image_pixels(path: Path) -> int:
     """
     with _opened(path) as image:
         return image.width * image.height
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an image file has that is not seen in the pixels that a network gets.
+
+    Attributes:
+        size: width and height, as viewers show it.
+        mode: Pillow's, e.g. ``RGB``, ``L`` (grey), ``P`` (palette).
+        turned: whether EXIF data turn it.
+        transparent: whether it may be seen through.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    turned: bool
+    transparent: bool
+
+
+def look_at(path: Path) -> Look:
+    """Decode an image, and tell what it is.
+
+    Raises:
+        InputError: as `read_image`.
+    """
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        mode, transparent, before = image.mode, image.has_transparency_data, image.getexif().get(ORIENTATION, 1)
+        ImageOps.exif_transpose(image, in_place=True)
+        image.load()
+        return Look(image.size, mode, before != image.getexif().get(ORIENTATION, 1), transparent)
 
 
 def read_image(path: Path, image_size: int, channels: int, background: Background) -> NDArray[np.uint8]:

@@ -39,6 +39,13 @@ def cache_folder(data_dir: Path) -> Path:
     return Path(os.environ.get(CACHE) or data_dir / FOLDER)
 
 
+def about_all(data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Of all that is kept: the name of its folder, bytes, and what it was made of."""
+    for path in sorted(cache_folder(data_dir).glob("*/about.json")):
+        with contextlib.suppress(OSError, ValueError):
+            yield path.parent.name, (path.parent / "images.npy").stat().st_size, json.loads(path.read_text())
+
+
 def images_of(name: str, root: Path, paths: Sequence[Path], decoding: Decoding, data_dir: Path) -> Pixels:
     """The images of files, in memory or streamed; which of the two makes no difference to any number.
 

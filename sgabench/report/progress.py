@@ -37,7 +37,7 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
 
     Args:
         quiet: silent.
-        idle: what is said in the end if there was nothing to do.
+        idle: what is said in the end if there was nothing to do, if anything.
     """
     if quiet:
         with showing(silently):
@@ -54,12 +54,12 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
             shown = OnTerminal(bars)
             with showing(on_bars(bars)):
                 yield shown
-            if shown.is_idle:
+            if shown.is_idle and idle:
                 bars.console.print(idle, markup=False, highlight=False)
     else:
         lines = InLines()
         yield lines
-        if lines.is_idle:
+        if lines.is_idle and idle:
             lines.say(idle)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sgabench.datasets.places import LAYOUTS, find
 from sgabench.errors import InputError, foreign
 from sgabench.store.database import SCHEMA_VERSION, Complaint, DamagedStore, connect
 from sgabench.store.store import Record, Store, weights_path
@@ -19,28 +20,6 @@ from sgabench.system.precision import precision_here
 State = Literal["ok", "warning", "problem"]
 
 REPAIR = "sgabench doctor --repair"
-# Of each data set, the folders that may hold it, and the files that must then be in them.
-_CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)]
-_IDX = [f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
-_CIFAR10_BIN = [f"{name}.bin" for name in [*_CIFAR10, "test_batch"]]
-LAYOUTS: dict[str, list[tuple[str, list[str]]]] = {
-    "cifar10": [
-        ("cifar-10-batches-bin", _CIFAR10_BIN),
-        (".", _CIFAR10_BIN),
-        ("cifar-10-batches-py", [*_CIFAR10, "test_batch", "batches.meta"]),
-    ],
-    "cifar100": [
-        ("cifar-100-binary", ["train.bin", "test.bin"]),
-        (".", ["train.bin", "test.bin"]),
-        ("cifar-100-python", ["train", "test", "meta"]),
-    ],
-    "fashion_mnist": [
-        (".", _IDX),
-        ("FashionMNIST/raw", _IDX),
-        ("fashion-mnist", _IDX),
-        ("/usr/share/datasets/fashion-mnist", _IDX),
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -225,7 +204,7 @@ def check_data_sets(data_dir: Path) -> Check:
         return Check("data sets", "problem", str(error), "install scikit-learn again")
     there, absent = [], []
     for name, layouts in LAYOUTS.items():
-        folder, lacking = _find(data_dir, layouts)
+        folder, lacking = find(data_dir, layouts)
         if folder is None:
             absent.append(name)
         elif lacking:
@@ -239,17 +218,6 @@ def check_data_sets(data_dir: Path) -> Check:
     if absent:
         told += f"; not in {data_dir}, and downloaded when a run needs them: {', '.join(absent)}"
     return Check("data sets", "ok", told)
-
-
-def _find(data_dir: Path, layouts: Iterable[tuple[str, list[str]]]) -> tuple[Path | None, list[str]]:
-    """The first folder that has any of the files, and what it lacks; as the data sets look for them."""
-    for folder, files in layouts:
-        itself = data_dir.resolve().name == folder
-        candidate = data_dir if itself else data_dir / folder
-        lacking = [file for file in files if not (candidate / file).is_file()]
-        if len(lacking) < len(files):
-            return candidate, lacking
-    return None, []
 
 
 def check_devices() -> list[Check]:

@@ -178,6 +178,21 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
     return suite
 
 
+def resolve_datasets(tables: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
+    """Check and resolve what may stand under ``[[datasets]]``.
+
+    Raises:
+        InputError: anything wrong.
+    """
+    check_values({"datasets": list(tables)})
+    try:
+        entries = [DatasetEntry.model_validate(table) for table in tables]
+    except ValidationError as error:
+        path, problem = first_problem(error)
+        raise InputError(f"{dotted(path)}: {problem}") from None
+    return choices_of("datasets", entries, _dataset_settings)
+
+
 def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
     """Where and what, for the first complaint about a suite's own keys."""
     path, problem = first_problem(error)

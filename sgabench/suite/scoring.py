@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError, shorten
+from sgabench.suite.choices import Choice
 from sgabench.suite.overrides import apply_override
 from sgabench.suite.plan import content_key
-from sgabench.suite.resolving import Suite, resolve
+from sgabench.suite.resolving import Suite, load_suite, resolve, resolve_datasets
+from sgabench.suite.shipped import shipped_suites
 
 RATIOS = (0.5, 0.8, 0.9)
 
@@ -39,8 +41,7 @@ def scoring_suite(
     Raises:
         InputError: anything wrong.
     """
-    name, _, path = dataset.partition(":")
-    images: dict[str, Any] = {"name": name, "path": str(Path(path).expanduser().absolute())} if path else {"name": name}
+    images = dataset_table(dataset)
     data: dict[str, Any] = {
         "name": "score",
         "ratios": list(ratios),
@@ -51,13 +52,47 @@ def scoring_suite(
     }
     if normalize != "data":
         images["normalize"] = normalize if normalize == "pretrained" else _constants(normalize)
-    if path:
-        images["label"] = Path(path).name or name
     for override in overrides:
         apply_override(data, override)
     suite = resolve(data, Path("score"))
     folder = f"{suite.name}-{content_key(data)[:6]}"
     return replace(suite, folder=folder, looks_folder=folder)
+
+
+def dataset_table(text: str) -> dict[str, Any]:
+    """The table of ``[[datasets]]`` that ``NAME`` or ``NAME:PATH`` stands for, with the folder's name as its label."""
+    name, _, path = text.partition(":")
+    if not path:
+        return {"name": name}
+    return {"name": name, "path": str(Path(path).expanduser().absolute()), "label": Path(path).name or name}
+
+
+def named_datasets(names: Sequence[str], overrides: Sequence[str] = ()) -> tuple[Choice, ...]:
+    """The data sets of suites, or those that are named as of `scoring_suite`.
+
+    A folder that has no splits, but class folders alone, is drawn from: its images are the same, however that is done.
+
+    Args:
+        names: suite files, suites that come along, data sets.
+        overrides: ``key=value`` settings as of ``--set``.
+
+    Raises:
+        InputError: anything wrong.
+    """
+    found: list[Choice] = []
+    for name in names:
+        if name.endswith(".toml") or name in shipped_suites():
+            found += load_suite(name, overrides).datasets
+            continue
+        table = dataset_table(name)
+        if table["name"] == "folder" and "path" in table:
+            splits = [Path(table["path"]) / split for split in ("train", "test")]
+            table |= {} if any(split.is_dir() for split in splits) else {"split": {"test": 0.2}}
+        data: dict[str, Any] = {"datasets": [table]}
+        for override in overrides:
+            apply_override(data, override)
+        found += resolve_datasets(data["datasets"])
+    return tuple(found)
 
 
 def _constants(text: str) -> dict[str, list[float]]:

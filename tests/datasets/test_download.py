@@ -52,7 +52,7 @@ def test_nowhere_to_write_is_one_line(tmp_path: Path) -> None:
         locate.fetch("toy", tmp_path / "file", "set", write, "how")
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist", "svhn", "tiny_imagenet"])
 def test_without_network_the_answer_is_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,8 +12,9 @@ from support import variant
 
 from sgabench import run
 from sgabench.cli import main
+from sgabench.datasets.places import LAYOUTS
 from sgabench.errors import InputError
-from sgabench.store.doctor import LAYOUTS, Check, as_text, check_data_sets, check_devices, check_store, check_versions
+from sgabench.store.doctor import Check, as_text, check_data_sets, check_devices, check_store, check_versions
 from sgabench.store.locks import exclusive
 from sgabench.store.repair import repair
 from sgabench.store.store import Store
@@ -165,6 +166,7 @@ def test_data_sets_are_found_where_they_are_looked_for(tmp_path: Path, name: str
         pytest.skip("a folder of the system")
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     for file in files:
+        (tmp_path / folder / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / file).touch()
     check = check_data_sets(tmp_path)
     assert check.state == "ok"

@@ -252,7 +252,7 @@ def noisy(
     )
 
 
-@optimizers.register_source("sam")
+@optimizers.register_source("sam", passes=2)
 def sam(
     name: str,
     parameters: NamedParameters,
@@ -269,7 +269,7 @@ def sam(
     return build_around(SAM, name, parameters, options, rho=rho, adaptive=adaptive)
 
 
-@optimizers.register_source("cram")
+@optimizers.register_source("cram", passes=2)
 def cram(
     name: str,
     parameters: NamedParameters,

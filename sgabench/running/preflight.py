@@ -27,7 +27,7 @@ from sgabench.system.precision import uses_bf16
 from sgabench.training.building import build_optimizer, initial_network, load_data, seen_by
 from sgabench.training.checkpoints import load_checkpoint
 from sgabench.training.data import Data
-from sgabench.training.footprint import Footprint, limited, measure, need, state_of
+from sgabench.training.footprint import Footprint, kept_by, limited, measure, need
 
 _logger = logging.getLogger("sgabench")
 
@@ -149,7 +149,8 @@ def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) ->
     optimizer = task.trial.optimizer
     recipe = Recipe.model_validate(optimizer.settings["training"])
     half = recipe.precision == "bf16" and uses_bf16(task.device)
-    needed = need(footprint, recipe, state_of(optimizer), task.device, half=half)
+    steps = recipe.epochs * (len(data.train) // recipe.batch_size)
+    needed = need(footprint, recipe, kept_by(optimizer, steps), task.device, half=half)
     what = f"training with optimizer {optimizer.label!r} at batch size {recipe.batch_size} ({needed})"
     total, left = needed.total, None
     if workers > 1:  # this process has its data already

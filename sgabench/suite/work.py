@@ -19,7 +19,8 @@ class Work:
 
     Attributes:
         trainings, prunings, probes: how many; a stored training that a probe must watch is one, too.
-        train_images: that trainings and fine-tuning see, forwards and backwards; None: not known.
+        train_images: that trainings and fine-tuning see, forwards and backwards, in every pass of a step; None: not
+            known.
         test_images: that dense and pruned networks see; None: not known.
         checkpoints: that are evaluated and pruned as they are.
     """
@@ -80,10 +81,17 @@ def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:
         known = known and train is not None and test is not None
         epochs = 0 if trained or not trial.trains else trial.optimizer.settings["training"]["epochs"]
         epochs += sum(cell.pruner.settings["finetune"]["epochs"] for cell in cells if cell.pruner.settings["finetune"])
-        train_images += epochs * (train or 0)
+        train_images += passes_of_a_step(trial.optimizer) * epochs * (train or 0)
         test_images += ((not trained) + len(cells)) * (test or 0)
     seen = (train_images, test_images) if known else (None, None)
     return Work(trainings, prunings, probes, seen[0], seen[1], checkpoints)
+
+
+def passes_of_a_step(optimizer: Choice) -> int:
+    """How often an optimizer looks at a batch, forwards and backwards; of a plugin's it is not known: once."""
+    if optimizer.name.rpartition(":")[2].lower() == "lbfgs" and not optimizer.code:
+        return 1 + int(optimizer.options.get("max_iter", 20))
+    return int(optimizer.tags.get("passes", 1))
 
 
 def _images(dataset: Choice) -> tuple[int | None, int | None]:

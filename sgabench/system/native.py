@@ -49,6 +49,16 @@ def load(source: Path) -> ctypes.CDLL:
         raise Unavailable(f"the compiled library cannot be used: {' '.join(str(error).split())}") from None
 
 
+def compiler_here() -> str:
+    """Name and version of what `load` compiles with, in a line.
+
+    Raises:
+        Unavailable: as `load`.
+    """
+    cache_folder()
+    return _version(_compiler()).splitlines()[0].strip()
+
+
 def _compiler() -> list[str]:
     named = shlex.split(os.environ.get("CXX", ""))
     for command in [named] if named else [["g++"], ["c++"], ["clang++"]]:

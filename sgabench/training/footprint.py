@@ -29,6 +29,9 @@ _CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "stochgradadam": "Ad
 # Tensors as large as a parameter that an optimizer keeps for it, whatever its options are. Of what is not here: none.
 _KEPT = {"Adam": 2, "AdamW": 2, "Adamax": 2, "NAdam": 2, "RAdam": 2, "Adadelta": 2, "Rprop": 2}
 _KEPT |= {"Adagrad": 1, "ASGD": 1, "RMSprop": 1, "Muon": 1}
+_TWO_PASSES = {"sam", "cram"}
+_MATRICES = {"pytorch_optimizer:shampoo": 1, "pytorch_optimizer:soap": 2}  # beside them so many as large as a parameter
+MOST_ROWS = 10_000  # of a matrix that SOAP makes
 # Options that make some of these keep one more.
 _KEEPS_MORE = {"momentum": ("SGD", "RMSprop"), "centered": ("RMSprop",), "amsgrad": ("Adam", "AdamW")}
 
@@ -42,12 +45,29 @@ class Footprint:
         trained: the parameters that get gradients.
         fixed: what a forward pass keeps for the backward pass, whatever the batch.
         image: what it keeps for each image.
+        matrices: of a square matrix for each dimension of each trained parameter of two or more dimensions.
     """
 
     weights: int
     trained: int
     fixed: int
     image: int
+    matrices: int = 0
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an optimizer keeps.
+
+    Attributes:
+        tensors: as large as a parameter, for each parameter, in its state.
+        copies: as many, only while it looks at a batch a second time.
+        matrices: square ones in its state, for each dimension of each parameter of two or more dimensions.
+    """
+
+    tensors: int = 0
+    copies: int = 0
+    matrices: int = 0
 
 
 @dataclass(frozen=True)
@@ -58,6 +78,7 @@ class Need:
         weights: parameters and buffers, and their averages.
         gradients: of the trained parameters.
         state: of the optimizer.
+        copies: of weights and gradients, of an optimizer that looks at a batch twice.
         activations: what the backward pass needs of a batch.
         snapshot: a copy of weights and state, and the same as a file; no activations are there meanwhile.
     """
@@ -65,17 +86,19 @@ class Need:
     weights: int
     gradients: int
     state: int
+    copies: int
     activations: int
     snapshot: int
 
     @property
     def total(self) -> int:
         """All that is there at the same time, where it is most."""
-        return self.weights + self.gradients + self.state + max(self.activations, self.snapshot)
+        return self.weights + self.gradients + self.state + max(self.copies + self.activations, self.snapshot)
 
     def __str__(self) -> str:
-        most = "activations" if self.activations >= self.snapshot else "snapshot"
-        parts = ("weights", "gradients", "state", most)
+        in_a_step = ("copies", "activations") if self.copies else ("activations",)
+        most = in_a_step if self.copies + self.activations >= self.snapshot else ("snapshot",)
+        parts = ("weights", "gradients", "state", *most)
         return ", ".join(f"{part} {in_words(getattr(self, part))}" for part in parts)
 
 
@@ -142,36 +165,54 @@ def measure(network: nn.Module, spec: ImageSpec) -> Footprint:
     few, more = (_kept_for_backward(network, spec, images) for images in (FEW, MORE))
     # What is drawn for each batch may differ between the two: no more than a whole batch's share.
     image = max(0, min((more - few) // (MORE - FEW), few // FEW, more // MORE))
-    return Footprint(weights, trained, max(0, few - FEW * image), image)
+    sides = (
+        (side, parameter.element_size())
+        for parameter in parameters
+        if parameter.requires_grad and parameter.ndim > 1
+        for side in parameter.shape
+    )
+    matrices = sum(side**2 * size for side, size in sides if side <= MOST_ROWS)
+    return Footprint(weights, trained, max(0, few - FEW * image), image, matrices)
 
 
-def state_of(optimizer: Choice) -> int:
-    """How many tensors as large as a parameter an optimizer keeps for each; those of a plugin are not known: 0."""
+def kept_by(optimizer: Choice, steps: int) -> Kept:
+    """What an optimizer keeps after so many steps; of a plugin's it is not known: nothing."""
     if optimizer.code:
-        return 0
+        return Kept()
     source, _, name = optimizer.name.rpartition(":")
-    kind = name if source else _CLASSES.get(name, "")
-    more = (option for option, kinds in _KEEPS_MORE.items() if kind in kinds and optimizer.options.get(option))
-    kept = _KEPT.get(kind, 0) + sum(1 for _ in more)
-    return 2 * kept + 1 if optimizer.options.get("step_norm") == "base" else kept  # its shadow has weights, too
+    kind, options = name if source else _CLASSES.get(name, ""), optimizer.options
+    if kind.lower() == "lbfgs":
+        most = options.get("max_iter", 20)
+        evaluations = options.get("max_eval") or most * 5 // 4  # with a line search, of one iteration perhaps
+        each = 1 if options.get("line_search_fn") else max(1, min(most, evaluations - 1))
+        # The direction, the last gradient, and of the history what the steps before the last one have made.
+        return Kept(2 + 2 * min(options.get("history_size", 100), max(0, steps * each - 1)))
+    if optimizer.name in _MATRICES:
+        return Kept(_MATRICES[optimizer.name], matrices=2)
+    more = (option for option, kinds in _KEEPS_MORE.items() if kind in kinds and options.get(option))
+    tensors = _KEPT.get(kind, 0) + sum(1 for _ in more)
+    if options.get("step_norm") == "base":
+        tensors = 2 * tensors + 1  # its shadow has weights, too
+    return Kept(tensors, copies=2 if source in _TWO_PASSES else 0)  # where it was, and the first gradient
 
 
-def need(footprint: Footprint, recipe: Recipe, state: int, device: str, *, half: bool = False) -> Need:
+def need(footprint: Footprint, recipe: Recipe, kept: Kept, device: str, *, half: bool = False) -> Need:
     """What a training takes.
 
     Args:
         footprint: of its network.
         recipe: how it is trained.
-        state: of the optimizer, as of `state_of`.
+        kept: by the optimizer.
         device: ``cpu`` or ``cuda``; on CUDA half a batch is enough, and a snapshot is made elsewhere.
         half: whether activations have 16 bits.
     """
     weights = footprint.weights * (2 if recipe.weight_averaging != "off" else 1)
-    kept = footprint.trained * state
+    state = footprint.trained * kept.tensors + footprint.matrices * kept.matrices
+    copies = footprint.trained * kept.copies
     images = recipe.batch_size // 2 if device == "cuda" else recipe.batch_size
     activations = (footprint.fixed + footprint.image * images) // (2 if half else 1)
-    snapshot = 0 if device == "cuda" else 2 * (weights + kept)
-    return Need(weights, footprint.trained, kept, activations, snapshot)
+    snapshot = 0 if device == "cuda" else 2 * (weights + state)
+    return Need(weights, footprint.trained, state, copies, activations, snapshot)
 
 
 def _kept_for_backward(network: nn.Module, spec: ImageSpec, images: int) -> int:

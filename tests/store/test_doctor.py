@@ -14,7 +14,15 @@ from sgabench import run
 from sgabench.cli import main
 from sgabench.datasets.places import LAYOUTS
 from sgabench.errors import InputError
-from sgabench.store.doctor import Check, as_text, check_data_sets, check_devices, check_store, check_versions
+from sgabench.store.doctor import (
+    Check,
+    as_text,
+    check_data_sets,
+    check_devices,
+    check_kernels,
+    check_store,
+    check_versions,
+)
 from sgabench.store.locks import exclusive
 from sgabench.store.repair import repair
 from sgabench.store.store import Store
@@ -239,3 +247,14 @@ assert "torch" not in sys.modules
 """
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_lacking_compiler_is_told_with_what_it_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    found = check_kernels()
+    assert (found.state, found.name) == ("warning", "kernels")
+    assert f"there is no C++ compiler ({tmp_path / 'none'})" in found.told
+    assert "StochGradAdam's step takes 4 to 7 times as long" in found.told
+    (tmp_path / "none").write_text("#!/bin/sh\necho 'cc 1.2 (x)'\necho more\n")
+    (tmp_path / "none").chmod(0o700)
+    assert check_kernels() == Check("kernels", "ok", "compiled for this processor by cc 1.2 (x)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support import TINY, variant
 
 from sgabench.suite.plan import Plan, make_plan, remaining
@@ -52,6 +53,22 @@ def test_a_probe_of_a_training_repeats_it(tmp_path: Path) -> None:
 def test_fine_tuning_is_training(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ('name = "magnitude"', 'name = "magnitude"\nfinetune = {epochs = 3}'))
     assert work_of(plan.trials, {}).train_images == 4 * (1 + 3) * 256
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "passes"),
+    [
+        ('"sam:SGD"', 2),
+        ('"cram:Adam"', 2),
+        ('"torch:LBFGS"\nmax_iter = 4', 5),
+        ('"torch:LBFGS"', 21),
+        ('"sampled:SGD"', 1),
+    ],
+)
+def test_every_pass_of_a_step_is_work(tmp_path: Path, optimizer: str, passes: int) -> None:
+    plan = plan_of(tmp_path, ('name = "adam"', f"name = {optimizer}"))
+    assert work_of(plan.trials[:2], {}).train_images == 2 * passes * 256
+    assert work_of(plan.trials[2:], {}).train_images == 2 * 256
 
 
 def test_many_evaluations_of_a_large_test_split_are_told(tmp_path: Path) -> None:

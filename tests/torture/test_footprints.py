@@ -25,7 +25,7 @@ import torch
 from pathlib import Path
 from sgabench.training.building import build_optimizer, initial_network
 from sgabench.system.environment import PeakMemory
-from sgabench.training.footprint import measure, need, state_of
+from sgabench.training.footprint import measure, need, kept_by
 from sgabench.plugins import models, optimizers
 from sgabench.plugins import ImageSpec
 from sgabench.suite.choices import Choice
@@ -37,7 +37,7 @@ name, side, batch = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 spec = ImageSpec(3, side, side, 10)
 model = Choice(name, name, models[name].resolve({}))
 adam = Choice("adam", "adam", optimizers["adam"].resolve({}))
-estimate = need(measure(initial_network(model, spec, 0), spec), Recipe(batch_size=batch), state_of(adam), "cpu")
+estimate = need(measure(initial_network(model, spec, 0), spec), Recipe(batch_size=batch), kept_by(adam, 1), "cpu")
 
 def training(images, recipe):
     split = Images(torch.zeros(images, 3, side, side, dtype=torch.uint8), torch.zeros(images, dtype=torch.int64))

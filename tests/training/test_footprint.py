@@ -20,7 +20,7 @@ from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
 from sgabench.system.memory import available
 from sgabench.training.building import build_optimizer
-from sgabench.training.footprint import Footprint, limited, measure, need, state_of
+from sgabench.training.footprint import Footprint, Kept, kept_by, limited, measure, need
 
 SPEC = ImageSpec(channels=1, height=8, width=8, classes=10)
 MB = 10**6
@@ -41,7 +41,8 @@ class TwoLayers(nn.Module):
 
 def test_what_is_kept_for_each_image_is_counted_once() -> None:
     weights = 4 * (65 * 1000 + 1001 * 10)
-    assert measure(TwoLayers(), SPEC) == Footprint(weights, weights - 40, fixed=0, image=4256)
+    matrices = 4 * (64**2 + 1000**2 + 1000**2 + 10**2)
+    assert measure(TwoLayers(), SPEC) == Footprint(weights, weights - 40, fixed=0, image=4256, matrices=matrices)
 
 
 def test_what_does_not_grow_with_the_batch_is_told_apart() -> None:
@@ -55,7 +56,7 @@ def test_what_does_not_grow_with_the_batch_is_told_apart() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1).mul(2).requires_grad_() @ self.weight.exp().T
 
-    assert measure(Normalized(), SPEC) == Footprint(2560, 2560, fixed=2560, image=256)
+    assert measure(Normalized(), SPEC) == Footprint(2560, 2560, fixed=2560, image=256, matrices=4 * (10**2 + 64**2))
 
 
 def test_what_the_result_does_not_depend_on_is_not_kept() -> None:
@@ -107,27 +108,68 @@ def test_the_state_of_an_optimizer_is_what_it_is_after_a_step(name: str, options
     layer.weight.grad = torch.ones_like(layer.weight)
     built.step()
     tensors = [value for value in built.state[layer.weight].values() if isinstance(value, Tensor)]
-    assert state_of(chosen) == sum(tensor.numel() for tensor in tensors) // layer.weight.numel()
-    assert state_of(replace(chosen, code="a plugin's")) == 0
+    assert kept_by(chosen, 1) == Kept(sum(tensor.numel() for tensor in tensors) // layer.weight.numel())
+    assert kept_by(replace(chosen, code="a plugin's"), 1) == Kept()
+
+
+@pytest.mark.parametrize(("name", "options"), [("soap", {}), ("shampoo", {}), ("lbfgs", {"history_size": 3})], ids=str)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_large_states_are_counted(name: str, options: dict[str, Any], steps: int) -> None:
+    chosen = Choice(f"pytorch_optimizer:{name}", name, optimizers[f"pytorch_optimizer:{name}"].resolve(options))
+    if name == "lbfgs":
+        chosen = replace(chosen, name="torch:LBFGS", options={**options, "max_iter": 4})
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16, bias=False), nn.Linear(16, 10, bias=False))
+    built = build_optimizer(chosen, network, 0)
+    images, labels = torch.randn(8, 1, 8, 8), torch.arange(8)
+
+    def loss() -> Tensor:
+        network.zero_grad()
+        found = nn.functional.cross_entropy(network(images), labels)
+        found.backward()
+        return found
+
+    for _ in range(steps):
+        loss()
+        built.step(loss)
+    counted = need(measure(network, ImageSpec(1, 8, 8, 10)), Recipe(), kept_by(chosen, steps), "cpu").state
+    assert 0.9 * _bytes(built.state) <= counted <= _bytes(built.state)
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return sum(map(_bytes, parts))
+
+
+@pytest.mark.parametrize("name", ["sam:SGD", "cram:SGD"])
+def test_two_passes_keep_weights_and_gradients(name: str) -> None:
+    options = optimizers[name].resolve({"momentum": 0.9})
+    assert kept_by(Choice(name, name, options), 10) == Kept(1, copies=2)
+    found = need(Footprint(10 * MB, 8 * MB, 2 * MB, MB), Recipe(batch_size=100), Kept(1, copies=2), "cpu")
+    assert found.total == (10 + 8 + 8 + 16 + 102) * MB
+    assert str(found) == "weights 10 MB, gradients 8 MB, state 8 MB, copies 16 MB, activations 102 MB"
+    at_rest = need(Footprint(10 * MB, 8 * MB, 2 * MB, MB), Recipe(batch_size=2), Kept(1, copies=2), "cpu")
+    assert str(at_rest).endswith("state 8 MB, snapshot 36 MB")
 
 
 def test_a_matched_step_norm_takes_a_second_state_and_the_weights() -> None:
     options = optimizers["sampled:Adam"].resolve({"step_norm": "base"})
-    assert state_of(Choice("sampled:Adam", "x", options)) == 2 * 2 + 1
+    assert kept_by(Choice("sampled:Adam", "x", options), 1) == Kept(2 * 2 + 1)
 
 
 def test_the_parts_of_a_training() -> None:
     footprint = Footprint(weights=10 * MB, trained=8 * MB, fixed=2 * MB, image=MB)
-    found = need(footprint, Recipe(batch_size=100), 2, "cpu")
+    found = need(footprint, Recipe(batch_size=100), Kept(2), "cpu")
     assert (found.weights, found.gradients, found.state, found.activations) == (10 * MB, 8 * MB, 16 * MB, 102 * MB)
     assert found.snapshot == 2 * (10 + 16) * MB
     assert found.total == (10 + 8 + 16 + 102) * MB
     assert str(found) == "weights 10 MB, gradients 8 MB, state 16 MB, activations 102 MB"
-    averaged = need(footprint, Recipe(batch_size=10, weight_averaging="ema"), 2, "cpu", half=True)
+    averaged = need(footprint, Recipe(batch_size=10, weight_averaging="ema"), Kept(2), "cpu", half=True)
     assert (averaged.weights, averaged.activations) == (20 * MB, 6 * MB)
     assert averaged.total == (20 + 8 + 16) * MB + 2 * (20 + 16) * MB
     assert str(averaged).endswith("snapshot 72 MB")
-    on_a_gpu = need(footprint, Recipe(batch_size=100), 2, "cuda")
+    on_a_gpu = need(footprint, Recipe(batch_size=100), Kept(2), "cuda")
     assert (on_a_gpu.activations, on_a_gpu.snapshot) == (52 * MB, 0)
 
 

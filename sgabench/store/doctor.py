@@ -250,8 +250,8 @@ def check_kernels() -> Check:
     except Unavailable as error:
         told = (
             f"{error}; numbers are the same to rounding, but on the CPU StochGradAdam's step takes 4 to 7 times as "
-            "long as PyTorch's fused Adam (compiled: as long), since NumPy draws its mask; and in CIFAR ResNets BatchNorm, "
-            "sum and ReLU are operations of their own"
+            "long as PyTorch's fused Adam (compiled: as long), since NumPy draws its mask; and in CIFAR ResNets "
+            "BatchNorm, sum and ReLU are operations of their own"
         )
         return Check("kernels", "warning", told, "install a C++ compiler, such as g++, or name one in CXX")
 

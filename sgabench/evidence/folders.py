@@ -40,7 +40,8 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
     if both.empty:
         return pd.DataFrame(columns=[*PLACE, "outcome", "verdict"])
     # The same comparison as of optimizers, with the folders in their place.
-    shifted = both[both["pruner"] != DENSE].assign(model=both["model"] + SEPARATOR + both["optimizer"])
+    shifted = both[both["pruner"] != DENSE]
+    shifted = shifted.assign(model=shifted["model"] + SEPARATOR + shifted["optimizer"])
     shifted = shifted.drop(columns="optimizer").rename(columns={"side": "optimizer"})
     compared = compare(cubes(shifted), Question(names[0]))
     compared[["model", "optimizer"]] = compared["model"].str.split(SEPARATOR, expand=True).reindex(columns=[0, 1])
@@ -50,6 +51,8 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
         rows = rows.merge(counts.reset_index(), on=PLACE, how="left")
     common = _common(*sides)
     rows = rows.merge(common, on=PLACE, how="left")
+    # Dense networks are compared only beside curves that are; what both sides have is there in any case.
+    rows["n_paired"] = rows.pop("n_dense").where(rows["pruner"] == DENSE, rows["n_paired"])
     numbers = ["first_n", "second_n", "n_paired", "more_seeds", "most_seeds"]
     rows[numbers] = rows[numbers].fillna(0).astype(int)
     rows["outcome"] = rows["outcome"].astype(object).fillna("none")
@@ -91,7 +94,10 @@ def _common(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     sides = [side.set_index([*PLACE, "seed"])["counted_top1"] for side in (a, b)]
     common = pd.concat(sides, axis=1, join="inner", keys=["first_mean", "second_mean"])
     common["alike"] = common["first_mean"] == common["second_mean"]
-    cells = common.groupby(level=PLACE, sort=False).agg({"first_mean": "mean", "second_mean": "mean", "alike": "all"})
+    common["n_dense"] = 1
+    cells = common.groupby(level=PLACE, sort=False).agg(
+        {"first_mean": "mean", "second_mean": "mean", "alike": "all", "n_dense": "sum"}
+    )
     found = cells.reset_index()
     pruned = found[found["pruner"] != DENSE]
     curves = pruned.groupby(PLACE[:5], sort=False, as_index=False).agg(

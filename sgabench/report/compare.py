@@ -75,7 +75,7 @@ def _shown(rows: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
                 "optimizer": str(row["optimizer"]),
                 "pruner": str(row["pruner"]),
                 "ratio": _place(row),
-                "n": str(row["n_paired"]) if row["pruner"] != DENSE else str(min(row["first_n"], row["second_n"])),
+                "n": str(row["n_paired"]),
                 f"{names[0]} %": percent(row["first_mean"]),
                 f"{names[1]} %": percent(row["second_mean"]),
                 "difference": "" if pd.isna(row["difference"]) else f"{100 * row['difference']:+.1f}",

@@ -94,6 +94,19 @@ def test_means_are_over_the_seeds_that_both_have(folders: tuple[Path, Path], pla
     assert set(found["verdict"]) == {"identical"}
 
 
+def test_of_dense_networks_too_the_seeds_that_both_have_are_counted(tmp_path: Path, plan: Plan) -> None:
+    first = replace(plan, trials=tuple(trial for trial in plan.trials if trial.seed == 0))
+    for folder, of in (("old", plan), ("new", first)):
+        with Store(tmp_path / folder, create=True) as store:
+            fill(store, of)
+    more_seeds(tmp_path / "new", plan, 5)
+    found = rows((tmp_path / "old", tmp_path / "new"))
+    assert found.loc[("adam", DENSE), ["first_n", "second_n", "n_paired"]].tolist() == [2, 4, 1]
+    dense = read(tmp_path / "old", replace(plan, trials=tuple(replace(t, cells=()) for t in plan.trials)))
+    alone = side_by_side(dense, dense, ("a", "b"))
+    assert alone[["n_paired", "verdict"]].drop_duplicates().values.tolist() == [[2, "identical"]]
+
+
 def test_equal_folders_have_no_changes_and_the_summary_says_so(folders: tuple[Path, Path]) -> None:
     tables = read(folders[0], None), read(folders[1], None)
     compared = side_by_side(*tables, ("old", "new"))

@@ -51,6 +51,53 @@ def pad_and_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
     return crops[example, :, offsets[:, 0], offsets[:, 1]]
 
 
+def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut a box out of each image and stretch it to one size (Szegedy et al. 2014, arXiv 1409.4842), bilinearly.
+
+    In whole numbers, so that the result is the same on every device; without antialiasing, which matters only where
+    boxes are much larger than the size.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        boxes: float32 (N, 4): height and width as parts of the image's, in (0, 1]; and where the box is in the room
+            that it leaves, from the top and from the left, in [0, 1).
+        size: height and width of the result.
+
+    Returns:
+        uint8 (N, C, *size).
+    """
+    found = images.to(torch.int32)
+    for axis in (0, 1):  # first rows, then columns
+        length, wanted = images.shape[2 + axis], size[axis]
+        box = (boxes[:, axis] * length).round().long().clamp(1, length)
+        start = torch.minimum((boxes[:, 2 + axis] * (length - box + 1)).long(), length - box)
+        middle = 2 * torch.arange(wanted, device=images.device) + 1
+        place = (middle * box[:, None] * 128 // wanted - 128).clamp(min=0)  # in 256ths of a pixel of the box
+        place = torch.minimum(place, 256 * (box[:, None] - 1))
+        first, share = place // 256, (place % 256).to(torch.int32)
+        second = torch.minimum(first + 1, box[:, None] - 1)
+        shape = (-1, 1, wanted, 1) if axis == 0 else (-1, 1, 1, wanted)
+        onto = list(found.shape)
+        onto[2 + axis] = wanted
+        ends = [found.gather(2 + axis, (start[:, None] + index).view(shape).expand(onto)) for index in (first, second)]
+        found = ends[0] * (256 - share).view(shape) + ends[1] * share.view(shape)
+    return ((found + 2**15) >> 16).to(torch.uint8)
+
+
+def centre(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of images that are larger.
+
+    Args:
+        images: (N, C, H, W), any type.
+        size: height and width of the result, each at most that of the images.
+
+    Returns:
+        A view of them.
+    """
+    top, left = ((length - wanted) // 2 for length, wanted in zip(images.shape[2:], size, strict=True))
+    return images[:, :, top : top + size[0], left : left + size[1]]
+
+
 def flip(images: Tensor, flips: Tensor) -> Tensor:
     """Mirror the chosen images left to right.
 

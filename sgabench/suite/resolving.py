@@ -228,6 +228,8 @@ def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
     settings: dict[str, Any] = {"train_size": entry.train_size, "validation_size": entry.validation_size}
     if entry.test_size is not None:
         settings["test_size"] = entry.test_size
+    if entry.centre_crop is not None:
+        settings["centre_crop"] = entry.centre_crop
     if entry.normalize != "data":
         settings["normalize"] = entry.model_dump(mode="json")["normalize"]
     return settings

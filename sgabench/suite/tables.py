@@ -68,12 +68,20 @@ class Recipe(Table):
     label_smoothing: float = Field(
         strict=True, default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy."
     )
-    augmentation: tuple[Literal["crop", "flip", "cutout"], ...] = Field(
+    augmentation: tuple[Literal["crop", "resized-crop", "flip", "cutout"], ...] = Field(
         default=(),
-        description="crop: pad and crop at random; flip: left-right with probability 1/2; cutout: a black square.",
+        description="crop: pad and crop at random; resized-crop: a box of random size and shape, stretched; "
+        "flip: left-right with probability 1/2; cutout: a black square.",
     )
     crop_padding: int = Field(
         strict=True, default=4, ge=1, le=10_000, description="Of augmentation 'crop': pixels added to each side."
+    )
+    crop_scale: float = Field(
+        strict=True,
+        default=0.08,
+        gt=0,
+        le=1,
+        description="Of augmentation 'resized-crop': the least part of an image's area.",
     )
     cutout_size: int = Field(
         strict=True, default=8, ge=1, le=10_000, description="Of augmentation 'cutout': pixels of a side of the square."
@@ -105,6 +113,8 @@ class Recipe(Table):
             raise ValueError("warmup_epochs: schedule 'one-cycle' has a warm-up of its own; leave one out")
         if len(set(self.augmentation)) != len(self.augmentation):
             raise ValueError(f"augmentation names one twice: {list(self.augmentation)}")
+        if {"crop", "resized-crop"} <= set(self.augmentation):
+            raise ValueError("augmentation: 'crop' and 'resized-crop' do the same in two ways; leave one out")
         if list(self.step_milestones) != sorted(set(self.step_milestones)):
             raise ValueError(f"step_milestones must increase: {list(self.step_milestones)}")
         return self
@@ -116,6 +126,7 @@ class Recipe(Table):
             "step_milestones": self.schedule != "step",
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augmentation,
+            "crop_scale": "resized-crop" not in self.augmentation,
             "cutout_size": "cutout" not in self.augmentation,
             "mixup": self.mixup == 0,
             "clip_norm": self.clip_norm is None,
@@ -193,6 +204,9 @@ class DatasetEntry(Entry):
     )
     test_size: int | None = Field(
         strict=True, default=None, ge=1, le=2**40, description="Use only so many test images."
+    )
+    centre_crop: int | None = Field(
+        strict=True, default=None, ge=1, le=1024, description="Networks see a square of so many pixels of the middle."
     )
     normalize: Literal["data", "pretrained"] | Normalization = Field(
         default="data",

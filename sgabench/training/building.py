@@ -65,7 +65,8 @@ def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> D
     identity = json.dumps(dataset.identity(), sort_keys=True)
     sizes = dataset.settings
     parts = sizes["train_size"], sizes["validation_size"], sizes.get("test_size")
-    return _load_data(identity, dataset.name, options, parts, data_dir.resolve(), download, device)
+    data = _load_data(identity, dataset.name, options, parts, data_dir.resolve(), download, device)
+    return data if sizes.get("centre_crop") is None else data.cropped(sizes["centre_crop"])
 
 
 def seen_by(model: Choice, dataset: Choice, data: Data) -> Data:

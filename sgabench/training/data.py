@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from sgabench.datasets import augmentation
 from sgabench.datasets.base import SplitDataset, channel_statistics
 from sgabench.datasets.streamed import Pixels, Streamed, part_of
+from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
 from sgabench.system.seeds import derive_seed
 
@@ -103,8 +104,21 @@ class Data:
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
         return Data(self.spec, train, validation, test, self.mean.to(device), self.std.to(device))
 
+    def cropped(self, size: int) -> Data:
+        """The same images, of which networks see a square in the middle.
+
+        Raises:
+            InputError: they are smaller.
+        """
+        if size > min(self.spec.height, self.spec.width):
+            raise InputError(f"centre_crop: {size} is more than images have: {self.spec.height} x {self.spec.width}")
+        return replace(self, spec=replace(self.spec, height=size, width=size))
+
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to what the network sees, channels last in memory."""
+        """uint8 (N, C, H, W) to what the network sees: the middle, if they are larger; channels last in memory."""
+        size = self.spec.height, self.spec.width
+        if images.shape[2:] != size:
+            images = augmentation.centre(images, size)
         return augmentation.normalize(images, self.mean, self.std).contiguous(memory_format=torch.channels_last)
 
 

@@ -6,6 +6,7 @@ done anew each time, or be captured once as a CUDA graph and replayed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,9 @@ def batch_order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
     return torch.randperm(images, generator=generator)[: steps * batch_size].view(steps, batch_size)
 
 
+_TRIES = 10  # boxes that are drawn for each image
+
+
 @dataclass(frozen=True)
 class Draws:
     """All that is random in the batches of one epoch: a function of seed and epoch, the same on every device.
@@ -40,6 +44,8 @@ class Draws:
         holes: where the middle of their black squares is, as parts of height and width: float32 (steps, batch_size, 2);
             empty (steps, 0) without cutout.
         partners: which images they are mixed with: int64 (steps, batch_size); empty (steps, 0) without mixup.
+        boxes: what is cut out of them and stretched, as `augmentation.resized_crop` takes it: float32
+            (steps, batch_size, 4); empty (steps, 0) without resized crops.
         shares: of the image itself in the mixture: float32 (steps, batch_size), the same for all of a batch; likewise.
     """
 
@@ -49,6 +55,7 @@ class Draws:
     holes: Tensor
     partners: Tensor
     shares: Tensor
+    boxes: Tensor
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, epoch: int, images: int, device: str) -> Draws:
@@ -66,6 +73,7 @@ class Draws:
             (holes if "cutout" in recipe.augmentation else holes[:, :0]).to(device),
             partners.to(device),
             shares.to(device),
+            _boxes(recipe, order, derive_seed(seed, "resized crop", epoch)).to(device),
         )
 
     def __getitem__(self, step: int) -> Draws:
@@ -77,13 +85,33 @@ class Draws:
         for drawn, value in zip(vars(self).values(), vars(other).values(), strict=True):
             drawn.copy_(value)
 
-    def augment(self, images: Tensor, recipe: Recipe) -> Tensor:
-        """Augment the uint8 batch (N, C, H, W) of a step."""
+    def augment(self, images: Tensor, recipe: Recipe, size: tuple[int, int] | None = None) -> Tensor:
+        """Augment the uint8 batch (N, C, H, W) of a step; resized crops have this size, or that of the images."""
+        if self.boxes.numel():
+            height, width = images.shape[2:]
+            images = augmentation.resized_crop(images, self.boxes, size or (height, width))
         if self.offsets.numel():
             images = augmentation.pad_and_crop(images, self.offsets, recipe.crop_padding)
         if self.flips.numel():
             images = augmentation.flip(images, self.flips)
         return augmentation.cut_out(images, self.holes, recipe.cutout_size) if self.holes.numel() else images
+
+
+def _boxes(recipe: Recipe, order: Tensor, seed: int) -> Tensor:
+    """Boxes of random area and shape, as torchvision's RandomResizedCrop has: the first of ten that fits, or all."""
+    if "resized-crop" not in recipe.augmentation:
+        return torch.empty(len(order), 0)
+    generator = torch.Generator().manual_seed(seed)
+    steps, images = order.shape
+    area = recipe.crop_scale + (1 - recipe.crop_scale) * torch.rand((_TRIES, steps, images), generator=generator)
+    aspect = torch.exp(math.log(4 / 3) * (2 * torch.rand((_TRIES, steps, images), generator=generator) - 1))
+    sides = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], dim=-1)
+    places = torch.rand((steps, images, 2), generator=generator)
+    box = torch.ones(steps, images, 2)
+    for sides_of_try in reversed(sides):
+        fits = (sides_of_try <= 1).all(dim=-1, keepdim=True)
+        box = torch.where(fits, sides_of_try, box)
+    return torch.cat([box, places], dim=-1)
 
 
 def _mixtures(order: Tensor, mixup: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -205,7 +233,9 @@ class GradientStep:
 
     def _seen(self, drawn: Draws, which: Tensor) -> Tensor:
         """Training images as the network sees them; those that are mixed are augmented alike."""
-        return self._data.normalize(drawn.augment(self._data.train.pixels(which), self._recipe))
+        spec = self._data.spec
+        images = drawn.augment(self._data.train.pixels(which), self._recipe, (spec.height, spec.width))
+        return self._data.normalize(images)
 
     def _loss(self, logits: Tensor, labels: Tensor, drawn: Draws) -> Tensor:
         smoothing = self._recipe.label_smoothing

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.sparse import SparseSemiStructuredTensor, to_sparse_semi_structured
+from torch.sparse import SparseSemiStructuredTensor
 
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.bench.pruning import SPEC, network_of
 from sgabench.errors import InputError, describe
+from sgabench.measuring.sparse import compress
 from sgabench.measuring.timing import time_interleaved
 from sgabench.models.layers import input_and_classifier, prunable_layers
 from sgabench.models.operations import count_macs
@@ -116,7 +117,9 @@ def variants_of(network: nn.Module, kinds: Sequence[str], dtype: torch.dtype) ->
             pruned = makers[kind](copy.deepcopy(network))
             speedup = macs / count_macs(pruned, example)[1]
             pruned = pruned.to(dtype)
-            variants[kind] = Variant(compress(pruned, context.excluded) if kind == "2:4" else pruned, speedup)
+            if kind == "2:4":
+                compress(pruned, context.excluded)
+            variants[kind] = Variant(pruned, speedup)
         except (InputError, RuntimeError) as error:
             variants[kind] = Variant(None, problem=str(error))
     return variants
@@ -135,25 +138,6 @@ def keep_two_of_four(network: nn.Module, excluded: frozenset[str]) -> nn.Module:
     for layer in layers.values():
         fours = layer.weight.view(-1, 4)
         fours.scatter_(1, fours.abs().topk(2, dim=1, largest=False).indices, 0.0)
-    return network
-
-
-def compress(network: nn.Module, excluded: frozenset[str]) -> nn.Module:
-    """Put the weights of linear layers that are 2:4 sparse into the format of CUDA's kernels for them.
-
-    Raises:
-        InputError: the kernels take none of these layers.
-    """
-    problem = ""
-    packed = 0
-    for layer in _linear_layers(network, excluded).values():
-        try:
-            layer.weight = nn.Parameter(to_sparse_semi_structured(layer.weight.detach()), requires_grad=False)
-            packed += 1
-        except (RuntimeError, ValueError) as error:  # of sizes, types and devices
-            problem = describe(error)
-    if not packed:
-        raise InputError(f"no linear layer is taken: {problem}")
     return network
 
 

@@ -38,6 +38,7 @@ MEANS = (
     "train_seconds",
 )
 SPEEDS = ("measured_speedup", "latency_speedup", "images_per_s", "latency_s")  # medians: one slow run is no speed
+PATTERN_ONLY = "pattern only"
 SPREAD = ("mean", "std", "low", "high")
 OF_SEVERAL_SEEDS = (  # what a row of one cell has not
     *(f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD[1:]),
@@ -219,6 +220,7 @@ def each_cell(tables: Tables) -> Tables:
         **{f"{name}_mean": cells.get(name) for name in WITH_SPREAD},
         **{f"{name}_{number}": float("nan") for name in WITH_SPREAD for number in SPREAD[1:]},
         **{name: cells.get(name, float("nan")) for name in (*MEANS, *SPEEDS)},
+        no_speed=_no_speed(cells),
         trained=cells["trained"].astype(int),
         trained_low=float("nan"),
         trained_high=float("nan"),
@@ -245,6 +247,7 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
         *spread,
         *MEANS,
         *SPEEDS,
+        "no_speed",
         *NO_VERDICT,
     ]
     if cells.empty:
@@ -270,6 +273,7 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
     grouped = numbers[cells["status"] == "done"].groupby(row[~lacking])
     board[list(MEANS)] = grouped[list(MEANS)].mean().reindex(board.index)
     board[list(SPEEDS)] = grouped[list(SPEEDS)].median().reindex(board.index)
+    board["no_speed"] = _no_speed(cells).groupby(row).max().reindex(board.index)
     board = board.assign(**{name: texts.take(board[name].to_numpy()) for name, (_, texts) in labels.items()})
     board = with_verdicts(board, compared[compared["ratio"].notna()], reference, resolution)
     order = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
@@ -290,7 +294,7 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     found = {name: pd.to_numeric(cells.get(name, nothing)) for name in (*MEANS, *SPEEDS)}
     # Masked weights are multiplied like others: the network executes as many multiply-adds as the dense one.
     masked = found["macs"] >= found["theoretical_speedup"] * found["nonzero_macs"] * (1 - 1e-9)
-    found |= {name: found[name].mask(masked) for name in SPEEDS}
+    found |= {name: found[name].mask(masked & cells.get("sparse_layers", nothing).isna()) for name in SPEEDS}
     pruned, dense, chance = (pd.to_numeric(cells[name]) for name in ("counted_top1", "counted_dense", "chance"))
     found |= {"pruned_top1": pruned, "dense_top1": dense, "missed": pd.Series(missed_targets(cells), cells.index)}
     # A network that learned nothing keeps nothing.
@@ -299,6 +303,15 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
         found["retention"] = (pruned / dense).mask(untrained, 0.0)
         found["retention_above_chance"] = ((pruned - chance) / (dense - chance)).mask(untrained, 0.0)
     return pd.DataFrame(found)
+
+
+def _no_speed(cells: pd.DataFrame) -> pd.Series[str]:
+    """Why there are no speeds of a pattern that would be faster on kernels for it."""
+    import numpy as np
+    import pandas as pd
+
+    patterns = cells["pattern_only"].notna() if "pattern_only" in cells else np.zeros(len(cells), dtype=bool)
+    return pd.Series(np.where(patterns, PATTERN_ONLY, ""), index=cells.index, dtype=object)
 
 
 def _exact_shares(successes: NDArray[Any], n: NDArray[Any]) -> Floats:

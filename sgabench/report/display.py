@@ -57,7 +57,8 @@ _EXPLAINED = {
     ("compression",): "Compression: parameters / non-zero parameters.",
     ("theoretical",): "Theory: speedup by multiply-adds, all / those on non-zero weights.",
     ("measured",): "Measured: speedup of inference, median over seeds of the time of the dense network / of the pruned "
-    "one; empty where weights are only masked, which makes nothing faster.",
+    "one; empty where weights are only masked, which makes nothing faster. Pattern only: nor does a pattern such as "
+    "2:4 without kernels for it.",
     (
         "passes",
         "seconds",
@@ -168,7 +169,9 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
         "sparsity": list(map(percent, column["sparsity"])),
         "compression": list(map(times, column["compression_ratio"])),
         "theoretical": list(map(times, column["theoretical_speedup"])),
-        "measured": list(map(times, column["measured_speedup"])),
+        "measured": [
+            reason or times(speed) for speed, reason in zip(column["measured_speedup"], column["no_speed"], strict=True)
+        ],
         "passes": list(map(_whole, column["train_passes"])),
         "seconds": list(map(_whole, column["train_seconds"])),
         "incomplete": list(map(str, column["incomplete"])),

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -20,6 +20,7 @@ from torch import nn
 
 from sgabench.errors import InputError, describe
 from sgabench.measuring.measurement import Size, compression_ratio, measure_size, theoretical_speedup
+from sgabench.measuring.sparse import speed_of_pattern
 from sgabench.measuring.sweep import Sweep, example_of
 from sgabench.measuring.timing import speed_of
 from sgabench.models.layers import weights_left_out
@@ -322,7 +323,7 @@ class _TrialRun:
                 "top1": top1,
                 "loss": loss,
                 **size.numbers(),
-                **self._timing(network, sweep.dense),
+                **self._timing(network, sweep.dense, excluded if has_rows_of_n_of_m(cell) else None),
                 "retention": top1 / trained.result["top1"] if trained.result["top1"] else None,
                 "compression_ratio": compression_ratio(dense_size, size),
                 "theoretical_speedup": theoretical_speedup(dense_size, size),
@@ -371,10 +372,20 @@ class _TrialRun:
         top1, loss = evaluate(network, self._data, self._data.test, self.precision)
         return {"top1": top1, "loss": loss}
 
-    def _timing(self, network: nn.Module, dense: nn.Module | None = None) -> dict[str, Any]:
+    def _timing(
+        self, network: nn.Module, dense: nn.Module | None = None, excluded: Collection[str] | None = None
+    ) -> dict[str, Any]:
+        """Speed; of a network in a pattern of N:M what is excluded is given, too."""
         asked = self.task.measurement
         if not asked.throughput:
             return {}
         batch = self._data.normalize(self._data.test.pixels(slice(asked.batch_size)))
-        seconds = asked.min_run_time
-        return speed_of(network, batch, self.alone, dense, precision=self.precision, min_run_time=seconds)
+        timed: Any = {"precision": self.precision, "min_run_time": asked.min_run_time}
+        if dense is not None and excluded is not None:
+            return speed_of_pattern(network, batch, self.alone, dense, excluded, **timed)
+        return speed_of(network, batch, self.alone, dense, **timed)
+
+
+def has_rows_of_n_of_m(cell: CellPlan) -> bool:
+    """Whether its pruner makes a pattern such as 2:4."""
+    return ":" in str(cell.pruner.options.get("pattern", ""))

@@ -9,6 +9,7 @@ from support import ENVIRONMENT, fill, variant
 
 from sgabench.errors import InputError
 from sgabench.evidence.leaderboard import make_tables
+from sgabench.report.markdown import markdown
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import Plan, make_plan, select
 from sgabench.suite.resolving import load_suite
@@ -204,7 +205,7 @@ pruners = [{name = "magnitude"}]
 """
 
 
-def put_top1(store: Store, plan: Plan, top1: dict[str, list[float | None]], **of_cells: float) -> None:
+def put_top1(store: Store, plan: Plan, top1: dict[str, list[float | None]], **of_cells: float | str) -> None:
     """A record for every trial and cell; None: it is not there."""
     for trial in plan.trials:
         pruned = top1[trial.optimizer.label][trial.seed]
@@ -247,6 +248,19 @@ def test_masked_networks_have_no_speed(store: Store, tmp_path: Path) -> None:
     put_top1(store, five_seeds(tmp_path), top1, measured_speedup=5.9, **masked)
     board = make_tables(store, five_seeds(tmp_path)).leaderboard
     assert board["measured_speedup"].isna().all()
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_pattern_has_a_speed_on_kernels_for_it_only(kernels: bool, store: Store, tmp_path: Path) -> None:
+    top1: dict[str, list[float | None]] = {"adam": [0.5] * 5, "other": [0.5] * 5}
+    speed: dict[str, float | str] = {"sparse_layers": 2} if kernels else {"pattern_only": "no kernels on cpu"}
+    masked = {"macs": 100.0, "nonzero_macs": 50.0, "theoretical_speedup": 2.0, "measured_speedup": 1.5}
+    put_top1(store, five_seeds(tmp_path), top1, **masked, **speed)
+    tables = make_tables(store, five_seeds(tmp_path))
+    assert set(tables.leaderboard["no_speed"]) == {"" if kernels else "pattern only"}
+    assert tables.leaderboard["measured_speedup"].isna().all() != kernels
+    for text in (markdown(tables), tables.leaderboard.to_csv()):
+        assert ("pattern only" in text) != kernels
 
 
 def test_the_speed_is_a_median(store: Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pandas as pd
 
@@ -48,7 +49,7 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]
     lines += ["## How it was made", ""]
     if suite:
-        lines += [f"    sgabench run {suite.source.parent.name}/{suite.source.name}", ""]
+        lines += [f"    sgabench run {Path(suite.source.parent.name, suite.source.name).as_posix()}", ""]
     lines += [f"- {escape(line)}" for line in environment_lines(tables)]
     return "\n".join(lines).rstrip() + "\n"
 

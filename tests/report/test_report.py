@@ -155,6 +155,8 @@ def test_rich_markup_in_a_name_is_shown(tiny: Path, tmp_path: Path) -> None:
 def test_markdown_says_how_it_was_made(made: tuple[Tables, Suite]) -> None:
     text = render(made[0], "markdown", made[1])
     assert f"sgabench run {made[1].source.parent.name}/tiny.toml" in text
+    beside = replace(made[1], source=Path("tiny.toml"))
+    assert "    sgabench run tiny.toml" in render(made[0], "markdown", beside).splitlines()
     assert "A second of everything." in text
     assert "torch 2" in text
 

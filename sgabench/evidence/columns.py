@@ -25,11 +25,12 @@ class Values:
     def add(self, rows: Sequence[dict[str, Any]]) -> list[Part]:
         """Append dictionaries; gives their columns."""
         of_names: dict[tuple[str, ...], list[int]] = {}
-        if len({*map(tuple, rows)}) == 1:
-            of_names[tuple(rows[0])] = list(range(len(rows)))
+        of_each = [*map(tuple, rows)]
+        if rows and of_each.count(of_each[0]) == len(rows):
+            of_names[of_each[0]] = list(range(len(rows)))
         else:
-            for place, row in enumerate(rows):
-                of_names.setdefault(tuple(row), []).append(place)
+            for place, names in enumerate(of_each):
+                of_names.setdefault(names, []).append(place)
         parts = []
         for names, places in of_names.items():
             same = rows if len(of_names) == 1 else [rows[place] for place in places]
@@ -100,13 +101,13 @@ class Columns:
         """Append records.
 
         Args:
-            rows: with the right checksums, in the order of `sgabench.store.database.COLUMNS`.
+            rows: as `sgabench.store.store.Store.rows` gives them, with the right checksums.
             environments: theirs, by identity.
 
         Returns:
             The key of one that is not well formed, if there is one; what is here is not to be used then.
         """
-        keys, kinds, parents, statuses, labels, texts, results, _, made_in, times, errors = zip(*rows, strict=True)
+        keys, kinds, parents, statuses, labels, texts, results, _, made_in, times, errors, _ = zip(*rows, strict=True)
         self._described |= {text: parse(text) for text in {*texts} - self._described.keys()}  # many are the same
         descriptions = [self._described[text] for text in texts]
         of, numbers = parse(*labels), parse(*results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -86,14 +87,14 @@ class _Gathered:
     def add(
         self, places: list[tuple[Any, ...]], block: int, sides: tuple[Floats, Floats], images: float, planned: Flags
     ) -> None:
-        """Compare two optimizers in one or more places.
+        """Compare optimizers in one or more places.
 
         Args:
             places: what it is about.
             block: the number of its data set and model.
             sides: accuracies, shape (places, seeds, ratios) each, NaN where nothing counts.
             images: in the test split.
-            planned: seeds that were asked for on both sides.
+            planned: seeds that were asked for on both sides, shape (places, seeds).
         """
         numbers = np.arange(len(self.places), len(self.places) + len(places))
         of_first, of_second = (~np.isnan(side).any(2) for side in sides)
@@ -157,8 +158,8 @@ def compare(found: Cubes, question: Question) -> pd.DataFrame:
     parts.append(_of_single_ratios(curves, parts[0]))
     if details.places:
         of_details = details.compared()
-        decided = judged.decided
-        opened = np.array([decided[of].any() for of in _opened_by(curves, details)])
+        decided = judged.decided.tolist()
+        opened = np.array([any(decided[number] for number in of) for of in _opened_by(curves, details)])
         # What all curves are done with is left to the details.
         differ = np.isin(judged.outcome, ("better", "worse"))
         total = (DETAILS + CURVES * differ.all()) * question.share
@@ -192,35 +193,45 @@ def _gather(found: Cubes, question: Question) -> tuple[_Gathered, _Gathered, NDA
     families: dict[tuple[Any, ...], int] = {}
     parents: list[int] = []
     blocks: dict[tuple[Any, ...], int] = {}
-    dense_done: set[tuple[Any, ...]] = set()
     for place, cube in found:
         block = blocks.setdefault(place[:2], len(blocks))
-        images = cube.images
         whole = cube.reached & (cube.ratios > 0) if (cube.ratios > 0).any() else cube.reached
         if question.ratios and place[2] == question.pruner:
             whole &= np.isin(cube.ratios, question.ratios)
-        for first, second in _pairs(cube.optimizers, question):
-            names = cube.optimizers[first], cube.optimizers[second]
-            a, b = cube.pruned[first], cube.pruned[second]
-            planned = cube.planned[first] & cube.planned[second]
-            both = whole & cube.known[first] & cube.known[second]  # of suites with other ratios, what they share
-            sides = a[None, :, both], b[None, :, both]
-            curves.add([(*place, np.nan, *names)], block, sides, images, planned)
-            curves.only.append(cube.ratios[both][0] if both.sum() == 1 else np.nan)
+        pairs = np.array([*_pairs(cube.optimizers, question)], dtype=np.intp).reshape(-1, 2)
+        names = [(cube.optimizers[first], cube.optimizers[second]) for first, second in pairs]
+        of_dense = [(*place[:2], DENSE, "", 0.0, *each) for each in names]
+        both = whole & cube.known[pairs].all(1)  # of suites with other ratios, what they share
+        kinds = [(mask.tobytes(), dense in families) for mask, dense in zip(both, of_dense, strict=True)]
+        for (_, dense_done), run in groupby(range(len(pairs)), key=kinds.__getitem__):  # all at once is faster
+            at = list(run)
+            mask, sides = both[at[0]], pairs[at].T
+            planned = cube.planned[pairs[at]].all(1)
+            of_curves = cube.pruned[sides[0]][:, :, mask], cube.pruned[sides[1]][:, :, mask]
+            curves.add([(*place, np.nan, *names[i]) for i in at], block, of_curves, cube.images, planned)
+            only = cube.ratios[mask][0] if mask.sum() == 1 else np.nan
+            curves.only += [only] * len(at)
             if question.interpolated:
                 continue
-            single = cube.ratios != curves.only[-1]
-            ratios = [(*place, ratio, *names) for ratio in cube.ratios[single].tolist()]
+            single = cube.ratios != only
             # What a pruner did not reach is compared with nothing.
-            shown = (np.where(cube.reached, side, np.nan)[:, single].T[:, :, None] for side in (a, b))
-            details.add(ratios, block, (next(shown), next(shown)), images, planned)
-            parents += [families.setdefault((*place, *names), len(families))] * len(ratios)
-            dense = (*place[:2], DENSE, "", 0.0, *names)
-            if dense not in dense_done:
-                dense_done.add(dense)
-                of_dense = cube.dense[first][None, :, None], cube.dense[second][None, :, None]
-                details.add([dense], block, of_dense, images, planned)
-                parents.append(families.setdefault(dense, len(families)))
+            shown = [np.where(cube.reached, cube.pruned[side], np.nan)[:, :, single] for side in sides]
+            if not dense_done:
+                shown = [
+                    np.concatenate([of_side, cube.dense[side][:, :, None]], axis=2)
+                    for side, of_side in zip(sides, shown, strict=True)
+                ]
+            _, seeds, rows = shown[0].shape
+            first, second = (of_side.transpose(0, 2, 1).reshape(len(at) * rows, seeds, 1) for of_side in shown)
+            ratios = cube.ratios[single].tolist()
+            of_details: list[tuple[Any, ...]] = []
+            for i in at:
+                parents += [families.setdefault((*place, *names[i]), len(families))] * len(ratios)
+                of_details += [(*place, ratio, *names[i]) for ratio in ratios]
+                if not dense_done:
+                    parents.append(families.setdefault(of_dense[i], len(families)))
+                    of_details.append(of_dense[i])
+            details.add(of_details, block, (first, second), cube.images, np.repeat(planned, rows, axis=0))
     return curves, details, np.array(parents, dtype=np.int64)
 
 

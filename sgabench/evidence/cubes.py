@@ -100,5 +100,9 @@ def missed_targets(cells: pd.DataFrame) -> NDArray[np.bool_]:
 
 def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
     """The number of each row's combination of values, and the combinations in order of appearance."""
-    numbers = frame.groupby(columns, sort=False).ngroup().to_numpy()
-    return np.asarray(numbers, dtype=np.int64), frame[columns].drop_duplicates(ignore_index=True)
+    numbers = np.zeros(len(frame), dtype=np.int64)
+    for name in columns:
+        codes, values = pd.factorize(frame[name])
+        numbers, _ = pd.factorize(numbers * (len(values) + 1) + codes)
+    first = np.flatnonzero(~pd.Series(numbers).duplicated())
+    return np.asarray(numbers, dtype=np.int64), frame[columns].iloc[first].reset_index(drop=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,8 +69,10 @@ def pipe_table(frame: pd.DataFrame) -> Iterable[str]:
 
 
 SPECIAL = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in "\\`*_[]|"}})
+MARKS = re.compile(r"[&<>\\`*_\[\]|]")
 
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, one line."""
-    return " ".join(text.split()).translate(SPECIAL)
+    line = " ".join(text.split())
+    return line.translate(SPECIAL) if MARKS.search(line) else line  # most have none, and looking is faster

@@ -85,7 +85,7 @@ def _salvage(path: Path) -> tuple[list[Row], list[Row]]:
         return [], []
     known = {identity for identity, _ in environments}
     allowed = ("trial", "cell", "probe"), ("done", "failed", "diverged")
-    sound = [r for r in records if intact(r[:-1], r[-1]) and r[1] in allowed[0] and r[3] in allowed[1]]
+    sound = [r for r in records if intact(r) and r[1] in allowed[0] and r[3] in allowed[1]]
     return environments, [row for row in sound if row[8] in known]
 
 

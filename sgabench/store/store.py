@@ -235,7 +235,7 @@ class Store:
         self, condition: str, value: str | None, detail: bool, description: bool = True
     ) -> Iterator[tuple[str, Record | None]]:
         for row, environment in self.rows(condition, value):
-            key, kind, parent, status, labels, made_of, result, extra, _, finished_at, error = row
+            key, kind, parent, status, labels, made_of, result, extra, _, finished_at, error, _ = row
             parsed = parse(labels, made_of if description else "{}", result, extra if detail else "{}")
             if environment is None or parsed is None:
                 yield key, None
@@ -247,15 +247,15 @@ class Store:
 
     def rows(
         self, condition: str = "? IS NULL", value: str | None = None
-    ) -> Iterator[tuple[list[Any], Mapping[str, Any] | None]]:
-        """Records as they are stored, by `COLUMNS`; each with its environment, or None in place of it if damaged."""
+    ) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any] | None]]:
+        """Records as they are stored, by `COLUMNS`, then the checksum; each with its environment, None if damaged."""
         environments: dict[str, Any] = {}
         query = f"SELECT {COLUMNS}, checksum FROM records WHERE {condition} ORDER BY key"
-        for *row, expected in self._rows(query, (value,)):
+        for row in self._rows(query, (value,)):
             environment = row[8]
             if environment not in environments:
                 environments[environment] = self._environment(environment)
-            yield row, environments[environment] if intact(row, expected) else None
+            yield row, environments[environment] if intact(row) else None
 
     def _environment(self, identity: str) -> Any:
         for (content,) in self._rows("SELECT content FROM environments WHERE id = ?", (identity,)):

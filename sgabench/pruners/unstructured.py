@@ -100,6 +100,10 @@ def _rank(
     allocation: Any,
     zeros_first: bool,
 ) -> list[_Ranked]:
+    if not isinstance(found, Mapping):
+        raise InputError(
+            f"the score returns {type(found).__name__}, not a dictionary of a tensor for each layer's name"
+        )
     modules = list(layers.values())
     scores = [_checked(name, layer, found) for name, layer in layers.items()]
     zeros = [weight_of(layer).detach() == 0 for layer in modules]

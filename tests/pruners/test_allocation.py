@@ -108,6 +108,8 @@ def test_lamp_of_zeros_and_ties() -> None:
         ({"0": torch.ones(20, 10)}, "gives nothing for layer '1', not a tensor of shape"),
         ({"0": torch.ones(3)}, r"gives \(3,\) for layer '0', not a tensor of shape \(20, 10\)"),
         ({"0": torch.full((20, 10), torch.nan)}, "the score of layer '0' is not finite"),
+        ("abc", "the score returns str, not a dictionary of a tensor for each layer's name"),
+        (None, "the score returns NoneType, not a dictionary"),
     ],
 )
 def test_scores_that_do_not_fit_are_one_line(found: Any, told: str) -> None:

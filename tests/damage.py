@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from support import DENSE, ENVIRONMENT, PRUNED
 
@@ -85,6 +87,10 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
             return bytes(swapped)
 
 
+# Root may have a TMPDIR of its own that is closed to whoever it pretends to be.
+PUBLIC = "/tmp" if hasattr(os, "geteuid") and os.geteuid() == 0 else tempfile.gettempdir()
+
+
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Be somebody who may read a folder and not write to it, even where the tests run as root."""
@@ -95,7 +101,8 @@ def read_only(folder: Path) -> Iterator[None]:
     try:
         if root:
             os.setresuid(65534, 65534, 0)  # os.access asks for the real user
-        yield
+        with mock.patch.object(tempfile, "tempdir", PUBLIC):
+            yield
     finally:
         if root:
             os.setresuid(0, 0, 0)

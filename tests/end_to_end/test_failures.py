@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import variant
+
+from sgabench.running.executors.loop import run_tasks
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -36,14 +39,15 @@ def misbehave(how):
         bytearray(1 << 62)
     if how == "deaf":  # to a wish to stop
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if how in ("deaf", "asleep"):
+        with Path("hanging").open("a") as hanging:
+            hanging.write(".")
         while True:
             time.sleep(0.1)
     if how == "late":
         while not Path("go").exists():
             time.sleep(0.05)
         raise RuntimeError("told to fail")
-    if how == "asleep":
-        time.sleep(1e6)
 
 @optimizers.register("careful")
 def careful(parameters, *, how: str = ""):
@@ -104,7 +108,7 @@ def records(tmp_path: Path, kind: str) -> dict[str, tuple[str, str, dict[str, An
 
 
 def test_whatever_becomes_of_a_worker_is_a_record_and_the_others_go_on(
-    sgabench_process: Run, tiny: Path, plugin: Path, tmp_path: Path
+    sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path
 ) -> None:
     causes = {
         "segfault": "the worker process was killed by SIGSEGV, while it was at the training",
@@ -114,7 +118,7 @@ def test_whatever_becomes_of_a_worker_is_a_record_and_the_others_go_on(
     more = [optimizer(how) for how in causes]
     suite(tiny, *more, pruner("segfault"), '\n[[pruners]]\nname = "random"\n')
     # A limit of time alone asks for processes, too.
-    done = sgabench_process("run", tiny, "--plugin", plugin, "--trial-timeout", "30")
+    done = sgabench("run", tiny, "--plugin", plugin, "--trial-timeout", "30")
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     trials = records(tmp_path, "trial")
@@ -137,12 +141,16 @@ def test_whatever_becomes_of_a_worker_is_a_record_and_the_others_go_on(
 
 
 def test_what_hangs_is_ended_and_the_others_go_on(
-    sgabench_process: Run, tiny: Path, plugin: Path, tmp_path: Path
+    sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite(tiny, optimizer("deaf"), pruner("asleep"), '\n[[pruners]]\nname = "random"\n')
-    done = sgabench_process("run", tiny, "--plugin", plugin, "--trial-timeout", "0.2", "--jobs", "2")
+    hanging = tmp_path / "hanging"
+    # Time passes only when something hangs, so that nothing else is too slow on a busy machine.
+    clock = partial(run_tasks, clock=lambda: 100.0 * hanging.stat().st_size if hanging.exists() else 0.0)
+    monkeypatch.setattr("sgabench.running.runner.run_tasks", clock)
+    done = sgabench("run", tiny, "--plugin", plugin, "--trial-timeout", "0.01")
     assert done.returncode == 1, done.stderr
-    told = "--trial-timeout: not finished after 0.2 minutes, while it was at"
+    told = "--trial-timeout: not finished after 0.01 minutes, while it was at"
     status, error, environment = records(tmp_path, "trial")["deaf/0"]
     assert (status, error) == ("failed", f"{told} the training")
     assert environment["packages"]["torch"]

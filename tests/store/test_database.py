@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from damage import FULL, everything, fill_whole, read_only
+from damage import FULL, PUBLIC, everything, fill_whole, read_only
 from support import variant
 
 from sgabench import run
@@ -34,7 +34,7 @@ def plan(tiny: Path) -> Plan:
 @pytest.fixture
 def world() -> Iterator[Path]:
     """A folder that everybody can reach, also whoever the tests pretend to be."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=PUBLIC) as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 

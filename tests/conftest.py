@@ -105,11 +105,11 @@ def sgabench_process(tmp_path: Path, start: Start) -> Run:
 def sgabench(tmp_path: Path, sgabench_process: Run) -> Run:
     """Run the command line in a folder of its own, in this process, which has imported everything already.
 
-    With variables other than ``COLUMNS``, which are read when a process starts, in one of its own.
+    With variables that only a new process sees (not ``COLUMNS`` and the choice of an implementation) in one of its own.
     """
 
     def call(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        if env.keys() - {"COLUMNS"}:
+        if env.keys() - {"COLUMNS", "SGABENCH_IMPLEMENTATION"}:
             return sgabench_process(*arguments, **env)
         return called_here(tmp_path, [*map(str, arguments)], env)
 

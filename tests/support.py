@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -76,6 +77,20 @@ def end_group(process: subprocess.Popen[Any]) -> None:
             pipe.close()
 
 
+# What all workers import.
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(["sgabench.running.rehearsal", "sklearn.datasets", "torch._dynamo"])
+
+
+class Warm:
+    """In place of multiprocessing, whose "spawn" imports torch anew: fork a process that has, and computed nothing."""
+
+    @staticmethod
+    def get_context(method: str) -> multiprocessing.context.ForkServerContext:
+        assert method == "spawn"
+        return WARM
+
+
 def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Call the command line in this process; plugins, threads and signals are afterwards what they were."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
@@ -83,6 +98,7 @@ def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subp
     interrupt = signal.getsignal(signal.SIGINT)
     with contextlib.ExitStack() as around:
         around.enter_context(mock.patch.dict(os.environ, env))
+        around.enter_context(mock.patch("sgabench.running.executors.processes.multiprocessing", Warm))
         for registry in REGISTRIES.values():
             registry.load()
             around.enter_context(mock.patch.dict(registry._plugins))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-from support import variant
+from support import TINY, called_here, variant
 from trials import without_times
 
 from sgabench.store.store import Record, Store, weights_path
@@ -28,15 +29,22 @@ name = "weights"
 """
 
 
-@pytest.fixture
-def trained(tiny: Path, sgabench: Run, tmp_path: Path) -> Path:
-    """The tiny suite with more pruners and one optimizer, run; weights in the results folder."""
-    text = tiny.read_text()
-    start, end = text.index('[[optimizers]]\nname = "stoch'), text.index("[[pruners]]")
-    tiny.write_text(text[:start] + text[end:] + PRUNERS)
-    done = sgabench("run", "tiny.toml", "--quiet")
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny suite with more pruners and one optimizer, run; weights in the results folder."""
+    folder = tmp_path_factory.mktemp("project")
+    start, end = TINY.index('[[optimizers]]\nname = "stoch'), TINY.index("[[pruners]]")
+    (folder / "tiny.toml").write_text(TINY[:start] + TINY[end:] + PRUNERS)
+    done = called_here(folder, ["run", "tiny.toml", "--quiet"], {})
     assert done.returncode == 0, done.stderr
-    return tiny
+    return folder
+
+
+@pytest.fixture
+def trained(project: Path, tmp_path: Path) -> Path:
+    """The suite of a copy of the project."""
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "tiny.toml"
 
 
 def records(folder: Path, kind: str) -> dict[tuple[object, ...], Record]:

@@ -33,7 +33,7 @@ class Retry(StrEnum):
 
 
 SuiteFile = Annotated[
-    Path, typer.Argument(metavar="SUITE", help="Suite file (TOML), or the name of one that comes along: quickstart.")
+    Path, typer.Argument(metavar="SUITE", help="Suite file (TOML), or the name of one that is shipped: quickstart.")
 ]
 Results = Annotated[
     Path, typer.Option(metavar="DIR", callback=or_results, help="Results folder: records, weights, leaderboards.")
@@ -74,7 +74,7 @@ def _jobs(value: str | int) -> int | str:
     text = str(value)  # the default is a number already
     if text == "auto" or (text.isdecimal() and 0 < int(text) < 10_000):
         return text if text == "auto" else int(text)
-    raise typer.BadParameter(f"{text!r} is neither a whole number from 1 on nor 'auto'")
+    raise typer.BadParameter(f"{text!r} is neither a positive whole number nor 'auto'")
 
 
 Jobs = Annotated[

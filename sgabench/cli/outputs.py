@@ -44,7 +44,7 @@ def prepare_output(
         if output.is_dir():
             raise InputError(f"{where}: is a folder; name a file")
         if not replace and output.is_file():
-            raise InputError(f"{where}: is there already; name another file, or give --force to replace it")
+            raise InputError(f"{where}: already exists; name another file, or pass --force to replace it")
         # A file is replaced by a new one beside it; a device or a pipe is written to.
         place = output if output.exists() and not output.is_file() else output.resolve().parent
         if not os.access(place, os.W_OK):
@@ -107,7 +107,7 @@ def write(text: str, output: Path | None) -> None:
 def _make_folder(folder: Path, where: str) -> None:
     for above in (folder, *folder.parents):
         if above.exists() and not above.is_dir():
-            raise InputError(f"{where}: {above} is no folder; name another place")
+            raise InputError(f"{where}: {above} is not a folder; name another place")
     folder.resolve().mkdir(parents=True, exist_ok=True)
 
 

@@ -77,7 +77,7 @@ def run(
         ),
     ] = False,
     yes: Yes = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")] = False,
 ) -> None:
     """Run what the store does not have yet, and show the leaderboard.
 
@@ -157,7 +157,7 @@ def tune(
     plugin: Plugins = None,
     force: Force = False,
     yes: Yes = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")] = False,
 ) -> None:
     """Tune learning rate and weight decay of each optimizer on a validation split; write a new suite.
 

@@ -39,7 +39,7 @@ def score(
     jobs: Jobs = 1,
     set_: Set = None,
     plugin: Plugins = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what failed.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")] = False,
 ) -> None:
     """Prune trained networks of your own, and show how they compare; nothing is trained, and no suite is needed.
 

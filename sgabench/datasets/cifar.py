@@ -28,7 +28,7 @@ def load_cifar10(data_dir: Path, download: bool) -> Dataset:
         download: fetch the Python files (170 MB) if there is neither.
 
     Raises:
-        InputError: not there, not to be had, or damaged.
+        InputError: missing and not downloaded, or damaged.
     """
     train_files = [f"data_batch_{number}.bin" for number in range(1, 6)]
     folder = first_with([data_dir / "cifar-10-batches-bin", data_dir], [*train_files, "test_batch.bin"])
@@ -49,7 +49,7 @@ def load_cifar100(data_dir: Path, download: bool, labels: Literal["fine", "coars
         labels: which of the two labels of an image to use.
 
     Raises:
-        InputError: not there, not to be had, or damaged.
+        InputError: missing and not downloaded, or damaged.
     """
     folder = first_with([data_dir / "cifar-100-binary", data_dir], ["train.bin", "test.bin"])
     if folder is None:

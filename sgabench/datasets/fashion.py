@@ -73,7 +73,7 @@ def load_fashion_mnist(data_dir: Path, download: bool) -> Dataset:
         download: fetch them (30 MB) if they are nowhere.
 
     Raises:
-        InputError: not there, not to be had, or damaged.
+        InputError: missing and not downloaded, or damaged.
     """
     name = "fashion_mnist"
     raw = Path("FashionMNIST") / "raw"

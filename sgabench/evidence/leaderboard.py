@@ -195,7 +195,7 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None, names:
             raise InputError(f"--reference {asked}: no other optimizer has trainings of the same cost")
         asked = names[asked]
     if asked is not None and asked not in labels:
-        raise InputError(f"--reference {asked}: no optimizer of that label{suggestion(asked, labels)}")
+        raise InputError(f"--reference {asked}: no optimizer with that label{suggestion(asked, labels)}")
     if asked is not None or plan is not None:
         preferred = [asked] if asked else []
         if not preferred and plan:  # of a part of a plan, the reference may be left out

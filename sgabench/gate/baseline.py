@@ -77,7 +77,7 @@ class Spread(_Frozen):
         if self.n != len(self.values):
             raise ValueError(f"n is {self.n}, but there are {len(self.values)} values")
         if not math.isclose(self.mean, math.fsum(self.values) / self.n, rel_tol=1e-4, abs_tol=1e-12):
-            raise ValueError(f"{self.mean:g} is not the mean of its values; make the baseline anew")
+            raise ValueError(f"{self.mean:g} is not the mean of its values; make a new baseline")
         return self
 
 
@@ -160,7 +160,7 @@ class Baseline(_Frozen):
         seen: set[tuple[Any, ...]] = set()
         for group in self.groups:
             if group.identity in seen:
-                raise ValueError(f"{group.name} is there twice")
+                raise ValueError(f"{group.name} appears twice")
             seen.add(group.identity)
         return self
 
@@ -170,7 +170,7 @@ class Baseline(_Frozen):
         for group in self.groups:
             if group.metrics.keys() & ACCURACIES and group.identity[:3] not in counted:
                 raise ValueError(
-                    f"{group.name} has an accuracy and its trial lacks classes or test_images; make the baseline anew"
+                    f"{group.name} has an accuracy and its trial lacks classes or test_images; make a new baseline"
                 )
         return self
 
@@ -211,7 +211,7 @@ def _counts(trials: list[dict[Any, Any]]) -> dict[Any, dict[str, int]]:
         if row["status"] == "done" and row["dataset"] not in counts:
             raise InputError(
                 f"{row['dataset']}/{row['model']}/{row['optimizer']}, seed {row['seed']}: the record does not say how "
-                "many classes and test images there are; run it anew into another results folder"
+                "many classes and test images there are; run it again into another results folder"
             )
     return counts
 
@@ -313,7 +313,7 @@ def read_baseline(path: Path) -> Baseline:
     if data["format"] != FORMAT:
         raise InputError(
             f"--baseline {path}: of format {shorten(data['format'])}, this sgabench reads {FORMAT}; "
-            "make it anew with sgabench baseline"
+            "make a new one with sgabench baseline"
         )
     try:
         _check_size(data)

@@ -66,7 +66,7 @@ def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = Fal
             f"{FEW_SEEDS_TOLERANCE:g} where the suite sets none"
         )
     if not was.groups:
-        gaps.insert(0, "nothing to compare: the baseline is empty; make it anew with sgabench baseline")
+        gaps.insert(0, "nothing to compare: the baseline is empty; make a new one with sgabench baseline")
     elif all(item.status == "skipped" for item in items) and not gaps:
         gaps.append("nothing to compare: every rule is off or was skipped")
     return Outcome(now.suite, tuple(items), tuple(gaps), tuple(notes), rules.undecided == "pass")
@@ -161,7 +161,7 @@ def _compare(
     difference = float(np.mean(now.values) - np.mean(was.values)) * scale
     item = Item(metric, new.name, rule, "held", was, now, difference, margin=margin)
     if metric == "images_per_s" and not same_device:
-        return replace(item, status="skipped", note="speed is only compared on one and the same device")
+        return replace(item, status="skipped", note="speed is only compared on the same device")
     if rule == "exact":
         return _exact(replace(item, margin=None), metric, old, new, same_environment)
     if was.values == now.values and old.keys == new.keys:

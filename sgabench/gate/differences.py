@@ -47,7 +47,7 @@ def fewer_seeds(was: Baseline, now: Baseline) -> list[str]:
     there = {group.identity: len(group.seeds) + len(group.lacking) for group in now.groups}
     pairs = {(there[group.identity], len(group.seeds)) for group in was.groups if group.identity in there}
     return [
-        f"fewer seeds: {new} in the suite, {old} in the baseline; make the baseline anew if that is meant"
+        f"fewer seeds: {new} in the suite, {old} in the baseline; make a new baseline if that is meant"
         for new, old in sorted(pairs)
         if new < old
     ]
@@ -64,7 +64,7 @@ def new_metrics(was: Baseline, now: Baseline) -> list[str]:
     if not new:
         return []
     shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
-    return [f"not measured in the baseline, so not compared: {_counted(new)} ({shown}); make it anew"]
+    return [f"not measured in the baseline, so not compared: {_counted(new)} ({shown}); make a new baseline"]
 
 
 def new_groups(was: Baseline, now: Baseline) -> list[str]:
@@ -74,7 +74,7 @@ def new_groups(was: Baseline, now: Baseline) -> list[str]:
     if not new or not was.groups:
         return []
     shown = ", ".join(new[:3]) + (", ..." if len(new) > 3 else "")
-    return [f"not in the baseline, so not compared: {_counted(new)} ({shown}); make the baseline anew"]
+    return [f"not in the baseline, so not compared: {_counted(new)} ({shown}); make a new baseline"]
 
 
 def unmeasured(now: Baseline) -> list[str]:

@@ -197,7 +197,7 @@ def _check_options(label: str, options: Mapping[str, Any]) -> None:
 
 def _cannot_be_built(label: str, spec: ImageSpec, options: Mapping[str, Any], pretrained: bool = False) -> str:
     if pretrained:
-        return f"{label}: its published weights cannot be had, or do not fit: "
+        return f"{label}: its published weights are not available, or do not fit: "
     given = f"options {shorten(dict(options))}" if options else "no options"
     return f"{label} cannot be built for images of {_shape(spec)} with {given}: "
 

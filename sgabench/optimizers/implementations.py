@@ -32,7 +32,7 @@ def check(wanted: str | None) -> str:
         raise InputError(f"{source}: {name!r} is not one of {', '.join(get_args(Implementation))}")
     missing = problem(name)
     if missing:
-        raise InputError(f"{source}: {name!r} is not to be had here: {missing}")
+        raise InputError(f"{source}: {name!r} is not available here: {missing}")
     return name
 
 
@@ -62,7 +62,7 @@ def automatic(device: str) -> str:
     best = {"cpu": "compiled", "cuda": "triton"}.get(device, "foreach")
     missing = problem(best)
     if missing:
-        _logger.warning("StochGradAdam's step is not fused here, which takes some times as long: %s", missing)
+        _logger.warning("StochGradAdam's step is not fused here, which makes it several times slower: %s", missing)
         best = "foreach"
     _logger.info("StochGradAdam's step on %s: %s", device, best)
     return best

@@ -87,7 +87,7 @@ class Registry:
         self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], revision: int, factory: Factory
     ) -> Factory:
         if type(revision) is not int or revision < 1:
-            raise InputError(f"{self.kind} {name!r}: revision must be a whole number from 1 on, got {revision!r}")
+            raise InputError(f"{self.kind} {name!r}: revision must be a positive whole number, got {revision!r}")
         origin = _origin.get()
         if origin is BUILT_IN:
             origin = origin_of(factory)

@@ -63,7 +63,7 @@ _EXPLAINED = {
         "passes",
         "seconds",
     ): "Passes, train s: how often a batch went forward and backward in a training, and its seconds; "
-    "shown where the passes differ, as such trainings are not equally dear.",
+    "shown where the passes differ, as such trainings do not cost the same.",
 }
 _LIMITS = re.compile(r" \([-+.\de]+ to [-+.\de]+\)")
 CURVE_NOTE = (

@@ -42,10 +42,11 @@ def profiles_in_words(profiles: Profiles) -> str:
     """Who has the highest interquartile mean, over what; who is left out."""
     best = sorted(range(len(profiles.optimizers)), key=lambda i: -profiles.interquartile[i])
     told = ", ".join(f"{profiles.optimizers[i]} {percent(profiles.interquartile[i])} %" for i in best)
-    left_out = f" Left out, for want of a data set or model: {', '.join(profiles.left_out)}." * bool(profiles.left_out)
+    left_out = ", ".join(profiles.left_out)
+    missing = f" Left out, because a data set or model is missing: {left_out}." if left_out else ""
     return (
         f"Interquartile means over {profiles.blocks} pairs of data set and model, {profiles.runs} runs of each "
-        f"optimizer: {told}.{left_out}"
+        f"optimizer: {told}.{missing}"
     )
 
 

@@ -168,7 +168,7 @@ def ranks_in_words(ranks: Ranks) -> str:
         return "There are no ranks: no optimizer has whole curves for every data set and model."
     listed = ", ".join(f"{row['optimizer']} {row['rank']:.2f}" for row in ranks.table.to_dict("records"))
     blocks = f"{ranks.blocks} block{'s' if ranks.blocks != 1 else ''} (data set, model)"
-    left_out = f" Left out, for want of a block: {', '.join(ranks.left_out)}." if ranks.left_out else ""
+    left_out = f" Left out, because a block is missing: {', '.join(ranks.left_out)}." if ranks.left_out else ""
     if np.isnan(ranks.critical_difference):
         why = "two blocks" if ranks.blocks < 2 else "two optimizers"
         return f"Mean ranks over {blocks}: {listed}. No critical difference: it takes at least {why}.{left_out}"

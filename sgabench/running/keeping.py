@@ -53,7 +53,7 @@ def keep(plan: Plan, pattern: str, kept: Kept, options: Options, told: Callable[
     cells = selected(plan, pattern)
     for trial, cell in cells:
         if (there := path_of(kept.folder, trial, cell).with_suffix(".json")).exists():
-            raise InputError(f"{there}: is there already; name another folder")
+            raise InputError(f"{there}: already exists; name another folder")
     with Store(options.results) as store:
         found = store.records("trial", sorted({trial.key for trial, _ in cells}))
         trained = {record.key: record for record in found if record.status == "done"}

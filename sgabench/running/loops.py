@@ -125,7 +125,7 @@ class Processes:
         memory_bytes: what each held at most beside what it held before it was made, added up.
 
     Raises:
-        Died: a process could not go on, for want of memory for example.
+        Died: a process could not go on, out of memory for example.
     """
 
     def __init__(self, makes: Sequence[Make], device: str, plugins: Sequence[Path] = ()) -> None:

@@ -200,7 +200,7 @@ class _TrialRun:
         try:
             self.task.files.write(name := weights_name(trial.key), content)
         except OSError as error:
-            told = f"{self.task.files.where(name)}: cannot write: {error.strerror or error}; mend that and run again"
+            told = f"{self.task.files.where(name)}: cannot write: {error.strerror or error}; fix that and run again"
             raise _NotDelivered from InputError(told)
         result = {
             **self._accuracy(network),

@@ -200,7 +200,7 @@ class _Archive:
         for record in self.records():
             allowed = {"trial": (None,), "cell": ("trial",), "probe": ("trial", "cell")}[record.kind]
             if record.key in kinds or kinds.get(record.parent or "") not in allowed:
-                self._refuse(f"record {record.key} is there twice, or its trial or cell does not come before it")
+                self._refuse(f"record {record.key} appears twice, or its trial or cell does not come before it")
             kinds[record.key] = record.kind
             if record.kind == "trial" and record.status == "done":
                 of_trials[f"weights/{record.key}.safetensors"] = record.result.get("weights_sha256")
@@ -218,9 +218,9 @@ class _Archive:
             methods = (zipfile.ZIP_STORED,) if weights else (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             stored += info.file_size if weights else 0
             if most < 0:
-                self._refuse(f"{name!r} is no name of a member")
+                self._refuse(f"{name!r} is not the name of a member")
             if name in members:
-                self._refuse(f"{name} is there twice")
+                self._refuse(f"{name} appears twice")
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
                 self._refuse(f"{name} is a link, a folder or a device")
             if info.compress_type not in methods or info.flag_bits & 1:

@@ -145,7 +145,7 @@ def connect(path: Path, create: bool = False) -> sqlite3.Connection:
     database = sqlite3.connect(uri, uri=True, timeout=60, isolation_level=None)
     database.execute("PRAGMA trusted_schema = OFF")
     if create:
-        database.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # of a file that is there already, it stays
+        database.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # an existing file keeps its own
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
     return database

@@ -21,7 +21,7 @@ class Files(Protocol):
         """A file's place, for messages."""
 
     def read(self, name: str) -> bytes | None:
-        """What a file holds; None if it is not to be had."""
+        """What a file holds; None if there is none."""
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file in place of an earlier one.

@@ -59,7 +59,7 @@ def lock(file: IO[Any], *, shared: bool = False, seconds: float = 0.0) -> bool:
         seconds: how long to try; ``inf``: until it is free.
 
     Returns:
-        Whether it was to be had.
+        Whether it was free.
 
     Raises:
         OSError: the file system has no locks.

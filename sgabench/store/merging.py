@@ -104,7 +104,7 @@ def absorb(store: Store, source: Source) -> Merged:
             temporary.replace(path)
     except OSError as error:
         where = error.filename or store.folder
-        raise InputError(f"{where}: {error.strerror or error}; mend that and run it again; nothing was taken") from None
+        raise InputError(f"{where}: {error.strerror or error}; fix that and run it again; nothing was taken") from None
     finally:
         for temporary, _ in staged:
             with suppress(OSError):

@@ -134,7 +134,7 @@ class Store:
                 yield
         except sqlite3.DatabaseError as error:
             raise InputError(
-                f"results folder {self.folder}: cannot write: {error}; mend that and run the same command again: "
+                f"results folder {self.folder}: cannot write: {error}; fix that and run the same command again: "
                 "what is stored stays"
             ) from None
 

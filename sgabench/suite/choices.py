@@ -145,7 +145,7 @@ def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[st
     for choice in choices:
         identity = json.dumps(choice.identity(), sort_keys=True)
         if identity in seen:
-            raise InputError(f"{section}: {choice.label!r} is there twice with the same options; remove one")
+            raise InputError(f"{section}: {choice.label!r} appears twice with the same options; remove one")
         seen.add(identity)
     count = Counter(choice.label for choice in choices)
     labelled = []

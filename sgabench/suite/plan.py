@@ -192,7 +192,7 @@ def _trained(dataset: Choice, model: Choice, optimizer: Choice) -> dict[str, Any
 
 
 def _check_different(trials: Sequence[TrialPlan]) -> None:
-    """Refuse a file that is there twice under the same seed: it would be two names of one result."""
+    """Refuse a file that appears twice under the same seed: it would be two names of one result."""
     names: dict[str, str] = {}
     for trial in trials:
         if trial.checkpoint is not None and names.setdefault(trial.key, trial.name) != trial.name:

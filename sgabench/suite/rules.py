@@ -142,7 +142,7 @@ class GateTable(Table):
         default=(), max_length=1000, description="Bounds of means, e.g. 'retention >= 0.9 at ratio 0.5 for */adam/*'."
     )
     undecided: Literal["fail", "pass"] = Field(
-        default="fail", description="What a gate is that shows neither a loss nor that there is none: exit code 3 or 0."
+        default="fail", description="When neither a loss nor its absence is shown: fail is exit code 3, pass is 0."
     )
     max_drop: float = Field(
         strict=True,

@@ -245,7 +245,7 @@ class PrunerEntry(Entry):
         strict=True, default=False, description="Prune the layer that gives the logits, too."
     )
     reestimate_bn: bool = Field(
-        strict=True, default=False, description="Estimate the BatchNorm statistics anew, on training images."
+        strict=True, default=False, description="Re-estimate the BatchNorm statistics on training images."
     )
     finetune: Finetuning | None = Field(default=None, description="Train on after pruning.")
     schedule: Schedule | None = Field(default=None, description="When it is pruned; default: at once.")
@@ -337,7 +337,7 @@ def check_list(values: tuple[Any, ...]) -> tuple[Any, ...]:
         raise ValueError("the list is empty")
     twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
-        raise ValueError(f"{twice[0]} is there twice")
+        raise ValueError(f"{twice[0]} appears twice")
     return values
 
 

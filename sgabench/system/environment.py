@@ -56,7 +56,7 @@ def describe_environment(device: str, threads: int, also: Collection[str] = ()) 
         also: packages whose versions matter beside those that always do.
 
     Raises:
-        InputError: the implementation that was asked for is not to be had.
+        InputError: the implementation that was asked for is not available.
     """
     import torch
 

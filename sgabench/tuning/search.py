@@ -241,7 +241,7 @@ def _as_try(made: FrozenTrial, number: int, subject: Subject, stored: bool) -> T
 
 def _open(path: Path) -> RDBStorage:
     url = URL.create("sqlite", database=str(path.resolve()))  # escapes what a path may have and an address may not
-    with foreign(f"{path}: cannot be used: ", "; move it away or mend it"):
+    with foreign(f"{path}: cannot be used: ", "; move it away or fix it"):
         return RDBStorage(url.render_as_string())
 
 

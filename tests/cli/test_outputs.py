@@ -90,7 +90,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_else(
         done = sgabench(*line(command, parameter, output, MISSING))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert output in done.stderr
-        assert "is no folder; name another" in done.stderr or "is a folder; name a file" in done.stderr
+        assert "is not a folder; name another" in done.stderr or "is a folder; name a file" in done.stderr
     assert (tmp_path / "a-file").read_bytes() == b""
 
 
@@ -115,7 +115,7 @@ def test_only_what_can_be_made_again_is_replaced(sgabench: Run, folder: Path, co
         return
     done = sgabench(*arguments)
     assert done.returncode == 2
-    assert done.stderr.endswith("there: is there already; name another file, or give --force to replace it\n")
+    assert done.stderr.endswith("there: already exists; name another file, or pass --force to replace it\n")
     assert (folder / "there").read_text() == "precious"
     if command != "tune":
         assert sgabench(*arguments, "--force").returncode == 0

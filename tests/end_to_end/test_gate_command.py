@@ -173,7 +173,7 @@ def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
         (["--only", "*/sgd/*"], "--only */sgd/*: matches no trial"),
         (["--output", "own.toml"], "--output own.toml: would replace what it is made from"),
         (["--output", "baselines/own.json"], "would replace what it is made from"),
-        (["--output", "own.toml/report.md"], "--output own.toml/report.md: own.toml is no folder"),
+        (["--output", "own.toml/report.md"], "--output own.toml/report.md: own.toml is not a folder"),
         (["--output", "baselines"], "--output baselines: is a folder; name a file"),
         (
             ["--set", "gate.bytes.rule='statistical'"],
@@ -203,7 +203,7 @@ def test_an_output_is_checked_before_anything_is_trained_for_it(here: Here, proj
 def test_an_older_baseline_is_refused_with_what_to_do(here: Here, project: Path) -> None:
     old = json.loads((project / "baselines/own.json").read_text())
     (project / "old.json").write_text(json.dumps({**old, "format": 1}))
-    told = "error: --baseline old.json: of format 1, this sgabench reads 2; make it anew with sgabench baseline\n"
+    told = "error: --baseline old.json: of format 1, this sgabench reads 2; make a new one with sgabench baseline\n"
     assert here("check", "--baseline", "old.json") == (2, "", told)
 
 

@@ -43,7 +43,7 @@ def test_pruned_networks_are_kept(sgabench: Any, tiny: Path, tmp_path: Path) -> 
         assert network(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
     again = sgabench("prune", tiny, "--output", "kept", "--only", "*/adam/*")
     assert again.returncode == 2
-    assert ".json: is there already; name another folder" in again.stderr
+    assert ".json: already exists; name another folder" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_the_first_optimizer_is_the_reference_unless_another_is_named(store: Sto
     assert (
         other.loc["adam", "difference"] == -tables.leaderboard.set_index("optimizer").loc["stochgradadam", "difference"]
     )
-    with pytest.raises(InputError, match="--reference adm: no optimizer of that label; did you mean 'adam'"):
+    with pytest.raises(InputError, match="--reference adm: no optimizer with that label; did you mean 'adam'"):
         make_tables(store, plan, reference="adm")
 
 

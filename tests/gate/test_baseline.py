@@ -46,7 +46,7 @@ def test_a_baseline_does_not_depend_on_the_order_of_the_suite(tiny: Path, tmp_pa
 
 
 BAD: list[tuple[str, Callable[[Any], object]]] = [
-    ("of format 1, this sgabench reads 2; make it anew with sgabench baseline", lambda data: data.update(format=1)),
+    ("of format 1, this sgabench reads 2; make a new one with sgabench baseline", lambda data: data.update(format=1)),
     ("has an accuracy and its trial lacks classes or test_images", lambda data: data["trials"][0].pop("classes")),
     ("not a baseline", lambda data: data.pop("suite")),
     ("cells.0.metrics.retention: n is 3, but there are 2", lambda d: d["cells"][0]["metrics"]["retention"].update(n=3)),
@@ -54,7 +54,7 @@ BAD: list[tuple[str, Callable[[Any], object]]] = [
     ("cells.0.seeds.0", lambda data: data["cells"][0].update(seeds=["0", 1])),
     ("seeds must increase", lambda data: data["cells"][0].update(seeds=[1, 0])),
     ("unknown metric 'accuracy'", lambda d: d["cells"][0]["metrics"].update(accuracy={"mean": 1.0, "n": 2})),
-    ("is there twice", lambda data: data["cells"].append(data["cells"][0])),
+    ("appears twice", lambda data: data["cells"].append(data["cells"][0])),
     ("trials.0.model: is required", lambda data: data["trials"][0].pop("model")),
     ("must be printable text", lambda data: data["cells"][0].update(optimizer="\x1b[31m")),
     ("pruner, ratio and of belong together", lambda data: data["cells"][0].pop("ratio")),

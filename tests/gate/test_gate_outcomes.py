@@ -79,7 +79,7 @@ def test_an_empty_baseline_is_nothing_to_compare(plan: Plan, tmp_path: Path, fro
     edited(frozen, lambda data: data.update(trials=[], cells=[]))
     found = outcome(plan, tmp_path, frozen)
     assert found.exit_code == 3
-    assert found.gaps == ("nothing to compare: the baseline is empty; make it anew with sgabench baseline",)
+    assert found.gaps == ("nothing to compare: the baseline is empty; make a new one with sgabench baseline",)
 
 
 def test_a_renamed_optimizer_is_told_with_the_nearest_name(plan: Plan, tmp_path: Path, frozen: Path) -> None:

@@ -304,7 +304,7 @@ def test_a_gate_with_fewer_seeds_than_its_baseline_is_not_green() -> None:
     was = baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}))
     one = check(was, baseline(group({"pruned_top1": [0.87]})), GateTable())
     assert one.exit_code == 3
-    assert one.gaps == ("fewer seeds: 1 in the suite, 3 in the baseline; make the baseline anew if that is meant",)
+    assert one.gaps == ("fewer seeds: 1 in the suite, 3 in the baseline; make a new baseline if that is meant",)
     other = check(was, baseline(group({"pruned_top1": [0.90, 0.91, 0.92]}, seeds=[7, 8, 9])), GateTable())
     assert other.exit_code == 0
 

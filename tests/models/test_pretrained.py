@@ -77,7 +77,7 @@ def test_untrained_is_the_default_and_in_no_key() -> None:
 
 
 def test_weights_that_cannot_be_had_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="model 'timm:test_vit': its published weights cannot be had, or do not fit"):
+    with pytest.raises(InputError, match="model 'timm:test_vit': its published weights are not available, or"):
         models["timm:test_vit"].build(COLOUR, pretrained=True)
     with pytest.raises(InputError, match=r"'timm:resnet18d\.nobody'"):
         models["timm:resnet18d.nobody"].build(COLOUR, pretrained=True)

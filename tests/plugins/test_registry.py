@@ -172,7 +172,7 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
     assert (registry["new"].revision, registry["any:x"].revision, registry["new"].tags) == (2, 3, {"on": "dense"})
     assert "revision" not in Choice("new", "new", {}).identity()
     assert Choice("new", "new", {}, revision=2).identity()["revision"] == 2
-    with pytest.raises(InputError, match=r"thing 'old': revision must be a whole number from 1 on, got 0"):
+    with pytest.raises(InputError, match=r"thing 'old': revision must be a positive whole number, got 0"):
         registry.register("old", revision=0)(lambda: None)
 
 

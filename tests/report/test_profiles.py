@@ -43,7 +43,7 @@ def test_every_format_has_the_profiles(several: Tables) -> None:
     assert "| sgd | 6 | 80.0 |" in render(several, "markdown")
     page = render(several, "html")
     assert told in page
-    assert "Left out, for want of a data set or model: late." in page
+    assert "Left out, because a data set or model is missing: late." in page
     assert 'id="profiles-table"' in page
     found = json.loads(render(several, "json"))["profiles"]
     assert [(row["optimizer"], row["interquartile"]) for row in found["optimizers"]] == [

@@ -236,13 +236,13 @@ DEEP: Any = None
 for _ in range(400):
     DEEP = [DEEP]
 HOSTILE: dict[str, tuple[Edit, str]] = {
-    "a path upwards": (member("../weights/x"), "is no name of a member"),
-    "an absolute path": (member("/x"), "is no name of a member"),
-    "a path inside": (member(f"weights/../{KEY}.safetensors"), "is no name of a member"),
-    "a path of Windows": (member(f"weights\\{KEY}.safetensors"), "is no name of a member"),
-    "a key that is none": (member("weights/abc.safetensors"), "is no name of a member"),
-    "a key with more": (member(f"weights/{KEY}.safetensors\n"), "is no name of a member"),
-    "a folder": (member("weights/"), "is no name of a member"),
+    "a path upwards": (member("../weights/x"), "is not the name of a member"),
+    "an absolute path": (member("/x"), "is not the name of a member"),
+    "a path inside": (member(f"weights/../{KEY}.safetensors"), "is not the name of a member"),
+    "a path of Windows": (member(f"weights\\{KEY}.safetensors"), "is not the name of a member"),
+    "a key that is none": (member("weights/abc.safetensors"), "is not the name of a member"),
+    "a key with more": (member(f"weights/{KEY}.safetensors\n"), "is not the name of a member"),
+    "a folder": (member("weights/"), "is not the name of a member"),
     "a link": (member(f"weights/{KEY}.safetensors", b"/etc/passwd", kind=stat.S_IFLNK), "link"),
     "a device": (member(f"weights/{KEY}.safetensors", kind=stat.S_IFCHR), "device"),
     "a pipe": (member(f"weights/{KEY}.safetensors", kind=stat.S_IFIFO), "device"),
@@ -265,7 +265,7 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
     "no context": (lines(lambda r: r[0].update(environment={})), "line 1: lacks"),
     "a text for a number": (lines(lambda r: r[0]["result"].update(top1="0.9")), "line 1: lacks"),
     "a label that controls": (lines(lambda r: r[0]["labels"].update(model="\x1b[2J")), "line 1: lacks"),
-    "a record twice": (lines(lambda r: r.append(r[-1])), "is there twice"),
+    "a record twice": (lines(lambda r: r.append(r[-1])), "appears twice"),
     "a child first": (lines(lambda r: r.reverse()), "does not come before it"),
     "a parent that is none": (lines(lambda r: r[-1].update(parent=KEY)), "does not come before it"),
     "a trial with a parent": (lines(lambda r: r[1].update(parent=r[0]["key"])), "does not come before it"),
@@ -291,7 +291,7 @@ def test_a_hostile_archive_is_refused_and_nothing_is_taken(folder: Path, tmp_pat
 def test_a_member_that_is_there_twice_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
     export(tmp_path / "a.zip", folder, None, weights=False)
     rewrite(tmp_path / "a.zip", tmp_path / "twice.zip", member(name, b"{}"))
-    with pytest.raises(InputError, match=f"{name} is there twice"):
+    with pytest.raises(InputError, match=f"{name} appears twice"):
         import_archive(tmp_path / "twice.zip", tmp_path / "b")
     assert not (tmp_path / "b").exists()
 

@@ -56,7 +56,7 @@ def test_init_writes_a_suite(tmp_path: Path, sgabench: Run) -> None:
     again = sgabench("init")
     assert (again.returncode, again.stderr) == (
         2,
-        "error: quickstart.toml: is there already; name another file, or give --force to replace it\n",
+        "error: quickstart.toml: already exists; name another file, or pass --force to replace it\n",
     )
     assert sgabench("init", "controls/null", "--output", "mine.toml").returncode == 0
     wrong = sgabench("init", "quickstat")

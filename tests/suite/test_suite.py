@@ -139,7 +139,7 @@ BAD = [
     ("lr = 0.01", "lr = nan", ["optimizers 1 (adam)", "lr", "finite", "nan"]),
     ("lr = 0.01", "betas = [0.9, inf]", ["optimizers 1 (adam)", "betas", "finite"]),
     ("epochs = 1", "warmup_epochs = 20", ["training", "warmup_epochs"]),
-    ("seeds = [0, 1]", "seeds = [1, 1]", ["seeds", "1 is there twice"]),
+    ("seeds = [0, 1]", "seeds = [1, 1]", ["seeds", "1 appears twice"]),
     ("seeds = [0, 1]", "seeds = []", ["seeds", "empty"]),
     ("seeds = [0, 1]", "seeds = [-1]", ["seeds 1", "-1"]),
     ("seeds = [0, 1]", "seds = [0]", ["seds", "did you mean 'seeds'"]),
@@ -174,7 +174,7 @@ def test_a_mistake_is_one_line_with_file_key_and_value(tiny: Path, old: str, new
 
 def test_the_same_entry_twice_is_refused(tiny: Path) -> None:
     tiny.write_text(tiny.read_text() + '\n[[pruners]]\nname = "magnitude"\nscope = "global"\n')
-    with pytest.raises(InputError, match="pruners: 'magnitude' is there twice"):
+    with pytest.raises(InputError, match="pruners: 'magnitude' appears twice"):
         load_suite(tiny)
 
 

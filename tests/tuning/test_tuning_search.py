@@ -205,7 +205,7 @@ def test_every_try_is_stored_with_its_context(suite: Load, tune: Tune, tmp_path:
 def test_a_file_that_is_something_else_is_refused(suite: Load, tune: Tune, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / STUDIES).write_text("a diary, perhaps, of more than sixteen characters")
-    with pytest.raises(InputError, match=r"tuning.sqlite: cannot be used: .*; move it away or mend it"):
+    with pytest.raises(InputError, match=r"tuning.sqlite: cannot be used: .*; move it away or fix it"):
         tune(suite(), 1)
 
 

@@ -158,7 +158,7 @@ class OnRay:
                 self._files.write(written.name, written.content)
         except OSError as error:
             told = f"{self._files.where(written.name)}: cannot write: {error.strerror or error}"
-            raise InputError(f"{told}; mend that and run again") from None
+            raise InputError(f"{told}; fix that and run again") from None
 
     def _stranded(self) -> list[int]:
         """The tasks on nodes that the cluster has lost, whose workers may not know it yet."""

@@ -78,7 +78,7 @@ def load_tiny_imagenet(data_dir: Path, download: bool, image_size: int) -> Datas
         image_size: height and width of what a model sees.
 
     Raises:
-        InputError: not there, not to be had, or not as it was published.
+        InputError: missing and not downloaded, or not as it was published.
     """
     root = _tiny_folder(data_dir)
     if not root.is_dir():

@@ -25,7 +25,7 @@ def load_svhn(data_dir: Path, download: bool) -> Dataset:
         download: fetch them (250 MB) if they are nowhere.
 
     Raises:
-        InputError: not there, not to be had, or not what was published.
+        InputError: missing and not downloaded, or not what was published.
     """
     from torchvision.datasets import SVHN
 

@@ -20,17 +20,11 @@ from sgabench.evidence.columns import Values, read_columns
 from sgabench.evidence.leaderboard import make_tables
 from sgabench.store.forms import all_fit, fits
 from sgabench.store.store import KINDS, Record, Store
-from sgabench.suite.plan import Plan, keys_of, make_plan
-from sgabench.suite.resolving import load_suite
+from sgabench.suite.plan import Plan, keys_of
 
 LABELS: dict[str, Any] = {"dataset": "digits", "model": "resnet8", "optimizer": "sgd", "seed": 0, "group": "g"}
 ANY = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False), st.text(max_size=3))
 ODD = st.one_of(ANY, st.just(float("nan")), st.just(-(2**63)), st.integers(2**62, 2**70), st.just([1]), st.just({}))
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ from sgabench.suite.resolving import load_suite
 
 
 @pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
 def folders(tmp_path: Path, plan: Plan) -> tuple[Path, Path]:
     """Two results folders with the same records."""
     found = tmp_path / "old", tmp_path / "new"

@@ -10,13 +10,7 @@ from support import fill
 from sgabench.gate.baseline import write_baseline
 from sgabench.gate.measured import complete
 from sgabench.store.store import Store
-from sgabench.suite.plan import Plan, make_plan
-from sgabench.suite.resolving import load_suite
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
+from sgabench.suite.plan import Plan
 
 
 @pytest.fixture

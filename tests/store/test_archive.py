@@ -19,22 +19,9 @@ from sgabench.store import archive
 from sgabench.store.archive import export, import_archive
 from sgabench.store.merging import merge
 from sgabench.store.store import Record, Store
-from sgabench.suite.plan import Plan, keys_of, make_plan, select
-from sgabench.suite.resolving import load_suite
+from sgabench.suite.plan import Plan, keys_of, select
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, plan: Plan) -> Path:
-    with Store(tmp_path / "results", create=True) as store:
-        fill_whole(store, plan)
-    return tmp_path / "results"
 
 
 def stored(folder: Path) -> dict[str, Record]:

@@ -22,13 +22,7 @@ from sgabench.errors import InputError
 from sgabench.store.doctor import check_store
 from sgabench.store.repair import repair
 from sgabench.store.store import Store
-from sgabench.suite.plan import Plan, make_plan
-from sgabench.suite.resolving import load_suite
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
+from sgabench.suite.plan import Plan
 
 
 @pytest.fixture

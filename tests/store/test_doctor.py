@@ -26,20 +26,7 @@ from sgabench.store.doctor import (
 from sgabench.store.locks import exclusive
 from sgabench.store.repair import repair
 from sgabench.store.store import Store
-from sgabench.suite.plan import Plan, make_plan
-from sgabench.suite.resolving import load_suite
-
-
-@pytest.fixture
-def plan(tiny: Path) -> Plan:
-    return make_plan(load_suite(tiny), Path("data"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, plan: Plan) -> Path:
-    with Store(tmp_path / "results", create=True) as store:
-        fill_whole(store, plan)
-    return tmp_path / "results"
+from sgabench.suite.plan import Plan
 
 
 def change(folder: Path, statement: str) -> None:

@@ -32,11 +32,9 @@ def records(tmp_path: Path, columns: str = "key, result", results: str = "result
     return rows
 
 
-def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(
-    sgabench: Run, sgabench_process: Run, tiny: Path, tmp_path: Path
-) -> None:
+def test_from_a_suite_to_a_leaderboard_and_never_the_same_twice(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(tiny.read_text() + STRUCTURED)
-    first = sgabench_process("run", tiny, "--device", "cpu")
+    first = sgabench("run", tiny, "--device", "cpu")
     assert first.returncode == 0, first.stderr
     assert "4 trainings and 8 prunings to run on cpu" in first.stderr
     assert "stochgradadam" in first.stdout

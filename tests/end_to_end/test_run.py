@@ -235,7 +235,9 @@ def test_a_training_that_is_terminated_goes_on_where_it_was(
     command = ("run", str(tiny), "--plugin", str(plugin), "--only", "*/held/0", "--jobs", jobs)
     assert sgabench(*command, "--results", "undisturbed").returncode == 0
     hold.touch()
-    process = start(sys.executable, "-m", "sgabench", *command, stderr=subprocess.PIPE)
+    # A snapshot at every step: a worker of a busy machine may not get to one more before it is killed.
+    often = ("--snapshot-minutes", "0.000001")
+    process = start(sys.executable, "-m", "sgabench", *command, *often, stderr=subprocess.PIPE)
     while not waits.exists():
         assert process.poll() is None
         time.sleep(0.01)

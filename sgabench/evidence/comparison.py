@@ -206,7 +206,7 @@ def _gather(found: Cubes, question: Question) -> tuple[_Gathered, _Gathered, NDA
         for (_, dense_done), run in groupby(range(len(pairs)), key=kinds.__getitem__):  # all at once is faster
             at = list(run)
             mask, sides = both[at[0]], pairs[at].T
-            planned = cube.planned[pairs[at]].all(1)
+            planned = np.asarray(cube.planned[pairs[at]].all(1))
             of_curves = cube.pruned[sides[0]][:, :, mask], cube.pruned[sides[1]][:, :, mask]
             curves.add([(*place, np.nan, *names[i]) for i in at], block, of_curves, cube.images, planned)
             only = cube.ratios[mask][0] if mask.sum() == 1 else np.nan

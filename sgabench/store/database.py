@@ -73,8 +73,9 @@ def row_checksum(row: Sequence[Any]) -> str:
 
 def intact(row: Sequence[Any]) -> bool:
     """Whether a record, its checksum last, is what was written."""
+    written: str | None = row[-1]
     try:
-        return row_checksum(row[:-1]) == row[-1]
+        return row_checksum(row[:-1]) == written
     except UnicodeEncodeError:
         return False
 

@@ -1,6 +1,6 @@
 """How often the gate is red, undecided and green: drawn from the results of many seeds, as a table.
 
-    python benchmarks/gate.py [benchmarks/evidence/populations.csv] [--draws 1000] [--seeds 3,5,10]
+    python benchmarks/gate.py [benchmarks/evidence/populations.csv] [--draws 1000] [--seeds 3,5,10] [--cases TEXT]
 
 The file has right answers, a row per network and a column per cell, as benchmarks/evidence/export.py writes it. An
 unchanged program is an optimizer and its twin, which differs by rounding only, with the same seeds (paired), or the
@@ -150,11 +150,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--seeds", default="3,5,10")
     parser.add_argument("--datasets", default="digits,cifar10")
+    parser.add_argument("--cases", default="", help="only cases whose name has this in it")
     arguments = parser.parse_args()
     print("| data set | case | n | red | undecided | green |\n|---|---|---:|---:|---:|---:|")
     for dataset in arguments.datasets.split(","):
         tables = population(arguments.results, dataset)
-        for title, change, paired, same in CASES:
+        for title, change, paired, same in (case for case in CASES if arguments.cases in case[0]):
             for n in map(int, arguments.seeds.split(",")):
                 ends = gates(tables, dataset, n, arguments.draws, change, paired, GateTable(), same)
                 total = sum(ends.values())

@@ -21,8 +21,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import special
 
-from sgabench.evidence.contrasts import Sides, contrasts
-from sgabench.evidence.decisions import CURVES, DETAILS, RESOLUTION, decide
+from sgabench.evidence.contrasts import Contrasts, Sides, contrasts
+from sgabench.evidence.decisions import CURVES, DETAILS, RESOLUTION, Decisions, decide, seeds_to_decide
 from sgabench.evidence.intervals import log_odds, summarize_accuracy
 
 Floats = NDArray[np.float64]
@@ -381,32 +381,47 @@ class Found:
     marginal: tuple[Floats, Floats]  # 95 % limits of each curve
     detail: NDArray[np.object_]  # of single ratios, shape (reports, curves, ratios); empty text where there is none
     contradictions: int
+    curves: tuple[Contrasts, Decisions]
+
+    def more_seeds(self) -> NDArray[np.int64]:
+        """Seeds that would decide each curve with an even chance, shape (reports, curves)."""
+        return seeds_to_decide(*self.curves)[:, 0].reshape(self.outcome.shape)
 
 
-def judged(accuracy: Floats, of: Population) -> Found:
-    """The verdicts of sgabench: curves, then ratios, as `sgabench.evidence.comparison.compare` has them."""
+def judged(accuracy: Floats, of: Population, seeds: NDArray[np.int64] | None = None, share: float = 1.0) -> Found:
+    """The verdicts of sgabench: curves, then ratios, as `sgabench.evidence.comparison.compare` has them.
+
+    Args:
+        accuracy: shape (reports, optimizers, seeds, cells).
+        of: where it is from.
+        seeds: how many each comparison has, the first ones of all, shape (reports, optimizers - 1); default: all.
+        share: the part of the error rate that may be spent.
+    """
     reports, optimizers, n, _ = accuracy.shape
     others = optimizers - 1
     curves = others * len(of.pruners)
-    block = np.repeat(np.arange(reports), others)
+    seeds = np.full((reports, others), n) if seeds is None else seeds
     whole: list[Sides] = []
     single: list[Sides] = []
     family: list[NDArray[np.int64]] = []
+    ratio: list[int] = []
     number = 0
     for pruner, cells in enumerate(of.pruners):
-        a = accuracy[:, 1:, :, cells].reshape(reports * others, n, -1)
-        b = np.repeat(accuracy[:, :1, :, cells], others, axis=1).reshape(reports * others, n, -1)
-        place = block * curves + np.tile(np.arange(others), reports) + pruner * others
-        images = np.full(reports * others, float(of.images))
-        whole.append(Sides(place, block, a, b, images, True))
-        for ratio in range(a.shape[2] if a.shape[2] > 1 else 0):
-            at = np.arange(len(place)) + number
-            number += len(place)
-            single.append(Sides(at, block, a[..., [ratio]], b[..., [ratio]], images, True))
-            family.append(place)
+        for size in np.unique(seeds):
+            block, other = np.nonzero(seeds == size)
+            a, b = accuracy[block, 1 + other, :size, cells], accuracy[block, 0, :size, cells]
+            place = block * curves + pruner * others + other
+            images = np.full(len(place), float(of.images))
+            whole.append(Sides(place, block, a, b, images, True))
+            for column in range(a.shape[2] if a.shape[2] > 1 else 0):
+                at = np.arange(len(place)) + number
+                number += len(place)
+                single.append(Sides(at, block, a[..., [column]], b[..., [column]], images, True))
+                family.append(place)
+                ratio.append(column)
     found = contrasts(whole, reports * curves)
     report = np.repeat(np.arange(reports), curves)
-    verdicts = decide(found, report, np.full(reports, CURVES))
+    verdicts = decide(found, report, np.full(reports, CURVES * share))
     shape = (reports, curves)
     wrong_rows = _contradictions(verdicts.outcome, verdicts.low, verdicts.high)
     most = max(part.first.shape[2] for part in whole)
@@ -414,11 +429,11 @@ def judged(accuracy: Floats, of: Population) -> Found:
     if single:
         parents = np.concatenate(family)
         differ = np.isin(verdicts.outcome, ("better", "worse")).reshape(shape).all(1)
-        share = (DETAILS + CURVES * differ) / curves
-        inner = decide(contrasts(single, number), parents, np.repeat(share, curves), opened=verdicts.decided[parents])
+        budget = (DETAILS + CURVES * differ) * share / curves
+        inner = decide(contrasts(single, number), parents, np.repeat(budget, curves), opened=verdicts.decided[parents])
         wrong_rows += _contradictions(inner.outcome, inner.low, inner.high)
-        for place, (part, of_family) in enumerate(zip(single, family, strict=True)):
-            detail[of_family, _ratio_of(place, whole)] = inner.outcome[part.place]
+        for column, part, of_family in zip(ratio, single, family, strict=True):
+            detail[of_family, column] = inner.outcome[part.place]
     return Found(
         verdicts.outcome.reshape(shape),
         verdicts.low.reshape(shape),
@@ -426,17 +441,8 @@ def judged(accuracy: Floats, of: Population) -> Found:
         tuple(side.reshape(shape) for side in found.interval(np.full(len(report), 0.05))),  # type: ignore[arg-type]
         detail.reshape(*shape, most),
         wrong_rows,
+        (found, verdicts),
     )
-
-
-def _ratio_of(number: int, whole: list[Sides]) -> int:
-    """Which ratio of its pruner a detail is."""
-    for part in whole:
-        size = part.first.shape[2] if part.first.shape[2] > 1 else 0
-        if number < size:
-            return number
-        number -= size
-    raise IndexError(number)
 
 
 def _contradictions(outcome: NDArray[np.object_], low: Floats, high: Floats) -> int:
@@ -468,8 +474,8 @@ def wrong(outcome: NDArray[np.object_], true: Floats) -> NDArray[np.bool_]:
     return np.asarray(((signs != 0) & (signs != np.sign(true))) | ((outcome == "same") & (np.abs(true) >= RESOLUTION)))
 
 
-def rates(of: Population, n: int, draws: int, seed: int) -> dict[str, float | str | int]:
-    """Error and power of all procedures, coverage of the intervals."""
+def rates(of: Population, n: int, draws: int, seed: int, others: bool = True) -> dict[str, float | str | int]:
+    """Error and power of the procedure, and of the others beside it, and coverage of the intervals."""
     random = np.random.default_rng(seed)
     curves, ratios = truth(of)
     sums: dict[str, float] = {}
@@ -501,7 +507,7 @@ def rates(of: Population, n: int, draws: int, seed: int) -> dict[str, float | st
                     right = np.sign(curves[number])
                     is_found = found.outcome[:, number] == ("better" if right > 0 else "worse")
                     add(f"power {name}", is_found.sum())
-        for name, procedure in OTHERS.items():
+        for name, procedure in OTHERS.items() if others else ():
             signs = procedure(accuracy, of)
             claims = (np.nan_to_num(signs, nan=9.0) != 0) & (np.nan_to_num(signs, nan=9.0) != np.sign(curves))
             if means is not None:
@@ -521,17 +527,26 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5000)
     parser.add_argument("--output", type=Path, default=HERE / "rates.csv")
     parser.add_argument("--only", default="", help="populations whose name has this in it")
+    parser.add_argument(
+        "--keep-others",
+        type=Path,
+        metavar="RATES",
+        help="take the rates of all but sgabench's procedure from a file of as many draws: they draw the same",
+    )
     options = parser.parse_args()
     table = pd.read_csv(HERE / "populations.csv")
+    kept = pd.read_csv(options.keep_others).set_index(["population", "n", "draws"]) if options.keep_others else None
     rows = []
     for number, of in enumerate(populations(table)):
         if options.only not in of.name:
             continue
         for n in SEEDS:
-            rows.append(rates(of, n, options.draws, seed=100 * number + n))
+            row = rates(of, n, options.draws, seed=100 * number + n, others=kept is None)
+            rows.append(row if kept is None else {**kept.loc[(of.name, n, options.draws)], **row})
             found = {name: value for name, value in rows[-1].items() if "," not in name}
             print(" ".join(f"{name} {value}" for name, value in found.items()), flush=True)
-            pd.DataFrame(rows).to_csv(options.output, index=False)
+            columns = None if kept is None else [*kept.index.names, *kept]
+            pd.DataFrame(rows, columns=columns).to_csv(options.output, index=False)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""What more power would cost: the procedure of sgabench with other bounds, power beside the worst error.
+
+    python benchmarks/evidence/tradeoff.py [--draws 2000] [--seeds 3,5]
+
+Power is that of three real differences on digits (`magnitude`, among four comparisons), errors are those of the
+populations that are hardest on procedures which borrow: whole reports with any wrong verdict.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import study
+from numpy.typing import NDArray
+from scipy import special
+from study import CHUNK, COLUMNS, HERE, PRUNERS, Floats, Population, populations, real, truth, wrong
+
+from sgabench.evidence import contrasts
+from sgabench.evidence.intervals import log_odds
+
+POWER = "digits: real differences, one pruner"
+HARD = (
+    "made up: three alike, ratios as one",
+    "made up: one ratio, all spread differently",
+    "made up: ratios as one",
+    "made up: networks at 30 or 90 %",
+    "made up: twenty, from narrow to wide as a whole",
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Bounds of `sgabench.evidence.contrasts.moderated`, and the share of the error rate for curves.
+
+    Attributes:
+        weight: of the other comparisons at most, in units of what one has itself.
+        least: of its own variance, that a comparison is left with.
+        shipped: the prior is the median spread of the shipped populations, not that of the other comparisons.
+        curves: chance of a wrong verdict among curves.
+    """
+
+    weight: float = 1.0
+    least: float = 1.0
+    shipped: bool = False
+    curves: float = study.CURVES
+
+
+VARIANTS = {
+    "as it is": Variant(),
+    "others weigh twice as much": Variant(weight=2.0),
+    "others weigh without bound": Variant(weight=np.inf),
+    "variances may fall to 0.8 of their own": Variant(least=0.8),
+    "variances may fall below their own": Variant(least=0.0),
+    "a prior from the shipped populations": Variant(shipped=True),
+    "10 % for curves instead of 4": Variant(curves=0.1),
+    "4 % for each of the four curves": Variant(curves=0.16),
+}
+
+
+def usual_variance(table: pd.DataFrame) -> float:
+    """Median variance of one seed's difference from SGD in log-odds, over shipped optimizers, pruners, data sets."""
+    found = []
+    for dataset in sorted(set(table["dataset"])):
+        values, images = real(table, dataset)
+        for names in PRUNERS.values():
+            cells = [COLUMNS.index(name) for name in names]
+            odds = {name: log_odds(of[:, cells], images).mean(1) for name, of in values.items()}
+            found += [(of - odds["sgd"]).var(ddof=1) for name, of in odds.items() if name != "sgd"]
+    return float(np.median(found))
+
+
+def use(variant: Variant, usual: float) -> None:
+    """Put the variant in the place of what sgabench does."""
+
+    def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        if len(variance) < 2 and not variant.shipped:
+            return variance, freedom
+        of_seed = variance * n
+        if variant.shipped:
+            prior, scale, lent = contrasts.FLAT, usual, 1.0
+        else:
+            logs = np.log(of_seed) - special.digamma(freedom / 2) + np.log(freedom / 2)
+            excess = logs.var(ddof=1) / (1 - contrasts.SHARED) - special.polygamma(1, freedom / 2).mean()
+            prior = 2 * contrasts._inverse_trigamma(excess) if excess > 1e-4 else contrasts.FLAT
+            scale = np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2))
+            others = (len(variance) - 1) / (1 + (len(variance) - 2) * contrasts.SHARED)
+            lent = min(1.0, 4 / (1 + 1 / others + 2 * contrasts.SHARED) - 1)
+        weight = np.minimum(prior, variant.weight * (n - 1))
+        shared = (weight * scale + freedom * of_seed) / (weight + freedom)
+        return np.maximum(shared, variant.least * of_seed) / n, freedom + lent * weight
+
+    contrasts.moderated = moderated
+    study.CURVES = variant.curves
+
+
+def shares(of: Population, n: int, draws: int, seed: int) -> tuple[float, list[float]]:
+    """Reports with a wrong verdict; how often each real difference is found."""
+    random = np.random.default_rng(seed)
+    curves, ratios = truth(of)
+    errors, found = 0, np.zeros(len(curves))
+    for start in range(0, draws, CHUNK):
+        report = study.judged(of.draw(random, min(CHUNK, draws - start), n), of)
+        errors += (wrong(report.outcome, curves).any(1) | wrong(report.detail, ratios).any((1, 2))).sum()
+        found += (report.outcome == np.where(curves > 0, "better", "worse")).sum(0)
+    is_real = [name not in of.null for name in of.names[1:]] * len(of.pruners)
+    return errors / draws, (found[is_real] / draws).tolist()
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--seeds", default="3,5")
+    options = parser.parse_args()
+    table = pd.read_csv(HERE / "populations.csv")
+    numbered = {of.name: (number, of) for number, of in enumerate(populations(table))}
+    usual = usual_variance(table)
+    print("| what is tried | n | Adam | StochGradAdam | proximal SGD | worst error | where |")
+    print("|---|---:|---:|---:|---:|---:|---|")
+    for title, variant in VARIANTS.items():
+        use(variant, usual)
+        for n in map(int, options.seeds.split(",")):
+            number, of = numbered[POWER]
+            power = shares(of, n, options.draws, 100 * number + n)[1]
+            errors = {
+                name: shares(numbered[name][1], n, options.draws, 100 * numbered[name][0] + n)[0] for name in HARD
+            }
+            worst = max(errors, key=lambda name: errors[name])
+            told = " | ".join(f"{100 * each:.0f}" for each in power)
+            print(f"| {title} | {n} | {told} | {100 * errors[worst]:.1f} | {worst} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ The spread of a few seeds is a poor estimate of the spread, so it borrows, and e
    Degrees of freedom: Satterthwaite, "An approximate distribution of estimates of variance components", 1946;
 2. from the other comparisons of the data set and model: variances are moderated (Smyth, "Linear models and empirical
    Bayes methods for assessing differential expression", 2004, section 6.2), the others counting at most as much as the
-   comparison itself, since optimizers do spread differently;
+   comparison itself, since optimizers do spread differently, and less where they are one or two;
 3. and it is never less than what the means over the ratios show by themselves, nor than what counting whole images
    gives.
 """
@@ -266,7 +266,7 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     """Moderate the variances of the estimates of a family; never below what each is by itself.
 
     Source: Smyth (2004), section 6.2, for the prior's variance and degrees of freedom; the latter allow for a shared
-    reference, and are at most n - 1.
+    reference, and are at most n - 1, fewer where there are few others to know the prior from.
 
     Args:
         variance: of the estimates, shape (comparisons,), greater than 0.
@@ -286,7 +286,10 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     scale = np.exp(center + special.digamma(prior / 2) - np.log(prior / 2))
     weight = np.minimum(prior, n - 1)
     shared = (weight * scale + freedom * of_seed) / (weight + freedom)
-    return np.maximum(shared, of_seed) / n, freedom + weight
+    # What the mean of two variances is worth, the own one and that of so many others, of which all go together.
+    others = (len(variance) - 1) / (1 + (len(variance) - 2) * SHARED)
+    lent = min(1.0, 4 / (1 + 1 / others + 2 * SHARED) - 1)
+    return np.maximum(shared, of_seed) / n, freedom + lent * weight
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -77,6 +77,14 @@ def test_moderation_is_smyths_with_at_most_as_much_weight_as_one_has_oneself() -
     assert (alone[0], own[0]) == (variance[0], 4.0)
 
 
+def test_two_comparisons_with_one_reference_lend_each_other_less_than_they_have() -> None:
+    """Two variances that go together by a quarter are worth 1.6 of one, not two; four are worth what the bound is."""
+    for comparisons, total in ((2, 1.6), (3, 1.88), (4, 2.0), (20, 2.0)):
+        n = np.full(comparisons, 5)
+        _, freedom = moderated(np.full(comparisons, 0.2), np.full(comparisons, 4.0), n)
+        assert freedom == pytest.approx(total * 4, abs=0.02)
+
+
 def test_spreads_that_have_nothing_in_common_lend_little() -> None:
     n = np.full(4, 5)
     _, freedom = moderated(np.array([1e-6, 1e-3, 1.0, 1e3]), np.full(4, 4.0), n)

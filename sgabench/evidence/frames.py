@@ -215,7 +215,7 @@ def _cells(records: Columns, of_trials: Columns, rows: _Rows, numbers: Mapping[s
         return pd.DataFrame()
     of_trial = _values(of_trials.statuses, rows.trial, "done")
     status = _values(records.statuses, rows.record, "missing")
-    names = ["top1", "loss", "images_per_s", "classes", "test_images", "seconds", *COSTS]
+    names = ["top1", "top5", "loss", "images_per_s", "classes", "test_images", "seconds", *COSTS]
     dense = _taken(of_trials.results.frame(names), rows.trial)
     results = _taken(records.results.frame(), rows.record)
     status = np.where(of_trial == "done", status, of_trial)
@@ -234,10 +234,12 @@ def _cells(records: Columns, of_trials: Columns, rows: _Rows, numbers: Mapping[s
             **{name: _column(dense, name) for name in COSTS},
             "dense_top1": _column(dense, "top1"),
             "dense_loss": _column(dense, "loss"),
+            "dense_top5": _column(dense, "top5"),
             "pruned_top1": _column(results, "top1"),
+            "pruned_top5": _column(results, "top5"),
             "pruned_loss": _column(results, "loss"),
             "dense_images_per_s": _column(dense, "images_per_s"),
-            **{str(name): results[name] for name in results if name not in ("top1", "loss")},
+            **{str(name): results[name] for name in results if name not in ("top1", "top5", "loss")},
             "key": rows.keys,
             **_shown_of_environments(records, rows.record, numbers),
         }

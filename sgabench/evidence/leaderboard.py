@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WITH_SPREAD = ("dense_top1", "pruned_top1", "retention", "retention_above_chance")
 MEANS = (
+    "dense_top5",
+    "pruned_top5",
     "sparsity",
     "compression_ratio",
     "theoretical_speedup",

@@ -21,7 +21,7 @@ from sgabench.models.operations import Operations, count_operations
 from sgabench.plugins import pruners
 from sgabench.plugins.specs import Once, PruningContext
 from sgabench.training.data import Data, batches
-from sgabench.training.evaluation import EVALUATION_BATCH, evaluate_batches
+from sgabench.training.evaluation import EVALUATION_BATCH, Evaluation, evaluate_batches
 
 # The normalized test split is kept if it takes no more bytes; that of CIFAR-10 takes 123 MB.
 KEPT_BYTES = 2**28
@@ -89,8 +89,8 @@ class Sweep:
         """The trained network, to be changed."""
         return copied(self.dense)
 
-    def evaluate(self, network: nn.Module) -> tuple[float, float]:
-        """Top-1 (fraction) and loss on the test split."""
+    def evaluate(self, network: nn.Module) -> Evaluation:
+        """How good a network is on the test split."""
         return evaluate_batches(network, self._test, self._precision)
 
     def begin_size(self, network: nn.Module, excluded: Collection[str]) -> Future[Size]:

@@ -25,6 +25,7 @@ HEADINGS = {
     "trained": "trained",
     "dense": "dense %",
     "pruned": "pruned %",
+    "top5": "top-5 %",
     "retention": "retention %",
     "interval": "95 % interval",
     "leading": "leads",
@@ -41,11 +42,12 @@ LEFT = {
     *("data set", "model", "pruner", "ratio", "optimizer", "trained", "leads", "verdict", "seeds lacking"),
     *("probe", "number", "layer"),
 }
-OPTIONAL = ("trained", "measured", "interval", "leading", "verdict", "passes", "seconds", "incomplete")
+OPTIONAL = ("trained", "top5", "measured", "interval", "leading", "verdict", "passes", "seconds", "incomplete")
 _EXPLAINED = {
     ("dense", "pruned"): "Dense, pruned: top-1 on the test split, mean ± standard deviation over n seeds; a training "
     "that diverged or stayed at chance counts as guessing.",
     ("trained",): "Trained: seeds that are better than guessing, with the exact 95 % interval of their share.",
+    ("top5",): "Top-5: after pruning, the right class is among the first five; from 20 classes on.",
     ("retention",): "Retention: pruned / dense top-1 of the same trial.",
     ("interval",): "Interval: 95 % for the mean of pruned top-1.",
     ("leading",): "Leads: not shown to be worse than another, and above all that are.",
@@ -162,6 +164,7 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
         ],
         "dense": list(map(spread, column["dense_top1_mean"], column["dense_top1_std"])),
         "pruned": list(map(spread, column["pruned_top1_mean"], column["pruned_top1_std"])),
+        "top5": list(map(percent, column["pruned_top5"])),
         "retention": list(map(spread, column["retention_mean"], column["retention_std"])),
         "interval": list(map(interval, column["pruned_top1_low"], column["pruned_top1_high"])),
         "leading": ["*" if leads else "" for leads in column["leading"]],

@@ -84,7 +84,9 @@ def _columns(names: list[str], width: int) -> list[str]:
     if width < WIDE:
         left_out.add(HEADINGS["interval"])
     if width < NARROW:
-        left_out |= {HEADINGS[name] for name in ("sparsity", "compression", "theoretical", "measured", "seconds")}
+        left_out |= {
+            HEADINGS[name] for name in ("top5", "sparsity", "compression", "theoretical", "measured", "seconds")
+        }
     if width < VERY_NARROW:
         left_out.add(HEADINGS["retention"])
     shown = [name for name in names if name not in left_out]

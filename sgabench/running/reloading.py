@@ -51,6 +51,7 @@ def reload(
     load_tensors(network, weights)
     network.eval()
     found = finite(evaluate(network))  # as it is stored
+    found = {name: value for name, value in found.items() if name in trained.result}  # not always was there a top-5
     recorded = {name: trained.result[name] for name in found}
     if _same(found, recorded, exactly=_without_commit(environment) == _without_commit(trained.environment)):
         return network

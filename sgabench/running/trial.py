@@ -317,14 +317,13 @@ class _TrialRun:
                 self._probe(cell.probes, cell.key, network, context)
                 return
             measuring = sweep.begin_size(network, excluded)
-            top1, loss = sweep.evaluate(network)
+            found = sweep.evaluate(network)
             size, dense_size = measuring.result(), self._dense_size(sweep.dense)
             result = {
-                "top1": top1,
-                "loss": loss,
+                **found.numbers(),
                 **size.numbers(),
                 **self._timing(network, sweep.dense, excluded if has_rows_of_n_of_m(cell) else None),
-                "retention": top1 / trained.result["top1"] if trained.result["top1"] else None,
+                "retention": found.top1 / trained.result["top1"] if trained.result["top1"] else None,
                 "compression_ratio": compression_ratio(dense_size, size),
                 "theoretical_speedup": theoretical_speedup(dense_size, size),
                 "pruning_seconds": seconds,
@@ -369,8 +368,7 @@ class _TrialRun:
         return self._measured_size
 
     def _accuracy(self, network: nn.Module) -> dict[str, float]:
-        top1, loss = evaluate(network, self._data, self._data.test, self.precision)
-        return {"top1": top1, "loss": loss}
+        return evaluate(network, self._data, self._data.test, self.precision).numbers()
 
     def _timing(
         self, network: nn.Module, dense: nn.Module | None = None, excluded: Collection[str] | None = None

@@ -31,7 +31,7 @@ _STATUSES = {"done", "failed", "diverged"}
 _PLAIN = {int, float, bool, str, type(None)}
 _OWN_COLUMNS = frozenset([*_LABELS_OF["cell"], "status", "key", "environment", "device"])  # no result's name
 _NUMBERS = frozenset((
-    "top1", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup",
+    "top1", "top5", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup",
     "latency_speedup", "params", "nonzero_params", "macs", "nonzero_macs", "bytes", "gzip_bytes", "images_per_s",
     "latency_s", "dense_images_per_s", "dense_latency_s", "classes", "test_images",
 ))  # fmt: skip

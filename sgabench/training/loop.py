@@ -168,7 +168,8 @@ def train(
             row["seconds"] = run.clock.seconds - sum(earlier["seconds"] for earlier in run.history)
             if len(data.validation):
                 with modes.evaluating():
-                    row["validation_top1"], row["validation_loss"] = evaluate(network, data, data.validation, precision)
+                    found = evaluate(network, data, data.validation, precision)
+                row["validation_top1"], row["validation_loss"] = found.top1, found.loss
             run.history.append(row)
             on_progress(run.progress(recipe, steps))
             run.next_epoch()

@@ -83,7 +83,7 @@ class Validation:
             return None
         if self.objective.ratio is not None:
             network = pruned(network, data, self.objective.ratio)
-        return evaluate(network, data, data.validation, precision)[0]
+        return evaluate(network, data, data.validation, precision).top1
 
     def check(self, optimizers: Sequence[Choice]) -> None:
         """Build everything once with each of some optimizers.

@@ -54,7 +54,7 @@ def test_evaluations_and_the_result_are_of_the_good_weights() -> None:
     train(plain, torch.optim.SGD(plain.parameters(), lr=0.05), make_data(), RECIPE, 0, precision="fp32")
     for moved, parameter in zip(network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(moved, parameter + 1)  # two roundings per epoch
-    top1, loss = evaluate(network, data, data.validation, "fp32")
+    top1, loss, _ = evaluate(network, data, data.validation, "fp32")
     assert training.history[-1]["validation_loss"] == pytest.approx(loss)
     assert training.history[-1]["validation_top1"] == top1
     # After each exchange of weights, too, so that pruned ones stay at zero: two an epoch, and one at the end.

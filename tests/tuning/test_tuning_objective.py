@@ -62,7 +62,7 @@ def test_a_try_is_worth_what_the_pruned_network_of_a_run_is_on_the_validation_sp
         smallest = magnitudes.sort().values[round(0.6 * len(magnitudes)) - 1]
         for weight in weights:
             weight[weight.abs() <= smallest] = 0
-    assert top1 == evaluate(network, data, data.validation, "fp32")[0]
+    assert top1 == evaluate(network, data, data.validation, "fp32").top1
     (dense,) = (
         prepare_validation(suite, (7,), None, options).top1(trial.optimizer, lambda trial, progress: None).values()
     )

@@ -121,7 +121,8 @@ def list_folder(data_dir: Path, path: str, *, drawn: bool) -> Listing:
     there = [split for split in SPLITS if (root / split).is_dir()]
     if drawn and there:
         raise InputError(f"data set 'folder': split: {root} has {' and '.join(there)} already; leave split out")
-    hint = "" if there else "; for CLASS/IMAGES alone, set split = {test = 0.2}"
+    alone = "; for CLASS/IMAGES alone, set split = {test = 0.2} (for a command: --set datasets.1.split={test=0.2})"
+    hint = "" if there else alone
     return list_splits("folder", root, {"": ""} if drawn else {split: split for split in SPLITS}, hint)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,24 +15,25 @@ from torch import nn
 from sgabench.bench.benchmark import Benchmark, quartiles, ratios, spread
 from sgabench.measuring.sweep import Sweep
 from sgabench.measuring.timing import time_interleaved
-from sgabench.plugins import ImageSpec, PruningContext, models, pruners
+from sgabench.plugins import ImageSpec, PruningContext, models, pruners, scores
 from sgabench.system.environment import describe_environment
 from sgabench.system.precision import uses_bf16
 from sgabench.training.building import seeded, set_up_torch
-from sgabench.training.data import Data, Images, batches
+from sgabench.training.data import CALIBRATION_IMAGES, Data, Images, batches, calibration
 
 MODELS = ("resnet20", "resnet56")
-PRUNERS = ("magnitude", "random", "structured")
+PRUNERS = (*(score.name for score in scores.plugins()), "structured")
 RATIOS = (0.2, 0.4, 0.6, 0.8)
 SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
+_FEW = 8  # images, to have everything imported
 _IMAGES = {"cpu": 1000, "cuda": 10_000}
-_ROUNDS = {"cpu": 5, "cuda": 9}
+_ROUNDS = {"cpu": len(RATIOS), "cuda": 2 * len(RATIOS)}
 _NOTE = (
     "First: what the first ratio of a pruner takes. Further: each further one: pruning, evaluation, and all that a "
-    "cell measures but speed; mean of the ratios {ratios}. Rest: the same without the evaluation, waiting for gzip, "
+    "cell measures but speed; the ratios {ratios} take turns. Rest: the same without the evaluation, waiting for gzip, "
     "which otherwise runs beside it. Evaluation: of the dense network. Ratio: further / evaluation in the same round, "
     "median [first to third quartile] of {rounds} rounds, in which they take turns. The test split: {images} images of "
-    "noise, 3 x 32 x 32; weights untrained; precision {precision}."
+    "noise, 3 x 32 x 32, of which scores see up to {seen}; weights untrained; precision {precision}."
 )
 
 
@@ -50,9 +53,8 @@ def measure(names: Sequence[str], device: str, *, images: int | None = None) -> 
     data = noise(images or _IMAGES[device], device)
     networks = {name: network_of(name, device) for name in names or MODELS}
     rows = [row for name, network in networks.items() for row in _of_model(name, network, data, precision, device)]
-    note = _NOTE.format(
-        ratios=", ".join(map(str, RATIOS)), rounds=_ROUNDS[device], images=len(data.test), precision=precision
-    )
+    shown = {"ratios": ", ".join(map(str, RATIOS)), "rounds": _ROUNDS[device], "precision": precision}
+    note = _NOTE.format(images=len(data.test), seen=CALIBRATION_IMAGES, **shown)
     environment = describe_environment(device, torch.get_num_threads())
     return Benchmark("pruning", rows, [_shown(row) for row in rows], note, environment)
 
@@ -80,7 +82,11 @@ def network_of(name: str, device: str) -> nn.Module:
 
 def sweep_of(network: nn.Module, data: Data, precision: str, threads: Executor) -> Sweep:
     """What a trial makes of its trained network."""
-    context = PruningContext(data.spec, 0, lambda: batches(data, data.train, 128), frozenset())
+    images = calibration(data, 0)
+    before = deepcopy(network)  # as good as any other for `movement`
+    context = PruningContext(
+        data.spec, 0, lambda: batches(data, images, 128), frozenset(), initial=lambda: deepcopy(before)
+    )
     return Sweep(network, data, precision, context, threads)
 
 
@@ -111,14 +117,15 @@ def _of_model(name: str, network: nn.Module, data: Data, precision: str, device:
     with ThreadPoolExecutor(1) as threads:
         sweeps = {pruner: sweep_of(network, data, precision, threads) for pruner in PRUNERS}
         dense = sweeps[PRUNERS[0]]
-        unused = sweep_of(network, data, precision, threads)
-        first = {pruner: _first_s(pruner, unused, sweep) for pruner, sweep in sweeps.items()}
-        functions: dict[str, Callable[[], object]] = {"dense": lambda: [dense.evaluate(network) for _ in RATIOS]}
+        for sweep in sweeps.values():
+            sweep._kept = dense._kept  # one normalized test split for all
+        few = sweep_of(network, noise(_FEW, device), precision, threads)
+        first = {pruner: _first_s(pruner, few, sweep) for pruner, sweep in sweeps.items()}
+        functions: dict[str, Callable[[], object]] = {"dense": lambda: dense.evaluate(network)}
         for pruner, sweep in sweeps.items():
-            functions[pruner] = sweeping(sweep, pruner, RATIOS)
-            functions[f"rest of {pruner}"] = sweeping(sweep, pruner, RATIOS, evaluating=False)
-        blocks = time_interleaved(functions, device, _ROUNDS[device], least=1)
-    times = {label: [block / len(RATIOS) for block in taken] for label, taken in blocks.items()}
+            functions[pruner] = _in_turns(sweep, pruner)
+            functions[f"rest of {pruner}"] = _in_turns(sweep, pruner, evaluating=False)
+        times = time_interleaved(functions, device, _ROUNDS[device], block_s=0.01, least=1, warm=1)
     for pruner in PRUNERS:
         yield {
             "model": name,
@@ -133,9 +140,14 @@ def _of_model(name: str, network: nn.Module, data: Data, precision: str, device:
         }
 
 
-def _first_s(pruner: str, unused: Sweep, fresh: Sweep) -> float:
-    sweeping(unused, pruner, RATIOS[:1])()  # imports, and whatever else is done once in a process
-    fresh.evaluate(fresh.dense)
+def _in_turns(sweep: Sweep, pruner: str, evaluating: bool = True) -> Callable[[], None]:
+    """One ratio a call."""
+    cells = itertools.cycle([sweeping(sweep, pruner, [ratio], evaluating) for ratio in RATIOS])
+    return lambda: next(cells)()
+
+
+def _first_s(pruner: str, few: Sweep, fresh: Sweep) -> float:
+    sweeping(few, pruner, RATIOS[:1])()  # imports, and whatever else is done once in a process
     cells = sweeping(fresh, pruner, RATIOS[:1])
     started = time.perf_counter()
     cells()

@@ -118,24 +118,30 @@ def speed_of(
 
 
 def time_interleaved(
-    functions: Mapping[str, Callable[[], object]], device: str, rounds: int, block_s: float = 0.05, least: int = 2
+    functions: Mapping[str, Callable[[], object]],
+    device: str,
+    rounds: int,
+    block_s: float = 0.05,
+    least: int = 2,
+    warm: int = 2,
 ) -> dict[str, list[float]]:
     """Time functions in turns, so that whatever slows the machine for a while slows all of them.
 
     Args:
-        functions: each is called in blocks of as many calls as take about ``block_s``, after two calls
+        functions: each is called in blocks of as many calls as take about ``block_s``, after ``warm`` calls
             that are not counted.
         device: which is waited for before and after a block.
         rounds: a block of every function each, in the opposite order of the round before.
         block_s: seconds.
         least: calls in a block at least.
+        warm: calls before the first block.
 
     Returns:
         Seconds per call: the mean of each block, a number per round.
     """
     calls = {}
     for name, function in functions.items():
-        calls[name] = max(least, int(block_s / _block(function, 2, device)))
+        calls[name] = max(least, int(block_s / _block(function, warm, device)))
     times: dict[str, list[float]] = {name: [] for name in functions}
     order = list(functions)
     collects = gc.isenabled()

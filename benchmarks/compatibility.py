@@ -31,10 +31,11 @@ from torch import Tensor, nn
 
 from sgabench.errors import InputError, describe
 from sgabench.models.layers import input_and_classifier, prunable_layers, prunable_weights
+from sgabench.models.state import load_tensors
 from sgabench.plugins import ImageSpec, PruningContext, models, pruners
 
 SIDES = (32, 64, 96, 128, 160, 192, 224, 240, 256)
-LIMIT = 600  # seconds for a network
+LIMIT = 3600  # seconds for a network: a minute on an idle machine, many on a busy one
 RATIO = 0.5
 PATTERNS = ("2:4", {"block": [4, 4]}, "filters")  # beside single weights and channels
 FAMILIES: dict[str, list[str]] = {
@@ -142,7 +143,7 @@ def used(network: nn.Module, spec: ImageSpec) -> None:
         raise ValueError(f"logits {tuple(logits.shape)}")
     twin = copy.deepcopy(network)
     state = {key: value.clone(memory_format=torch.contiguous_format) for key, value in network.state_dict().items()}
-    twin.load_state_dict(safetensors.torch.load(safetensors.torch.save(state)))
+    load_tensors(twin, safetensors.torch.load(safetensors.torch.save(state)))
     with torch.no_grad():
         if not torch.equal(twin(noise(spec, 2)), logits):
             raise ValueError("other logits after it was stored and loaded")

@@ -2,11 +2,11 @@
 
     python benchmarks/scaling.py --nodes 1000 --trials 100000
 
-The plan is made of a suite, put in order, handed out claim by claim through the loop of all executors, and every
-record is written to a store on disk. Only the executor is simulated: its nodes take as long for a trial as its
-multiply-adds say, times a factor of its own, and some nodes disappear. Printed as JSON: how long it took by the fake
-clock compared with what no scheduler can beat, and seconds by the real clock and memory of this process for each tenth
-of the trials.
+The plan is made of a suite, put in order, handed out claim by claim through the loop of all executors, every record is
+written to a store on disk, and the display writes its lines. Only the executor is simulated: its nodes take as long for
+a trial as its multiply-adds say, times a factor of its own, and some nodes disappear. Printed as JSON: how long it took
+by the fake clock compared with what no scheduler can beat, and processor time and memory of this process for each tenth
+of the trials (also on the way, to stderr).
 """
 
 from __future__ import annotations
@@ -15,20 +15,23 @@ import argparse
 import heapq
 import json
 import math
+import os
 import random
 import resource
+import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Collection, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sgabench.report.progress import InLines
 from sgabench.running.executors.executor import Began, Finished, Lost, OnEvent
-from sgabench.running.executors.loop import run_tasks
-from sgabench.running.listening import Silent
 from sgabench.running.options import Options
-from sgabench.running.order import longest_first
+from sgabench.running.runner import carry_out
 from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
 from sgabench.store.files import Folder
@@ -144,52 +147,80 @@ def records_of(task: Task) -> list[Record]:
     return [done, *cells]
 
 
+class Tenths(InLines):
+    """The display of a run whose output goes to a file; what each tenth of the trials has cost this process.
+
+    Args:
+        trials: how many there are.
+    """
+
+    def __init__(self, trials: int) -> None:
+        super().__init__()
+        self.records = self.finished_trials = 0
+        self.began = self._mark = 0.0
+        self.tenths: list[dict[str, float]] = []
+        self._all = trials
+
+    def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
+        """Plan and order are made."""
+        super().started(left, trained, device, jobs)
+        self.began = self._mark = time.process_time()
+
+    def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
+        """Count a record."""
+        super().stored(worker, trial, record)
+        self.records += 1
+
+    def finished(self, worker: int, trial: TrialPlan) -> None:
+        """Count a trial."""
+        super().finished(worker, trial)
+        self.finished_trials += 1
+        if self.finished_trials % max(1, self._all // 10) == 0:
+            now, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            tenth = {"trials": self.finished_trials, "cpu_seconds": round(now - self._mark, 2), "peak_mib": peak}
+            self.tenths.append(tenth)
+            print(json.dumps(tenth), file=sys.__stderr__, flush=True)
+            self._mark = now
+
+
 def simulate(nodes: int, trials: int, lost: int, folder: Path, seed: int = 0) -> dict[str, object]:
     """Run a plan; gives the figures."""
-    started = time.perf_counter()
+    started = time.process_time()
     plan = plan_of(trials)
-    planned = time.perf_counter()
+    planned = time.process_time()
     executor = Simulated(nodes, lost, random.Random(seed))
-    tenths: list[dict[str, float]] = []
-    counted, told = 0, 0
-    mark = planned
-    with Store(folder, create=True) as store, store.sharing(), Claims(folder) as claims:
-        left = longest_first(remaining(plan, store.statuses()), (), Options(results=folder))
-        ordered = mark = time.perf_counter()
+    options = Options(results=folder, device="cpu")
+    with (
+        Store(folder, create=True) as store,
+        store.sharing(),
+        Claims(folder) as claims,
+        Path(os.devnull).open("w") as sink,
+    ):
+        left = remaining(plan, store.statuses())
 
         def task(trial: TrialPlan, trained: Record | None) -> Task:
             return Task(trial, trained, plan.suite.measurement, Folder(folder), folder, False, "cpu", 1)
 
-        def on_event(worker: int, task: Task, event: object) -> None:
-            nonlocal counted, told, mark
-            if isinstance(event, Record):
-                store.put(event)
-                counted += 1
-            elif isinstance(event, Finished):
-                told += 1
-                if told % max(1, len(left) // 10) == 0:
-                    now, peak = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-                    tenths.append({"trials": told, "seconds": round(now - mark, 2), "peak_mib": peak // 1024})
-                    mark = now
-
-        work = WorkList(left, {}, store, claims, task, Silent())
-        run_tasks(work, executor, on_event, clock=lambda: executor.now)
+        told = Tenths(len(left))
+        work = WorkList(left, {}, store, claims, task, told)
+        with Path(os.devnull).open("w") as sink, redirect_stderr(sink):
+            carry_out(work, left, (), executor, store, options, told, lambda: executor.now)
         stored = len(store.statuses())
     bound = max(executor.busy_seconds / nodes, executor.longest)
     return {
         "nodes": nodes,
         "trials": len(left),
-        "records": counted,
+        "records": told.records,
         "stored": stored,
-        "finished": told,
+        "finished": told.finished_trials,
         "lost": executor.losses,
         "makespan_hours": round(executor.now / 3600, 3),
         "lower_bound_hours": round(bound / 3600, 3),
         "over_lower_bound": round(executor.now / bound - 1, 4),
         "plan_seconds": round(planned - started, 2),
-        "order_seconds": round(ordered - planned, 2),
-        "driver_ms_per_record": round(1000 * (time.perf_counter() - ordered) / counted, 3),
-        "tenths": tenths,
+        "order_seconds": round(told.began - planned, 2),
+        "driver_ms_per_record": round(1000 * (time.process_time() - told.began) / told.records, 3),
+        "tenths": told.tenths,
     }
 
 

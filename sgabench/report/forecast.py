@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from sgabench.training.progress import Progress
 
 Kind = tuple[str, ...]  # what takes about as long: first the most alike, then less and less
+# Of a hundred thousand trials, the sum takes longer than a record does: a part of the time may go into it, not more.
+SHARE = 0.01
 
 
 class Forecast:
@@ -39,16 +41,20 @@ class Forecast:
         self._trained = set(trained)
         self._jobs = jobs
         self._now = now
-        self._spent: dict[Kind, list[float]] = {}
+        self._spent: dict[Kind, tuple[float, int]] = {}  # seconds of so many
         self._since: dict[int, float] = {}  # of each worker, when what it is at began
-        self._running: dict[int, tuple[TrialPlan, float]] = {}  # of each worker, its training and when that ends
+        self._running: dict[int, str] = {}  # of each worker, the trial whose training it is at
+        self._ends: dict[str, float] = {}  # of each training that goes on, when it will be over
         self._done: set[str] = set()
         self._started = now()
+        self._said: tuple[float | None, float] = (None, now())  # what is left, and when that was found
+        self._next = now()  # when it is found again
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """A training goes on, and knows how long it will."""
         self._since.setdefault(worker, self._started)
-        self._running[worker] = trial, self._now() + progress.seconds_left
+        self._running[worker] = trial.key
+        self._ends[trial.key] = self._now() + progress.seconds_left
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
         """A part is through: so long it took."""
@@ -57,7 +63,7 @@ class Forecast:
         self._since[worker] = now
         self._done.add(record.key)
         if record.kind == "trial":
-            self._running.pop(worker, None)
+            self._over(worker)
             # one that was taken up again took longer than this run saw of it
             self._note(_of_training(trial), max(spent, record.result.get("train_seconds", 0.0)))
         elif record.kind == "cell" and record.status == "done":
@@ -68,11 +74,21 @@ class Forecast:
         self._left.pop(trial.key, None)
         if worker is not None:
             self._since[worker] = self._now()
-            self._running.pop(worker, None)
+            self._over(worker)
 
     @property
     def seconds(self) -> float | None:
         """What is left of the run; None: it cannot be said yet."""
+        began = self._now()
+        if began < self._next:
+            said, at = self._said
+            return None if said is None else max(0.0, said - (began - at))
+        self._said = self._sum(), began
+        ended = self._now()
+        self._next = ended + (ended - began) / SHARE
+        return self._said[0]
+
+    def _sum(self) -> float | None:
         rest = [self._rest_of(trial) for trial in self._left.values()]
         known = [seconds for seconds in rest if seconds is not None]
         if len(known) < len(rest):
@@ -80,10 +96,10 @@ class Forecast:
         return max(sum(known) / self._jobs, max(known, default=0.0))
 
     def _rest_of(self, trial: TrialPlan) -> float | None:
-        at = next((end - self._now() for running, end in self._running.values() if running.key == trial.key), None)
+        end = self._ends.get(trial.key)
         parts: list[float | None] = []
-        if at is not None:
-            parts.append(max(at, 0.0))
+        if end is not None:
+            parts.append(max(end - self._now(), 0.0))
         elif trial.key not in self._trained | self._done:
             parts.append(self._expected(_of_training(trial)))
         cells: list[CellPlan] = [cell for cell in trial.cells if not cell.stored and cell.key not in self._done]
@@ -91,13 +107,17 @@ class Forecast:
         known = [seconds for seconds in parts if seconds is not None]
         return sum(known) if len(known) == len(parts) else None
 
+    def _over(self, worker: int) -> None:
+        self._ends.pop(self._running.pop(worker, ""), None)
+
     def _note(self, kinds: Sequence[Kind], seconds: float) -> None:
         for kind in kinds:
-            self._spent.setdefault(kind, []).append(seconds)
+            spent, number = self._spent.get(kind, (0.0, 0))
+            self._spent[kind] = spent + seconds, number + 1
 
     def _expected(self, kinds: Sequence[Kind]) -> float | None:
         spent = next((self._spent[kind] for kind in kinds if kind in self._spent), None)
-        return None if spent is None else sum(spent) / len(spent)
+        return None if spent is None else spent[0] / spent[1]
 
 
 def _of_training(trial: TrialPlan) -> list[Kind]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sgabench.training.progress import Progress
 
 LINE_SECONDS = 10.0
+BESIDE_TRIALS = 2  # lines of a screen: the suite's bar and the cursor's
 
 
 @contextmanager
@@ -149,7 +150,9 @@ class OnTerminal:
     def _bar(self, worker: int, trial: TrialPlan) -> TaskID:
         if worker not in self._trials:
             epochs = trial.optimizer.settings["training"]["epochs"]
-            self._trials[worker] = self._bars.add_task(escape(trial.name), total=epochs, info="")
+            # Of a thousand nodes, the screen has no room for all, and drawing them would take all of the time.
+            fits = worker < self._bars.console.height - BESIDE_TRIALS
+            self._trials[worker] = self._bars.add_task(escape(trial.name), total=epochs, info="", visible=fits)
         return self._trials[worker]
 
 

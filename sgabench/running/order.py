@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from sgabench.running.options import Options
 from sgabench.suite.choices import Choice
@@ -11,26 +11,53 @@ from sgabench.suite.plan import TrialPlan
 from sgabench.suite.work import BACKWARDS, work_of
 
 
-def longest_first(left: Sequence[TrialPlan], trained: Collection[str], options: Options) -> list[TrialPlan]:
-    """Trials by what they are expected to compute: multiply-adds of an image times the images that they see.
+class Expected:
+    """How long trials are expected to take: by what they compute, corrected by what their like have taken.
 
-    Those that are expected to take equally long, as all seeds do, stay in the order of the plan: one after the other on
-    the same data set.
+    What they compute is the multiply-adds of an image times the images that they see. Trials of the same data set,
+    model and optimizer, whatever its options, take time in proportion to that; of what nobody has taken yet, the pace
+    of all is expected. Those that are expected to take equally long, as all seeds do, stay in the order of the plan:
+    one after the other on the same data set.
 
     Args:
         left: each with only what is left to do.
         trained: keys of those whose network is stored.
         options: where the data is.
     """
-    stored = dict.fromkeys(trained, "done")
-    weights = _multiply_adds(left, options)
 
-    def length(trial: TrialPlan) -> float:
-        work = work_of([trial], stored)
-        passes = (1 + BACKWARDS) * (work.train_images or 0) + (work.test_images or 0)
-        return weights[_pair(trial)] * (passes or work.trainings + work.prunings)
+    def __init__(self, left: Sequence[TrialPlan], trained: Collection[str], options: Options) -> None:
+        stored = dict.fromkeys(trained, "done")
+        weights = _multiply_adds(left, options)
 
-    return sorted(left, key=length, reverse=True)
+        def length(trial: TrialPlan) -> float:
+            work = work_of([trial], stored)
+            passes = (1 + BACKWARDS) * (work.train_images or 0) + (work.test_images or 0)
+            return weights[_pair(trial)] * (passes or work.trainings + work.prunings)
+
+        self._kinds = {trial.key: (*_pair(trial), trial.optimizer.name, trial.key in stored) for trial in left}
+        self._lengths = {trial.key: length(trial) for trial in left}
+        self._took: dict[object, tuple[float, float, int]] = {}  # of a kind: seconds, for such a length, of so many
+
+    def took(self, trial: TrialPlan, seconds: float) -> bool:
+        """Learn from a trial that is through; gives whether that is worth another order.
+
+        It is after 1, 3, 7, 15, ... trials of a kind: to put a hundred thousand in order takes longer than a record.
+        """
+        length = self._lengths[trial.key]
+        if not math.isfinite(length):
+            return False
+        for kind in (None, self._kinds[trial.key]):
+            before, of, number = self._took.get(kind, (0.0, 0.0, 0))
+            self._took[kind] = before + seconds, of + length, number + 1
+        return (number + 1) & number == 0
+
+    def longest_first(self, left: Iterable[TrialPlan]) -> list[TrialPlan]:
+        """The same trials in another order."""
+        return sorted(left, key=self._seconds, reverse=True)
+
+    def _seconds(self, trial: TrialPlan) -> float:
+        seconds, length, _ = self._took.get(self._kinds[trial.key]) or self._took.get(None) or (1.0, 1.0, 1)
+        return self._lengths[trial.key] * seconds / length
 
 
 def _pair(trial: TrialPlan) -> tuple[str, str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sgabench.errors import InputError
-from sgabench.running.executors.executor import Began, Event, Finished, WorkerDied
+from sgabench.running.executors.executor import Began, Event, Executor, Finished, WorkerDied
 from sgabench.running.executors.loop import run_tasks
 from sgabench.running.listening import Listener
 from sgabench.running.options import Options
-from sgabench.running.order import longest_first
+from sgabench.running.order import Expected
 from sgabench.running.part import Part, first_of
 from sgabench.running.resources import certain_jobs, device_of, make_executor, threads_of
 from sgabench.running.task import Task
@@ -123,13 +124,35 @@ def _execute(
     trained = {trial.key for trial in left} & set(stored)
     with Claims(options.results) as claims:
         work = WorkList(left, failed_before, store, claims, _task_maker(plan, options), listener)
-        executor = make_executor(left, options)
-        at_once = min(executor.room(), len(left))
-        if at_once > 1:
-            work.sort(longest_first(left, trained, options))
-        where = ", ".join(filter(None, (device_of(options), executor.where)))
-        listener.started(left, trained, where, at_once)
-        run_tasks(work, executor, _Events(work, store, listener), options.trial_minutes)
+        carry_out(work, left, trained, make_executor(left, options), store, options, listener)
+
+
+def carry_out(
+    work: WorkList,
+    left: Sequence[TrialPlan],
+    trained: Collection[str],
+    executor: Executor,
+    store: Store,
+    options: Options,
+    listener: Listener,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Let an executor do what is on a list.
+
+    Args:
+        work: the list.
+        left: what is on it.
+        trained: keys of those whose network is stored.
+        executor: is stopped in the end.
+        store, options, listener: as of `run_plan`.
+        clock: seconds.
+    """
+    at_once = min(executor.room(), len(left))
+    if at_once > 1:
+        work.put_in_order(Expected(left, trained, options))
+    where = ", ".join(filter(None, (device_of(options), executor.where)))
+    listener.started(left, trained, where, at_once)
+    run_tasks(work, executor, _Events(work, store, listener), options.trial_minutes, clock)
 
 
 class _Events:

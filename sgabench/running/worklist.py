@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from sgabench.running.order import Expected
 from sgabench.running.task import Task
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
@@ -53,15 +54,22 @@ class WorkList:
         self._claims = claims
         self._task = task
         self._watcher = watcher
+        self._expected: Expected | None = None
 
     @property
     def open(self) -> int:
         """How many trials have neither been handed out nor been done by another run."""
         return len(self._open)
 
-    def sort(self, left: Sequence[TrialPlan]) -> None:
-        """Hand out the same trials in another order."""
-        self._open = deque(left)
+    def put_in_order(self, expected: Expected) -> None:
+        """Hand out first what is expected to take longest, from now on."""
+        self._expected = expected
+        self._open = deque(expected.longest_first(self._open))
+
+    def took(self, task: Task, seconds: float) -> None:
+        """A trial was done at one go: those like it may take as long."""
+        if self._expected is not None and self._expected.took(task.trial, seconds):
+            self._open = deque(self._expected.longest_first(self._open))
 
     def take(self) -> Task | None:
         """Claim and hand out a trial; None: other runs have claimed all that is open, or nothing is."""

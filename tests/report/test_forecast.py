@@ -117,3 +117,19 @@ def test_failures_say_nothing_about_time(plan: Plan) -> None:
 )
 def test_durations_are_as_long_as_they_are_exact(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+def test_the_sum_over_all_that_is_left_takes_a_small_part_of_the_time(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ticking(Watch):
+        def __call__(self) -> float:
+            self.at += 1
+            return self.at
+
+    forecast = Forecast(plan.trials, (), 1, Ticking())
+    sums: list[int] = []
+    monkeypatch.setattr(Forecast, "_sum", lambda _: sums.append(1) or 1000.0)
+    said = [forecast.seconds for _ in range(250)]
+    assert len(sums) == 3
+    assert (said[0], said[90]) == (1000, 1000 - 91)  # in between, what was said runs off

@@ -12,7 +12,7 @@ from support import variant
 
 from sgabench.errors import InputError
 from sgabench.running.options import Options
-from sgabench.running.order import longest_first
+from sgabench.running.order import Expected
 from sgabench.suite.plan import Plan, make_plan, part_of
 from sgabench.suite.resolving import load_suite
 
@@ -23,8 +23,8 @@ def test_what_is_expected_to_take_longest_is_first(tiny: Path, tmp_path: Path) -
     variant(tiny, 'name = "adam"\n', 'name = "adam"\ntraining = {epochs = 2}\n')
     variant(tiny, "[[models]]\n", '[[models]]\nname = "resnet8"\nwidth = 8\nlabel = "wide"\n\n[[models]]\n')
     plan = make_plan(load_suite(variant(tiny, "width = 4", "width = 4\n")), tmp_path)
-    backwards = plan.trials[::-1]
-    names = [trial.name.removeprefix("digits/") for trial in longest_first(backwards, (), Options(data_dir=tmp_path))]
+    expected = Expected(plan.trials, (), Options(data_dir=tmp_path))
+    names = [trial.name.removeprefix("digits/") for trial in expected.longest_first(plan.trials[::-1])]
     assert names == [
         f"{model}/{optimizer}/{seed}"
         for model in ("wide", "resnet8")
@@ -35,8 +35,22 @@ def test_what_is_expected_to_take_longest_is_first(tiny: Path, tmp_path: Path) -
 
 def test_what_is_trained_already_is_short(plan: Plan, tmp_path: Path) -> None:
     trained = [plan.trials[0].key]
-    ordered = longest_first(plan.trials, trained, Options(data_dir=tmp_path))
+    ordered = Expected(plan.trials, trained, Options(data_dir=tmp_path)).longest_first(plan.trials)
     assert ordered == [*plan.trials[1:], plan.trials[0]]
+
+
+def test_what_was_measured_corrects_what_is_expected_of_trials_of_the_same_kind(plan: Plan, tmp_path: Path) -> None:
+    expected = Expected(plan.trials, (), Options(data_dir=tmp_path))
+    first, second = dict.fromkeys(trial.optimizer.label for trial in plan.trials)
+    by_name = {(trial.optimizer.label, trial.seed): trial for trial in plan.trials}
+    left = [by_name[first, 1], by_name[second, 1]]
+    assert expected.longest_first(left) == left, "equally long by what they compute"
+    assert expected.took(by_name[first, 0], 10.0)
+    assert expected.longest_first(left) == left, "the pace of all is expected of what nobody has taken"
+    assert expected.took(by_name[second, 0], 20.0)
+    assert expected.longest_first(left) == left[::-1]
+    assert [expected.took(by_name[first, 0], 50.0) for _ in range(6)] == [True, False, True, False, False, False]
+    assert expected.longest_first(left) == left
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4])

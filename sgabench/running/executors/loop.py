@@ -52,15 +52,17 @@ class _Running:
 
     Attributes:
         task: as it was.
-        deadline: when its time is over.
-        seconds: that are left of it, while it waits for others.
-        ended: it was made to end.
+        whole: no worker was lost at it.
+        began: when its worker began; the time in which it waited for others is added.
+        waits: since when it waits for others.
+        deadline: when its time is over; never, if it was made to end.
     """
 
     task: Task
+    whole: bool = True
+    began: float = 0.0
+    waits: float | None = None
     deadline: float = math.inf
-    seconds: float = math.inf
-    ended: bool = False
 
 
 class _Loop:
@@ -87,36 +89,41 @@ class _Loop:
     def hand_out(self) -> None:
         """Fill the executor."""
         for _ in range(self._executor.room()):
-            task = self._again.popleft() if self._again else self._work.take()
+            whole = not self._again
+            task = self._work.take() if whole else self._again.popleft()
             if task is None:
                 return
-            self._running[task.trial.key] = _Running(task)
+            self._running[task.trial.key] = _Running(task, whole)
             self._executor.submit(task, self._work.claim(task))
 
     def listen(self) -> None:
         """Wait for what becomes of tasks, for the end of somebody's time, or for other runs."""
         seconds = POLL_SECONDS if self._work.open and self._executor.room() else math.inf
-        if self._minutes is not None:
-            until = min((running.deadline for running in self._running.values()), default=math.inf)
-            seconds = min(seconds, max(0.0, until - self._clock()))
-        self._executor.listen(self._tell, seconds)
-        if self._minutes is not None:
-            for running in self._running.values():
+        until = min((running.deadline for running in self._at_work()), default=math.inf) if self._minutes else math.inf
+        self._executor.listen(self._tell, min(seconds, max(0.0, until - self._clock())))
+        if self._minutes:
+            for running in self._at_work():
                 if running.deadline <= self._clock():
-                    running.ended, running.deadline = True, math.inf
+                    running.deadline = math.inf
                     cause = f"--trial-timeout: not finished after {self._minutes:g} minutes"
                     self._executor.end(running.task, cause)  # what it still has to tell, and its end, are heard next
 
+    def _at_work(self) -> list[_Running]:
+        return [running for running in self._running.values() if running.waits is None]
+
     def _tell(self, worker: int, task: Task, event: Event) -> None:
         running = self._running[task.trial.key]
+        now = self._clock()
         if isinstance(event, Waiting):  # that is not the fault of its task
             if event.begins:
-                running.seconds, running.deadline = running.deadline - self._clock(), math.inf
-            elif not running.ended:
-                running.deadline = self._clock() + running.seconds
+                running.waits = now
+            elif running.waits is not None:
+                waited, running.waits = now - running.waits, None
+                running.began, running.deadline = running.began + waited, running.deadline + waited
             return
-        if isinstance(event, Began) and self._minutes is not None:
-            running.deadline = self._clock() + 60 * self._minutes
+        if isinstance(event, Began):
+            running.began = now
+            running.deadline = math.inf if self._minutes is None else now + 60 * self._minutes
         if not isinstance(event, Finished | Lost):
             self._on_event(worker, task, event)
         if isinstance(event, WorkerDied | Lost):
@@ -127,6 +134,8 @@ class _Loop:
                 return
         elif isinstance(event, Finished):
             del self._running[task.trial.key]
+            if running.whole:
+                self._work.took(task, now - running.began)
         else:
             return
         self._work.release(task)

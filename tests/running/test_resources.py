@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from sgabench.errors import InputError
+from sgabench.running import resources
+from sgabench.running.executors.processes import Processes
 from sgabench.running.executors.ray_cluster import Wanted, fits
 from sgabench.running.options import Options
 from sgabench.running.resources import device_of, threads_of, wanted_cluster
+from sgabench.suite.plan import Plan
 
 Run = Callable[..., Any]
 
@@ -96,3 +99,31 @@ def test_ray_is_imported_only_if_it_is_asked_for(tiny: Path, sgabench: Run, monk
     with contextlib.suppress(ImportError):
         importlib.import_module("ray")
     assert "ray" in asked
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "named"),
+    [
+        (None, 2, ["0", "1"]),
+        ("", 0, ["0"]),
+        ("3", 1, ["3"]),
+        ("2, GPU-8f, 5", 3, ["2", "GPU-8f", "5"]),
+        ("0,1,-1,2", 2, ["0", "1"]),  # CUDA sees none after the first that is not there
+        ("0", 2, ["0", "1"]),  # was changed after CUDA had read it
+    ],
+)
+def test_workers_are_divided_among_the_gpus_that_are_visible(
+    tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, visible: str | None, number: int, named: list[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: number)
+    monkeypatch.setattr(resources, "choose_device", lambda device: "cuda")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr("sgabench.running.sharing.best_number", lambda work, device, limit: 2)
+    auto = Options(results=tmp_path, device="cuda", jobs="auto")
+    assert resources.certain_jobs(auto) == len(named)
+    trials = plan.trials * 4  # two at once on each are fastest
+    executor = resources.make_executor(trials, auto)
+    assert isinstance(executor, Processes)
+    assert (executor.room(), executor._gpus) == (2 * len(named), named if len(named) > 1 else [])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sgabench.running.order import Expected
 from sgabench.running.task import Task
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import TrialPlan, keys_of_trial, left_of
+
+if TYPE_CHECKING:
+    from sgabench.running.order import Expected
 
 
 class Watcher(Protocol):

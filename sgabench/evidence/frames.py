@@ -75,7 +75,7 @@ def of_plan(store: Store, plan: Plan) -> Frames:
         found,
         _Rows(labels, keys, record, record),
         _Rows(of_cells, cell_keys, _places(found["cell"], cell_keys), record[trial]),
-        {trial.group: trial.description() for trial in plan.trials},
+        {group: trial.description() for group, trial in {trial.group: trial for trial in plan.trials}.items()},
     )
 
 

@@ -120,6 +120,11 @@ def initial_network(model: Choice, spec: ImageSpec, seed: int) -> nn.Module:
         network = models[model.name].build(spec, **model.options)
     if not isinstance(network, nn.Module):
         raise TypeError(f"model {model.name!r} returned {type(network).__name__}, not a torch.nn.Module")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise TypeError(
+            f"model {model.name!r} has a TorchScript module, which pruners cannot change; build the torch.nn.Module "
+            "that it was made from"
+        )
     return network
 
 

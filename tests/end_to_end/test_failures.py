@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from support import variant
 
-from sgabench.running.executors.loop import run_tasks
+from sgabench.running.runner import carry_out
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -146,8 +146,8 @@ def test_what_hangs_is_ended_and_the_others_go_on(
     suite(tiny, optimizer("deaf"), pruner("asleep"), '\n[[pruners]]\nname = "random"\n')
     hanging = tmp_path / "hanging"
     # Time passes only when something hangs, so that nothing else is too slow on a busy machine.
-    clock = partial(run_tasks, clock=lambda: 100.0 * hanging.stat().st_size if hanging.exists() else 0.0)
-    monkeypatch.setattr("sgabench.running.runner.run_tasks", clock)
+    clock = partial(carry_out, clock=lambda: 100.0 * hanging.stat().st_size if hanging.exists() else 0.0)
+    monkeypatch.setattr("sgabench.running.runner.carry_out", clock)
     done = sgabench("run", tiny, "--plugin", plugin, "--trial-timeout", "0.01")
     assert done.returncode == 1, done.stderr
     told = "--trial-timeout: not finished after 0.01 minutes, while it was at"

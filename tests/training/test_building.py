@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from sgabench.models.cifar_resnet import CifarResNet
-from sgabench.plugins import TrainingContext, optimizers
+from sgabench.plugins import ImageSpec, TrainingContext, models, optimizers
 from sgabench.suite.choices import Choice
 from sgabench.suite.tables import Recipe
-from sgabench.training.building import build_optimizer, seeded
+from sgabench.training.building import build_optimizer, initial_network, seeded
 
 NETWORK = CifarResNet(8, 1, 10, width=4)
 
@@ -67,3 +67,13 @@ def test_every_global_generator_follows_from_the_seed_and_is_left_as_it_was() ->
         assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
         drawn()
     assert found[0] == found[1]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_model_of_torchscript_is_refused() -> None:
+    @models.register("scripted")
+    def scripted(spec: ImageSpec) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), torch.jit.script(nn.Linear(64, 10)))
+
+    with pytest.raises(TypeError, match=r"'scripted' has a TorchScript module, .* build the torch\.nn\.Module"):
+        initial_network(Choice("scripted", "scripted", {}, settings={}), ImageSpec(1, 8, 8, 10), 0)

@@ -52,7 +52,7 @@ def _leading(board: pd.DataFrame, identity: list[str], reference: str, resolutio
     for rows in board.groupby(identity, sort=False).indices.values():
         found = zip(outcomes[rows], differences[rows], lows[rows], strict=True)
         of_rows = dict(zip(names[rows], found, strict=True))
-        known = {name: row for name, row in of_rows.items() if row[0] not in ("none", "reference")}
+        known = {name: row for name, row in of_rows.items() if row[0] not in ("none", "few", "reference")}
         leaders = leading(known, reference, resolution) if known else set()
         marks[rows] = [name in leaders for name in names[rows]]
     return marks

@@ -307,6 +307,15 @@ def test_a_suite_with_a_resolution_of_its_own_leads_by_that(store: Store, tmp_pa
     assert (found[2]["leading"]["third"], found[10]["leading"]["third"]) == (False, True)
 
 
+def test_who_has_too_few_seeds_for_a_verdict_does_not_lead(store: Store, tmp_path: Path) -> None:
+    plan = five_seeds(tmp_path, ("lr = 0.02}", 'lr = 0.02}, {name = "adam", label = "third", lr = 0.03}'))
+    top1: dict[str, list[float | None]] = {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, 0.92]}
+    put_top1(store, plan, {**top1, "third": [0.95, 0.96, None, None, None]})
+    board = make_tables(store, plan).leaderboard.set_index("optimizer")
+    assert board["outcome"].to_dict() == {"adam": "reference", "other": "better", "third": "few"}
+    assert board["leading"].to_dict() == {"adam": False, "other": True, "third": False}
+
+
 def test_all_pairs_leave_the_leaderboard_to_the_reference(store: Store, tmp_path: Path) -> None:
     plan = five_seeds(tmp_path)
     put_top1(store, plan, {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, 0.92]})

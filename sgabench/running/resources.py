@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from sgabench.errors import InputError
+from sgabench.plugins.sending import contents_of
 from sgabench.running.executors.executor import Executor
 from sgabench.running.executors.here import Here
 from sgabench.running.executors.processes import Processes
@@ -100,10 +102,10 @@ def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
 def _on_ray(wanted: Wanted, options: Options) -> Executor:
     from sgabench.running.executors.on_ray import OnRay
 
-    plugins = tuple((path.name, path.read_bytes()) for path in options.plugins)
+    plugins = tuple((path.name, contents_of(path)) for path in options.plugins)
     variables = {name: value for name, value in os.environ.items() if name.startswith("SGABENCH_")}
     shared = options.storage is not None
-    return OnRay(wanted, options.results, shared, Setup(plugins, variables, code_hash()))
+    return OnRay(wanted, options.results, shared, Setup(plugins, variables, code_hash(), str(Path.cwd())))
 
 
 def _most_at_once(device: str, gpus: Sequence[str] = ("0",)) -> int:

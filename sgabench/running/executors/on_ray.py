@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from sgabench.running.executors import ray_cluster
 from sgabench.running.executors.executor import Began, Event, Finished, Lost, OnEvent, WorkerDied
 from sgabench.running.executors.processes import STOP_SECONDS
 from sgabench.running.executors.ray_cluster import Wanted
-from sgabench.running.executors.ray_worker import Inbox, Setup, Written, run_on_worker
+from sgabench.running.executors.ray_worker import Inbox, Setup, Warned, Written, run_on_worker
 from sgabench.running.task import Task
 from sgabench.store.files import Folder
 from sgabench.store.store import Record, snapshot_name, weights_name
@@ -24,6 +25,7 @@ from sgabench.store.store import Record, snapshot_name, weights_name
 LOOK_SECONDS = 0.5
 # Once, a worker on a node that lives may have died of something else than the part of the trial that it was at.
 MOST_CRASHES = 2
+_logger = logging.getLogger("sgabench")
 
 
 @dataclass(eq=False)
@@ -138,6 +140,9 @@ class OnRay:
             raise event
         if isinstance(event, Written):
             self._write(event)
+            return
+        if isinstance(event, Warned):
+            _logger.warning("%s", event.text)
             return
         if isinstance(event, Began):
             attempt.worker, attempt.node, attempt.environment = self._free(), event.node, event.environment

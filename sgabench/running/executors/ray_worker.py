@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 import tempfile
@@ -25,7 +26,8 @@ from sgabench.system.threads import wait_politely
 # Between two events that only tell how far a training is: a thousand workers share an inbox.
 PROGRESS_SECONDS = 2.0
 
-_loaded: set[str] = set()  # plugin files, by code
+# Plugin files, in folders that last as long as this process: plugins read what is beside them when they are called.
+_loaded: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,16 @@ class Setup:
     """What all tasks of a run have in common.
 
     Attributes:
-        plugins: name and content of each plugin file.
+        plugins: name of each plugin file, and the contents of all that comes with it, by place.
         variables: environment variables that numbers may depend on.
         code: hash of sgabench's own code.
+        folder: where the run was started.
     """
 
-    plugins: tuple[tuple[str, bytes], ...] = ()
+    plugins: tuple[tuple[str, Mapping[str, bytes]], ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     code: str = ""
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,25 @@ class Written:
 
     name: str
     content: bytes | None
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Event: a warning, to be shown where the run is."""
+
+    text: str
+
+
+class _Warnings(logging.Handler):
+    """Sends warnings, which nobody would see here."""
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one."""
+        self._send(Warned(record.getMessage()))
 
 
 class Inbox:
@@ -126,6 +149,8 @@ def run_on_worker(
         # Not with ray.get, which would lend this task's processors to another one while it waits.
         inbox.put.remote(number, event).future().result()
 
+    warnings = _Warnings(send)
+    logging.getLogger("sgabench").addHandler(warnings)
     try:
         _prepare(setup)
         import ray
@@ -152,6 +177,8 @@ def run_on_worker(
     except Terminated:  # by the system, or by who takes the machine away; a training is saved
         send(Lost())
         sys.exit(1)
+    finally:
+        logging.getLogger("sgabench").removeHandler(warnings)
 
 
 class _Emitting:
@@ -183,14 +210,18 @@ def _prepare(setup: Setup) -> None:
         )
     from sgabench.plugins.registry import load_plugin_file
 
-    for place, (name, content) in enumerate(setup.plugins):
-        if f"{place} {name}" in _loaded:  # Ray gives every run workers of its own
+    # Ray lets its workers import from there; a module that came along with a plugin would be there twice.
+    sys.path[:] = [place for place in sys.path if place != setup.folder]
+    for number, (name, contents) in enumerate(setup.plugins):
+        if f"{number} {name}" in _loaded:  # Ray gives every run workers of its own
             continue
-        with tempfile.TemporaryDirectory(prefix="sgabench-") as folder:
-            path = Path(folder) / name
+        folder = tempfile.TemporaryDirectory(prefix="sgabench-plugin-")
+        for place, content in contents.items():
+            path = Path(folder.name, place)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-            load_plugin_file(path)
-        _loaded.add(f"{place} {name}")
+        load_plugin_file(Path(folder.name, name))
+        _loaded[f"{number} {name}"] = folder
 
 
 def _where() -> str:
@@ -198,7 +229,7 @@ def _where() -> str:
     import ray
 
     devices = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return " ".join([ray.util.get_node_ip_address(), *(f"cuda:{device}" for device in devices)])
+    return " ".join([ray.util.get_node_ip_address(), *([f"cuda:{device}" for device in devices] or ["cpu"])])
 
 
 def _folder_of_this_machine() -> Path:

@@ -100,7 +100,7 @@ class Forecast:
         parts: list[float | None] = []
         if end is not None:
             parts.append(max(end - self._now(), 0.0))
-        elif trial.key not in self._trained | self._done:
+        elif trial.key not in self._trained and trial.key not in self._done:
             parts.append(self._expected(_of_training(trial)))
         cells: list[CellPlan] = [cell for cell in trial.cells if not cell.stored and cell.key not in self._done]
         parts += [self._expected(_of_pruning(trial, cell.pruner.label)) for cell in cells]

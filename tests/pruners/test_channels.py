@@ -233,7 +233,12 @@ def test_weights_that_are_computed_from_others_stay_whole(context: MakeContext) 
 def test_the_layout_in_memory_does_not_matter(memory: torch.memory_format) -> None:
     layers = [nn.Conv2d(3, 8, 3, stride=4), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     network = nn.Sequential(*layers, nn.Linear(16, 5)).to(memory_format=memory)  # type: ignore[call-overload]
+    network[5].weight.data = network[5].weight.data.T.contiguous().T  # in an order of its own
+    before = {key: (value.clone(), value.stride()) for key, value in network.state_dict().items()}
     assert list(find_structure(network, torch.zeros(1, 3, 32, 32).to(memory_format=memory), {"0", "5"}).units) == ["2"]
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key][0])
+        assert value.stride() == before[key][1], key
 
 
 def test_groups_are_those_that_importances_of_torch_pruning_know(images: Tensor) -> None:

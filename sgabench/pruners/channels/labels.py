@@ -44,14 +44,19 @@ class Coupling:
 
     def solve(self) -> Channels:
         """The channels that are left when everything that goes together is one."""
-        pairs = np.concatenate([*self._pairs, np.zeros((0, 2), np.int64)])
-        known, places = np.unique(np.append(pairs.reshape(-1), NONE), return_inverse=True)
-        places = places[:-1].reshape(-1, 2)
-        graph = coo_array((np.ones(len(places)), (places[:, 0], places[:, 1])), shape=(len(known), len(known)))
+        known = np.unique(np.concatenate([*(pairs.reshape(-1) for pairs in self._pairs), [np.int64(NONE)]]))
+        places = np.concatenate([np.zeros((0, 2), np.int32), *(_places(known, pairs) for pairs in self._pairs)])
+        edges = np.ones(len(places), dtype=bool), (places[:, 0], places[:, 1])
+        graph = coo_array(edges, shape=(len(known), len(known)))
         _, component = connected_components(graph, directed=False)
         smallest = np.full(component.max() + 1, np.iinfo(np.int64).max)
         np.minimum.at(smallest, component, known)
         return Channels(known, smallest[component])
+
+
+def _places(known: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Where labels are among the known ones; there are as many of them as channels, so half the width is enough."""
+    return np.searchsorted(known, pairs).astype(np.int32)
 
 
 class Channels:

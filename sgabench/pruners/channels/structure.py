@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from sgabench.models.cifar_resnet import PaddedShortcut
 from sgabench.models.layers import is_within
 from sgabench.pruners.channels import arithmetic, movement, norms, products
-from sgabench.pruners.channels.labels import NONE, compact, varying
+from sgabench.pruners.channels.labels import NONE, Channels, compact, varying
 from sgabench.pruners.channels.tracing import Trace, trace
 
 # Numbers of channels, one for each index of a dimension; STAYS is of none that can go.
@@ -119,14 +119,40 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
         example: images (1, C, H, W).
         excluded: names of modules whose outputs stay.
     """
-    # Channels last in memory, the flattening of a single pixel is an operation that is not understood.
-    network = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
+    with _contiguous(network):
+        return _found(network, example, excluded)
+
+
+@contextmanager
+def _contiguous(network: nn.Module) -> Iterator[None]:
+    """Weights in the usual order in memory, layer by layer: a copy of the network would be one more that is held.
+
+    Channels last, the flattening of a single pixel is an operation that is not understood.
+    """
+    with ExitStack() as stack:
+        for tensor in [*network.parameters(), *network.buffers()]:
+            if tensor.is_contiguous():
+                continue
+            if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+                stack.callback(_lay_out, tensor, torch.channels_last)
+            else:
+                stack.callback(setattr, tensor, "data", tensor.data)
+            _lay_out(tensor, torch.contiguous_format)
+        yield
+
+
+def _lay_out(tensor: Tensor, order: torch.memory_format) -> None:
+    tensor.data = tensor.data.contiguous(memory_format=order)
+
+
+def _found(network: nn.Module, example: Tensor, excluded: Collection[str]) -> Structure:
     found = trace(network, example.contiguous(), _RULES, (PaddedShortcut,))
     _keep(found, network, excluded)
-    sliced, stay = _slices(found)
+    solved = found.coupling.solve()
+    sliced, stay = _slices(found, solved)
     sources = _sources(found, network)
     channels = {c for place in sources for c in sliced.get(place, ())} | {
-        c for _, out in found.wholes.values() for c in found.coupling.solve().of(out)
+        c for _, out in found.wholes.values() for c in solved.of(out)
     }
     units: dict[str, Vector] = {}
     numbers: dict[int, int] = {}
@@ -139,7 +165,7 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
             name += "'"
         units[name] = np.arange(len(numbers), len(numbers) + len(members))
         numbers |= dict(zip(members.tolist(), units[name].tolist(), strict=True))
-    table = _Table(numbers, found)
+    table = _Table(numbers, solved)
     whole = [
         name for place, name in sources.items() if place not in sliced or (table.numbers(sliced[place]) == STAYS).all()
     ]
@@ -171,10 +197,10 @@ def _together(channels: np.ndarray, vectors: Iterable[np.ndarray]) -> list[np.nd
 class _Table:
     """Numbers of channels in place of labels."""
 
-    def __init__(self, numbers: dict[int, int], found: Trace) -> None:
+    def __init__(self, numbers: dict[int, int], solved: Channels) -> None:
         self._channels = np.array(sorted(numbers), dtype=np.int64)
         self._numbers = np.array([numbers[channel] for channel in sorted(numbers)], dtype=np.int64)
-        self._solved = found.coupling.solve()
+        self._solved = solved
 
     def of(self, labels: Tensor) -> Vector:
         return self.numbers(self._solved.of(labels))
@@ -211,9 +237,8 @@ def _sources(found: Trace, network: nn.Module) -> dict[tuple[str, int], str]:
     return sources
 
 
-def _slices(found: Trace) -> tuple[dict[tuple[str, int], np.ndarray], set[int]]:
+def _slices(found: Trace, solved: Channels) -> tuple[dict[tuple[str, int], np.ndarray], set[int]]:
     """Channels of each dimension of parameters and buffers, and those that must stay: they are in no one dimension."""
-    solved = found.coupling.solve()
     sliced = {place: solved.of(slots) for place, slots in found.slots.items()}
     stay: set[int] = set()
     for name in found.elementwise:

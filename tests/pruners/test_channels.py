@@ -218,6 +218,28 @@ def test_what_cannot_be_removed_stays_whole_and_is_named(context: MakeContext, i
     assert pruned(images).shape == (2, 5)
 
 
+class _Reshaping(nn.Module):
+    """Takes the number of one layer's channels for another's, which are as many as long as none goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1)
+        self.third, self.head = nn.Conv2d(8, 16, 3), nn.Linear(16, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.first(images))
+        x = F.relu(self.second(x)).reshape(x.shape)
+        return self.head(self.third(x).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+def test_layers_that_must_have_equally_many_channels_are_not_pruned_apart(context: MakeContext, images: Tensor) -> None:
+    given = context()
+    pruned: Any = pruners["structured"].build(seeded(_Reshaping), 0.4, given)
+    assert given.notes["kept_whole"] == ["first", "second"]
+    assert pruned.first.out_channels == pruned.second.out_channels == 8
+    assert pruned.third.out_channels < 16
+
+
 def test_weights_that_are_computed_from_others_stay_whole(context: MakeContext) -> None:
     class Standardized(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from sgabench.pruners.channels.structure import Structure, Vector
 # Scores of a group's channels, higher stays: any importance of torch-pruning. None if it has nothing to say.
 Importance = Callable[[Any], Tensor | None]
 
-_BLOCK = 2**22  # weights whose squares are in memory at once
+_BLOCK = 2**20  # weights whose squares are in memory at once
 
 
 def groups_of(network: nn.Module, structure: Structure) -> Iterator[tuple[str, Any]]:

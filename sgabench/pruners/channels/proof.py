@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,8 @@ def proven(network: nn.Module, structure: Structure, images: Tensor) -> Structur
     """The part of a structure whose channels can be removed.
 
     Weights at random take the place of those that are there: what a layer that is zero hides would come to light later.
-    Half of the channels of all units are removed at once; where that does not agree, units are told apart by bisection.
+    Channels of all units are removed at once, half of each and then another part of each; where that does not agree,
+    units are told apart by halving, and each that agrees with those before it is taken.
 
     Args:
         network: left as it was.
@@ -32,16 +34,23 @@ def proven(network: nn.Module, structure: Structure, images: Tensor) -> Structur
     """
     images = images[:_IMAGES]
     bad: set[str] = set()
-    names = list(structure.units)
-    while names and not _agree(network, structure, names, images):
-        found = _first_bad(network, structure, names, images)
-        good = names[: names.index(found) + 1]
-        unscaled = _unscaled(structure, found)
-        if unscaled is not None and _agree(network, unscaled, good, images):
-            structure = unscaled
+    good: list[str] = []
+    rest = list(structure.units)
+    size = len(rest)  # of the next part; halved where it does not agree
+    while rest:
+        part = rest[:size]
+        if _agree(network, structure, good + part, images):
+            good, rest, size = good + part, rest[size:], 2 * size
+        elif len(part) > 1:
+            size = len(part) // 2
         else:
-            bad.add(found)
-            names.remove(found)
+            unscaled = _unscaled(structure, part[0])
+            if unscaled is not None and _agree(network, unscaled, good + part, images):
+                structure = unscaled
+                good += part
+            else:
+                bad |= {*part}
+            rest = rest[1:]
     return structure.without(bad) if bad else structure
 
 
@@ -52,25 +61,22 @@ def _unscaled(structure: Structure, unit: str) -> Structure | None:
     return replace(structure, attentions=others) if len(others) < len(structure.attentions) else None
 
 
-def _first_bad(network: nn.Module, structure: Structure, names: list[str], images: Tensor) -> str:
-    """The last of the shortest beginning of the list that does not agree."""
-    low, high = 0, len(names)  # the first ``low`` agree, the first ``high`` do not
-    while high - low > 1:
-        middle = (low + high) // 2
-        if _agree(network, structure, names[:middle], images):
-            low = middle
-        else:
-            high = middle
-    return names[high - 1]
-
-
 def _agree(network: nn.Module, structure: Structure, names: list[str], images: Tensor) -> bool:
+    return all(_agree_without(network, structure, gone, images) for gone in _removals(structure, names))
+
+
+def _removals(structure: Structure, names: list[str]) -> Iterator[np.ndarray]:
+    """Numbers of channels: half of each unit, and another part of each, so that no two sizes agree by chance."""
+    generator, others = np.random.default_rng(0), np.random.default_rng(1)
+    halves = {name: generator.permutation(unit)[: len(unit) // 2] for name, unit in structure.units.items()}
+    parts = {name: others.permutation(unit)[: others.integers(len(unit))] for name, unit in structure.units.items()}
+    for gone in (halves, parts):
+        yield np.concatenate([np.empty(0, dtype=np.int64), *(gone[name] for name in names)])
+
+
+def _agree_without(network: nn.Module, structure: Structure, gone: np.ndarray, images: Tensor) -> bool:
     kept = np.ones(structure.numbers + 1, dtype=bool)
-    generator = np.random.default_rng(0)
-    for name, unit in structure.units.items():
-        gone = generator.permutation(unit)[: len(unit) // 2]
-        if name in names:
-            kept[gone] = False
+    kept[gone] = False
     masked = _with_signal(network)  # made anew each time: a copy that is kept would be one network more in memory
     try:
         pruned = remove(masked, structure, kept)

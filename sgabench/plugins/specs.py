@@ -54,6 +54,14 @@ def _at_every_call(name: str, make: Callable[[], _T]) -> _T:
     return make()
 
 
+class Evaluate(Protocol):
+    """Gives accuracy and loss of a network on the test split, whose labels stay out of reach."""
+
+    def __call__(
+        self, network: nn.Module, change: Callable[[Tensor, int], Tensor] | None = None
+    ) -> dict[str, float]: ...
+
+
 class TrainingProbe(Protocol):
     """What a probe of a training returns: it is called around every step, in place, and must change nothing.
 
@@ -94,6 +102,9 @@ class PruningContext:
         initial: makes the network as it was before its training; None where that is not known.
         pruner: of a probe of a pruned network: the label of what pruned it; else None.
         ratio: of a probe of a pruned network: what was asked for; else None.
+        evaluate: of a probe of a dense or a pruned network: ``evaluate(network, change)`` gives ``top1``, ``loss``, and
+            ``top5`` if there are 20 classes, on the test split; ``change(images, first)`` makes other images, uint8
+            (N, C, H, W), of those at the places from ``first`` on, before they are normalized. Else None.
     """
 
     images: ImageSpec
@@ -105,3 +116,4 @@ class PruningContext:
     initial: Callable[[], nn.Module] | None = None
     pruner: str | None = None
     ratio: float | None = None
+    evaluate: Evaluate | None = None

@@ -1,14 +1,15 @@
 """Built-in probes.
 
-A probe looks at a training, or at a dense or a pruned network (its tag ``on``), leaves it as it was, and
-gives JSON values for the record.
+A probe looks at a training, or at dense or pruned networks or both (its tag ``on``), leaves them as they
+were, and gives JSON values for the record.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sgabench.plugins import probes
 
@@ -17,6 +18,45 @@ if TYPE_CHECKING:
 
     from sgabench.plugins import PruningContext
     from sgabench.plugins.specs import TrainingProbe
+
+Kind = Literal[
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "gaussian_blur",
+    "brightness",
+    "contrast",
+    "pixelate",
+    "jpeg_compression",
+]
+ALL_KINDS = get_args(Kind)
+ALL_STRENGTHS = (1, 2, 3, 4, 5)
+
+
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("one is named twice")
+    return values
+
+
+def _evaluations(options: Mapping[str, Any]) -> int:
+    return len(options["kinds"]) * len(options["strengths"])
+
+
+@probes.register("corruptions", on=("dense", "pruned"), evaluations=_evaluations)
+def corruptions(
+    network: nn.Module,
+    context: PruningContext,
+    *,
+    kinds: Annotated[tuple[Kind, ...], Field(min_length=1), AfterValidator(_different)] = ALL_KINDS,
+    strengths: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1), AfterValidator(_different)
+    ] = ALL_STRENGTHS,
+) -> dict[str, Any]:
+    """Top-1 on test images with noise, blur, less contrast, ..., in five strengths each, as CIFAR-10-C has them."""
+    from sgabench.probes.corruptions import accuracy_on_corrupted
+
+    return accuracy_on_corrupted(network, context, kinds, strengths)
 
 
 @probes.register("step-norm", on="training")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 
+import pandas as pd
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -67,15 +68,23 @@ def renderable(tables: Tables, width: int) -> RenderableType:
         parts.append(view)
     parts.extend(Text(line, style="bold") for line in answers(tables))
     if tables.probes is not None and len(tables.probes):
-        few = len(tables.probes) <= MOST_BESIDE
-        found = list_view(probes_as_text(tables.probes), PROBES) if few else Text(f"{PROBES}: report --probes")
-        parts += [Text(), found, Text()]
+        parts += [Text(), *_probes(tables.probes), Text()]
     parts.append(Text(note(shown), style="dim") if parts else Text("nothing is stored yet"))
     if left_out:
         told = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
         parts.append(Text(told, style="dim"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*(Text(line, style="red") for line in warnings(tables)), *parts)
+
+
+def _probes(probes: pd.DataFrame) -> list[RenderableType]:
+    """What probes found; where it is too much, only means that they give of it, and where the rest is."""
+    if len(probes) <= MOST_BESIDE:
+        return [list_view(probes_as_text(probes), PROBES)]
+    means = probes[probes["number"] == "mean"]
+    if not 0 < len(means) <= MOST_BESIDE:
+        return [Text(f"{PROBES}: report --probes")]
+    return [list_view(probes_as_text(means), PROBES), Text("Every number: report --probes", style="dim")]
 
 
 def _columns(names: list[str], width: int) -> list[str]:

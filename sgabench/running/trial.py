@@ -344,7 +344,8 @@ class _TrialRun:
         for plan in plans:
             probe, part = plan.probe, of_probe(self.trial, subject, plan)
             with self.isolated(part):
-                detail = probes[probe.name].build(copy.deepcopy(network), context, **probe.options)
+                told = replace(context, evaluate=self._accuracy)
+                detail = probes[probe.name].build(copy.deepcopy(network), told, **probe.options)
                 self._emit_probe(plan, subject, detail)
 
     def _emit_probe(self, plan: ProbePlan, subject: str, found: Any) -> None:
@@ -367,8 +368,10 @@ class _TrialRun:
             self._measured_size = measure_size(dense, example_of(self._data))
         return self._measured_size
 
-    def _accuracy(self, network: nn.Module) -> dict[str, float]:
-        return evaluate(network, self._data, self._data.test, self.precision).numbers()
+    def _accuracy(
+        self, network: nn.Module, change: Callable[[torch.Tensor, int], torch.Tensor] | None = None
+    ) -> dict[str, float]:
+        return evaluate(network, self._data, self._data.test, self.precision, change).numbers()
 
     def _timing(
         self, network: nn.Module, dense: nn.Module | None = None, excluded: Collection[str] | None = None

@@ -204,10 +204,13 @@ def _check_different(trials: Sequence[TrialPlan]) -> None:
 def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
     on: dict[str, list[Choice]] = {"training": [], "dense": [], "pruned": []}
     for probe in suite.probes:
-        network = probe.tags.get("on", "dense")
-        if network not in on:
-            raise InputError(f"probe {probe.name!r} is registered on={network!r}; valid: {', '.join(on)}")
-        on[network].append(probe)
+        asked = probe.tags.get("on", "dense")
+        networks = [asked] if isinstance(asked, str) else list(asked)
+        if not networks or not set(networks) <= on.keys() or "training" in networks[1:]:
+            valid = f"{', '.join(on)}, or ('dense', 'pruned')"
+            raise InputError(f"probe {probe.name!r} is registered on={asked!r}; valid: {valid}")
+        for network in networks:
+            on[network].append(probe)
     return on
 
 

@@ -82,7 +82,9 @@ def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:
         epochs = 0 if trained or not trial.trains else trial.optimizer.settings["training"]["epochs"]
         epochs += sum(cell.pruner.settings["finetune"]["epochs"] for cell in cells if cell.pruner.settings["finetune"])
         train_images += passes_of_a_step(trial.optimizer) * epochs * (train or 0)
-        test_images += ((not trained) + len(cells)) * (test or 0)
+        looking = [*trial.probes, *(probe for cell in trial.cells for probe in cell.probes)]
+        evaluations = (not trained) + len(cells) + sum(evaluations_of(plan.probe) for plan in looking)
+        test_images += evaluations * (test or 0)
     seen = (train_images, test_images) if known else (None, None)
     return Work(trainings, prunings, probes, seen[0], seen[1], checkpoints)
 
@@ -92,6 +94,12 @@ def passes_of_a_step(optimizer: Choice) -> int:
     if optimizer.name.rpartition(":")[2].lower() == "lbfgs" and not optimizer.code:
         return 1 + int(optimizer.options.get("max_iter", 20))
     return int(optimizer.tags.get("passes", 1))
+
+
+def evaluations_of(probe: Choice) -> int:
+    """How often a probe evaluates a network on the test split: its tag ``evaluations``, a function of its options."""
+    evaluations = probe.tags.get("evaluations")
+    return int(evaluations(probe.options)) if evaluations else 0
 
 
 def _images(dataset: Choice) -> tuple[int | None, int | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,11 +140,18 @@ def unpacked(arrays: Mapping[str, Any]) -> Data:
         )
 
 
-def batches(data: Data, split: Images, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Normalized images and labels of a split, in its order."""
+def batches(
+    data: Data, split: Images, batch_size: int, change: Callable[[Tensor, int], Tensor] | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Normalized images and labels of a split, in its order.
+
+    Args:
+        change: makes other images of some of them, uint8 (N, C, H, W), given the place of the first one.
+    """
     for start in range(0, len(split), batch_size):
         rows = slice(start, start + batch_size)
-        yield data.normalize(split.pixels(rows)), split.labels[rows]
+        images = split.pixels(rows)
+        yield data.normalize(images if change is None else change(images, start)), split.labels[rows]
 
 
 def calibration(data: Data, seed: int) -> Images:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -40,9 +40,15 @@ class Evaluation(NamedTuple):
         return found if self.top5 is None else {**found, "top5": self.top5}
 
 
-def evaluate(network: nn.Module, data: Data, split: Images, precision: str) -> Evaluation:
-    """Evaluate a network on a split."""
-    return evaluate_batches(network, batches(data, split, EVALUATION_BATCH), precision)
+def evaluate(
+    network: nn.Module,
+    data: Data,
+    split: Images,
+    precision: str,
+    change: Callable[[Tensor, int], Tensor] | None = None,
+) -> Evaluation:
+    """Evaluate a network on a split, or on what `change` makes of its images, as in `batches`."""
+    return evaluate_batches(network, batches(data, split, EVALUATION_BATCH, change), precision)
 
 
 def evaluate_batches(network: nn.Module, of: Iterable[tuple[Tensor, Tensor]], precision: str) -> Evaluation:

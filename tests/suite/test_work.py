@@ -40,6 +40,11 @@ def test_what_is_trained_is_only_pruned(plan: Plan) -> None:
     assert not work_of(remaining(plan, stored), stored).any
 
 
+def test_probes_that_evaluate_are_counted(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ("[[pruners]]", '[[probes]]\nname = "corruptions"\nstrengths = [1, 5]\n\n[[pruners]]'))
+    assert work_of(plan.trials, {}).test_images == 8 * (1 + 8 * 2) * 360
+
+
 def test_one_is_one(plan: Plan) -> None:
     assert str(work_of(plan.trials[:1], {})) == "1 training and 1 pruning"
 

@@ -90,8 +90,8 @@ def _prepare(choice: Choice, data_dir: Path, download: bool) -> bool:
         _load(choice, data_dir, download)
         return True
     listing, decoding = choice.tags["listing"](data_dir, choice.options), choice.tags["decoding"](choice.options)
-    paths = [file.path for file in listing.all_files]
-    prepared = Prepared.of(choice.name, listing.root, paths, decoding, data_dir)
+    paths = [file.source for file in listing.all_files]
+    prepared = Prepared.of(choice.name, listing.root, paths, decoding, data_dir, listing.stored)
     there = prepared.open() is not None
     if not there:
         prepared.make()

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from sgabench.datasets.decoding import Decoding
 from sgabench.datasets.folders import DrawnSplit, folder_fingerprint, folder_listing
+from sgabench.datasets.huggingface import huggingface_fingerprint, huggingface_listing
 from sgabench.datasets.ilsvrc import imagenet_fingerprint, imagenet_listing, tiny_imagenet_listing
 from sgabench.datasets.pictures import Background
 from sgabench.plugins import datasets
@@ -110,3 +111,25 @@ def folder(
     from sgabench.datasets.folders import load_folder
 
     return load_folder(data_dir, path, image_size, channels, background, split)
+
+
+@datasets.register("huggingface", fingerprint=huggingface_fingerprint, listing=huggingface_listing, decoding=_decoding)
+def huggingface(
+    data_dir: Path,
+    download: bool,
+    *,
+    path: Annotated[str, Field(min_length=1)],
+    image_size: ImageSize = 32,
+    channels: Literal[1, 3] = 3,
+    background: Background = "white",
+    image: str | None = None,
+    label: str | None = None,
+    train: str = "train",
+    test: str = "test",
+    split: DrawnSplit | None = None,
+) -> Dataset:
+    """What save_to_disk of Hugging Face's library datasets wrote, in the folder PATH (extra huggingface)."""
+    from sgabench.datasets.huggingface import load_huggingface
+
+    options = {"path": path, "image": image, "label": label, "train": train, "test": test, "split": split}
+    return load_huggingface(data_dir, options, Decoding(image_size, channels, background))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sgabench.datasets.pictures import Background, image_pixels, read_image
+from sgabench.datasets.pictures import Background, Source, image_pixels, read_image
 from sgabench.errors import InputError
 from sgabench.system.environment import cores
 from sgabench.system.memory import available, require
@@ -63,7 +63,7 @@ class Decoding:
         codecs = {name: features.version(name) for name in ("jpg", "jpg_2000", "webp", "avif", "libtiff", "zlib")}
         return {**asdict(self), "pillow": PIL.__version__, "codecs": codecs}
 
-    def __call__(self, path: Path) -> NDArray[np.uint8]:
+    def __call__(self, path: Source) -> NDArray[np.uint8]:
         """The pixels of a file: uint8 (channels, image_size, image_size)."""
         return read_image(path, self.image_size, self.channels, self.background)
 
@@ -84,7 +84,7 @@ def memory_limit() -> int:
     return sys.maxsize if left is None else left // SHARE
 
 
-def threads_for(name: str, root: Path, paths: Sequence[Path]) -> int:
+def threads_for(name: str, root: Path, paths: Sequence[Source]) -> int:
     """Look at the first bytes of every image, and refuse what cannot be decoded.
 
     Returns:
@@ -104,7 +104,7 @@ def threads_for(name: str, root: Path, paths: Sequence[Path]) -> int:
     return max(1, min(cores(), MOST_THREADS, MOST_THREADS if left is None else left // largest))
 
 
-def decoded(paths: Sequence[Path], decoding: Callable[[Path], _T], what: str, threads: int) -> Iterator[_T]:
+def decoded(paths: Sequence[Source], decoding: Callable[[Source], _T], what: str, threads: int) -> Iterator[_T]:
     """What each file gives, in order; how far that is, is shown.
 
     Args:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from sgabench.datasets.decoding import decoded
 from sgabench.datasets.folders import Listing
-from sgabench.datasets.pictures import Look, look_at
+from sgabench.datasets.pictures import Look, Source, look_at
 from sgabench.errors import InputError
 from sgabench.system.environment import cores
 
@@ -22,7 +22,7 @@ def examine(listing: Listing) -> tuple[list[str], list[str]]:
     Returns:
         Problems, a line for each image that cannot be used; and notes on what is done with the others.
     """
-    paths = [file.path for file in listing.all_files]
+    paths = [file.source for file in listing.all_files]
     found = list(decoded(paths, _looked_at, f"{listing.root.name}: looking at {len(paths)} images", cores()))
     problems = [problem for _, problem, _ in found if problem]
     looks = [look for look, _, _ in found if look is not None]
@@ -30,9 +30,11 @@ def examine(listing: Listing) -> tuple[list[str], list[str]]:
     return problems, notes + list(_twice(listing, [digest for _, _, digest in found]))
 
 
-def _looked_at(path: Path) -> tuple[Look | None, str, str]:
+def _looked_at(path: Source) -> tuple[Look | None, str, str]:
+    digest = ""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
         return look_at(path), "", digest
     except InputError as error:
         return None, str(error), digest
@@ -58,13 +60,13 @@ def _notes(looks: list[Look]) -> Iterator[str]:
 
 def _twice(listing: Listing, digests: list[str]) -> Iterator[str]:
     """Files of equal content in both splits: what is trained on is no test; or with several labels."""
-    where: dict[str, list[tuple[str, int, Path]]] = defaultdict(list)
+    where: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
     files = [(split, file) for split, of in listing.files.items() for file in of]
     for (split, file), digest in zip(files, digests, strict=True):
         if digest:
-            where[digest].append((split, file.label, file.path.relative_to(listing.root)))
+            where[digest].append((split, file.label, str(file.source).removeprefix(f"{listing.root}{os.sep}")))
     for same in where.values():
         splits, labels = ({file[part] for file in same} for part in (0, 1))
         if len(splits) > 1 or len(labels) > 1:
             odd = "in both splits" if len(splits) > 1 else "in several classes"
-            yield f"the same file {odd}: {' = '.join(str(path) for _, _, path in same)}"
+            yield f"the same file {odd}: {' = '.join(path for _, _, path in same)}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from sgabench.datasets.decoding import Decoding
-from sgabench.datasets.pictures import Background
+from sgabench.datasets.pictures import Background, Source
 from sgabench.datasets.prepared import images_of
 from sgabench.errors import InputError
 
@@ -40,15 +40,21 @@ class DrawnSplit(BaseModel):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One file of a folder data set.
+    """One image of a listing.
 
     Attributes:
-        path: where it is.
+        source: its file, or its content where it has no file of its own.
         label: index of its class folder among the sorted ones.
     """
 
-    path: Path
+    source: Source
     label: int
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, of an image that has one."""
+        assert isinstance(self.source, Path)
+        return self.source
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,13 @@ class Listing:
         root: the folder.
         classes: their names.
         files: of each published split, or all of them under "", in order of class and name.
+        stored: the files that hold the images, where these have none of their own.
     """
 
     root: Path
     classes: tuple[str, ...]
     files: Mapping[str, Sequence[ImageFile]]
+    stored: Sequence[Path] = ()
 
     @property
     def all_files(self) -> list[ImageFile]:
@@ -201,8 +209,8 @@ def load_listed(
 
     files = listing.all_files
     labels = torch.tensor([file.label for file in files])
-    rows = _published(listing) if drawn is None else _draw(listing, labels, drawn)
-    images = images_of(name, listing.root, [file.path for file in files], decoding, data_dir)
+    rows = _published(listing) if drawn is None else _draw(name, listing, labels, drawn)
+    images = images_of(name, listing.root, [file.source for file in files], decoding, data_dir, listing.stored)
     train, test = ((part_of(images, rows[split]), labels[rows[split]]) for split in SPLITS)
     return Dataset(name, listing.classes, *train, *test)
 
@@ -213,7 +221,7 @@ def _published(listing: Listing) -> dict[str, slice]:
     return {"train": slice(first), "test": slice(first, None)}
 
 
-def _draw(listing: Listing, labels: Tensor, drawn: DrawnSplit) -> dict[str, Tensor]:
+def _draw(name: str, listing: Listing, labels: Tensor, drawn: DrawnSplit) -> dict[str, Tensor]:
     """Draw the test split class by class; the images keep their order."""
     import torch
 
@@ -222,10 +230,10 @@ def _draw(listing: Listing, labels: Tensor, drawn: DrawnSplit) -> dict[str, Tens
     size = round(drawn.test * len(labels))
     chosen = stratified_choice(labels, size, f"test split of folder {drawn.seed}")
     totals, of_test = (torch.bincount(some, minlength=len(listing.classes)) for some in (labels, labels[chosen]))
-    for name, total, tested in zip(listing.classes, totals.tolist(), of_test.tolist(), strict=True):
+    for label, total, tested in zip(listing.classes, totals.tolist(), of_test.tolist(), strict=True):
         if not 0 < tested < total:
             raise InputError(
-                f"data set 'folder': split: test = {drawn.test:g} gives class {name!r} {tested} test and "
+                f"data set {name!r}: split: test = {drawn.test:g} gives class {label!r} {tested} test and "
                 f"{total - tested} training images of its {total}; it needs both"
             )
     in_training = torch.ones(len(labels), dtype=torch.bool)

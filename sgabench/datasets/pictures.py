@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sgabench.errors import InputError, foreign
 
@@ -28,7 +29,30 @@ UNSPECIFIED, UNSIGNED = 0, 1
 ORIENTATION = 274  # of EXIF
 
 
-def image_pixels(path: Path) -> int:
+@dataclass(frozen=True)
+class Picture:
+    """The content of an image file that is elsewhere than in a file of its own.
+
+    Attributes:
+        name: for messages.
+        read: gives the content.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        """As a file, like the method of `Path`."""
+        return io.BytesIO(self.read())
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = Path | Picture
+
+
+def image_pixels(path: Source) -> int:
     """Width times height, from the first bytes of a file.
 
     Raises:
@@ -55,7 +79,7 @@ class Look:
     transparent: bool
 
 
-def look_at(path: Path) -> Look:
+def look_at(path: Source) -> Look:
     """Decode an image, and tell what it is.
 
     Raises:
@@ -70,7 +94,7 @@ def look_at(path: Path) -> Look:
         return Look(image.size, mode, before != image.getexif().get(ORIENTATION, 1), transparent)
 
 
-def read_image(path: Path, image_size: int, channels: int, background: Background) -> NDArray[np.uint8]:
+def read_image(path: Source, image_size: int, channels: int, background: Background) -> NDArray[np.uint8]:
     """Read one image: turned as its EXIF data say, laid on a background where it is transparent, its centre.
 
     Returns:
@@ -105,7 +129,7 @@ def _on_background(image: Image, background: Background) -> Image:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image]:
+def _opened(path: Source) -> Iterator[Image]:
     """An image that is not decoded yet; whatever fails inside names it."""
     from PIL import Image, UnidentifiedImageError
 
@@ -115,7 +139,7 @@ def _opened(path: Path) -> Iterator[Image]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(path, formats=known) as image:
+                with path.open("rb") as file, Image.open(file, formats=known) as image:
                     problem = _problem(image)
                     if problem:
                         raise InputError(f"{path}: {problem}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgabench.datasets.decoding import Decoding, decoded, memory_limit, threads_for
+from sgabench.datasets.pictures import Source
 from sgabench.errors import InputError
 from sgabench.system.memory import in_words
 
@@ -46,7 +47,14 @@ def about_all(data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
             yield path.parent.name, (path.parent / "images.npy").stat().st_size, json.loads(path.read_text())
 
 
-def images_of(name: str, root: Path, paths: Sequence[Path], decoding: Decoding, data_dir: Path) -> Pixels:
+def images_of(
+    name: str,
+    root: Path,
+    paths: Sequence[Source],
+    decoding: Decoding,
+    data_dir: Path,
+    stored: Sequence[Path] = (),
+) -> Pixels:
     """The images of files, in memory or streamed; which of the two makes no difference to any number.
 
     They are in memory where they take no more than ``SGABENCH_DATA_MEMORY``, by default a quarter of what is available.
@@ -54,9 +62,10 @@ def images_of(name: str, root: Path, paths: Sequence[Path], decoding: Decoding, 
     Args:
         name: of the data set, for messages.
         root: the folder that all files are in.
-        paths: in order.
+        paths: in order; or images that have no file of their own.
         decoding: how they are decoded.
         data_dir: where what is decoded is kept, unless ``SGABENCH_CACHE`` says otherwise.
+        stored: the files that hold these.
 
     Raises:
         InputError: an image cannot be read (the message names it), or there is nowhere to keep what is decoded.
@@ -66,7 +75,7 @@ def images_of(name: str, root: Path, paths: Sequence[Path], decoding: Decoding, 
 
     from sgabench.datasets.streamed import Streamed
 
-    prepared = Prepared.of(name, root, paths, decoding, data_dir)
+    prepared = Prepared.of(name, root, paths, decoding, data_dir, stored)
     fits = len(paths) * decoding.image_bytes <= memory_limit()
     file = prepared.open()
     if file is None and not fits:
@@ -95,20 +104,31 @@ class Prepared:
 
     name: str
     root: Path
-    paths: Sequence[Path]
+    paths: Sequence[Source]
     decoding: Decoding
     folder: Path
     listing: str
 
     @classmethod
-    def of(cls, name: str, root: Path, paths: Sequence[Path], decoding: Decoding, data_dir: Path) -> Prepared:
+    def of(
+        cls,
+        name: str,
+        root: Path,
+        paths: Sequence[Source],
+        decoding: Decoding,
+        data_dir: Path,
+        stored: Sequence[Path] = (),
+    ) -> Prepared:
         """The place for some files.
 
         Raises:
             InputError: a file cannot be looked at.
         """
         digest = hashlib.sha256()
-        for path in paths:
+        for path in (*paths, *stored):
+            if not isinstance(path, Path):
+                digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
+                continue
             try:
                 found = path.stat()
             except OSError as error:

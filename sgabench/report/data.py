@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sgabench.datasets.folders import Listing, list_folder
+from sgabench.datasets.huggingface import SAVED
 from sgabench.datasets.ilsvrc import list_imagenet
 from sgabench.datasets.places import LAYOUTS, find
 from sgabench.datasets.prepared import about_all, cache_folder
@@ -75,12 +76,23 @@ def _folders(data_dir: Path) -> Iterator[_Row]:
     except OSError:
         return
     for entry in entries:
+        if (saved := _saved(entry)) is not None:
+            yield saved
+            continue
         named = _as_data_set(data_dir, entry)
         if named is not None:
             name, listing = named
             counts = " + ".join(f"{len(files):,}" for files in listing.files.values())
             size = sum(file.path.stat().st_size for file in listing.all_files)
             yield f"{name}:{entry.name}", counts, str(len(listing.classes)), in_words(size), str(entry)
+
+
+def _saved(folder: Path) -> _Row | None:
+    """What Hugging Face's library saved there; its rows are not counted, because only the library can."""
+    if not any((folder / name).is_file() for name in SAVED):
+        return None
+    size = sum(file.stat().st_size for file in folder.rglob("*.arrow"))
+    return f"huggingface:{folder.name}", "", "", in_words(size), str(folder)
 
 
 def _as_data_set(data_dir: Path, folder: Path) -> tuple[str, Listing] | None:

@@ -85,7 +85,7 @@ def named_datasets(names: Sequence[str], overrides: Sequence[str] = ()) -> tuple
             found += load_suite(name, overrides).datasets
             continue
         table = dataset_table(name)
-        if table["name"] == "folder" and "path" in table:
+        if table["name"] in ("folder", "huggingface") and "path" in table:
             splits = [Path(table["path"]) / split for split in ("train", "test")]
             table |= {} if any(split.is_dir() for split in splits) else {"split": {"test": 0.2}}
         data: dict[str, Any] = {"datasets": [table]}

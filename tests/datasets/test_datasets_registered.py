@@ -7,7 +7,7 @@ import sys
 
 from sgabench.plugins import datasets
 
-NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "imagenet", "svhn", "tiny_imagenet"]
+NAMES = ["cifar10", "cifar100", "digits", "fashion_mnist", "folder", "huggingface", "imagenet", "svhn", "tiny_imagenet"]
 
 
 def test_listing_and_fingerprints_need_no_torch() -> None:

@@ -13,12 +13,16 @@ from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Device, Jobs, Plugins
 
 @app.command()
 def score(
-    weights: Annotated[
-        list[str],
-        typer.Argument(metavar="[LABEL=]WEIGHTS...", help="Files of weights: .safetensors, .pt or .pth."),
-    ],
     model: Annotated[str, typer.Option(metavar="NAME", help="Their model, e.g. resnet20, timm:resnet50, my_file:Net.")],
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The data set, e.g. cifar10, folder:PATH.")],
+    weights: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[LABEL=]WEIGHTS...", help="Files of weights: .safetensors, .pt or .pth."),
+    ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="The published weights of a timm: or torchvision: model, in place of files."),
+    ] = False,
     pruner: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A pruner. Repeatable. Default: magnitude.")
     ] = None,
@@ -26,12 +30,13 @@ def score(
         list[float] | None, typer.Option(metavar="R", help="A ratio of every pruner. Repeatable. Default: 0.5 0.8 0.9.")
     ] = None,
     normalize: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="data|pretrained|MEAN/STD",
-            help="What they were trained with: the data's statistics, those of published weights, or numbers.",
+            help="What they were trained with: the data's statistics (default; with --pretrained the other), those of "
+            "published weights, or numbers.",
         ),
-    ] = "data",
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
     download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
@@ -56,7 +61,9 @@ def score(
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     options = Options(results, data_dir, download, device.value, jobs, plugins=plugins)
-    suite = scoring_suite(weights, model, dataset, pruner or ["magnitude"], ratio or RATIOS, normalize, set_ or ())
+    pruners, ratios = pruner or ["magnitude"], ratio or RATIOS
+    seen = normalize or ("pretrained" if pretrained else "data")
+    suite = scoring_suite(weights or (), model, dataset, pruners, ratios, seen, set_ or (), pretrained=pretrained)
     plan = make_plan(suite, options.data)
     with stoppable(), listener(quiet) as display:
         tables = run_and_write(plan, options, display)

@@ -26,7 +26,7 @@ class Checkpoint:
     Attributes:
         model: what it is a network of.
         optimizer: what trains it on, and after pruning; of its label. Its name is `NO_OPTIMIZER` if nothing does.
-        weights: the file.
+        weights: the file; None: the weights that are published for the model.
         seed: of the trial.
         trains: whether it is trained on before it is pruned.
         sha256: of the file's content, once it was read.
@@ -34,7 +34,7 @@ class Checkpoint:
 
     model: Choice
     optimizer: Choice
-    weights: Path
+    weights: Path | None
     seed: int
     trains: bool
     sha256: str = ""
@@ -49,11 +49,13 @@ class Checkpoint:
         return {"sha256": self.sha256, "trains": self.trains}
 
     def with_content(self) -> Checkpoint:
-        """Read the file, of which the content enters the keys, not the path.
+        """Read the file, of which the content enters the keys, not the path; published weights are named by the model.
 
         Raises:
             InputError: it cannot be read.
         """
+        if self.weights is None:
+            return self
         try:
             with self.weights.open("rb") as file:
                 return replace(self, sha256=hashlib.file_digest(file, "sha256").hexdigest())
@@ -94,12 +96,7 @@ def _checkpoint(
     entry: CheckpointEntry, models: Sequence[Choice], recipe: Recipe, folder: Path, before: Sequence[Checkpoint]
 ) -> Checkpoint:
     model = _model(entry.model, models)
-    if Path(entry.weights).suffix.lower() not in FORMATS:
-        raise InputError(f"weights: {shorten(entry.weights)} is none of {', '.join(FORMATS)}")
-    try:
-        weights = folder / Path(entry.weights).expanduser()
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"weights: {error}") from None
+    weights = _weights(entry, model, folder)
     optimizer = _optimizer(entry, recipe)
     replicates = [other for other in before if (other.label, other.model.label) == (entry.label, model.label)]
     if any((other.optimizer, other.trains) != (optimizer, entry.epochs > 0) for other in replicates):
@@ -117,6 +114,22 @@ def _model(label: str | None, models: Sequence[Choice]) -> Choice:
     if label is not None and label not in labels:
         raise InputError(f"model: no model {label!r} in [[models]]{suggestion(label, labels)}")
     return models[0 if label is None else labels.index(label)]
+
+
+def _weights(entry: CheckpointEntry, model: Choice, folder: Path) -> Path | None:
+    if entry.weights is None:
+        if model.options.get("pretrained") is not True:
+            raise InputError(
+                f"weights: which file? None is needed for published weights, which model {model.label!r} has with "
+                "pretrained = true if it is one of timm: or torchvision:"
+            )
+        return None
+    if Path(entry.weights).suffix.lower() not in FORMATS:
+        raise InputError(f"weights: {shorten(entry.weights)} is none of {', '.join(FORMATS)}")
+    try:
+        return folder / Path(entry.weights).expanduser()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"weights: {error}") from None
 
 
 def _optimizer(entry: CheckpointEntry, recipe: Recipe) -> Choice:

@@ -16,6 +16,7 @@ from sgabench.suite.resolving import Suite, load_suite, resolve, resolve_dataset
 from sgabench.suite.shipped import shipped_suites
 
 RATIOS = (0.5, 0.8, 0.9)
+PUBLISHED = ("timm", "torchvision")  # sources of models with weights
 
 
 def scoring_suite(
@@ -26,6 +27,8 @@ def scoring_suite(
     ratios: Sequence[float] = RATIOS,
     normalize: str = "data",
     overrides: Sequence[str] = (),
+    *,
+    pretrained: bool = False,
 ) -> Suite:
     """A suite of checkpoints of one model on one data set.
 
@@ -37,17 +40,29 @@ def scoring_suite(
         ratios: of every pruner.
         normalize: ``data``, ``pretrained``, or ``MEAN/STD`` with a number or one for each channel: ``0.5,0.4,0.4/0.2``.
         overrides: ``key=value`` settings as of ``--set``.
+        pretrained: the network with its published weights, in place of files.
 
     Raises:
         InputError: anything wrong.
     """
+    if pretrained and weights:
+        raise InputError("--pretrained: takes the place of files of weights; leave one out")
+    if not pretrained and not weights:
+        raise InputError(
+            "name files of weights, or --pretrained for the published weights of a timm: or torchvision: model"
+        )
+    if pretrained and model.partition(":")[0] not in PUBLISHED:
+        raise InputError(
+            f"--pretrained: no weights of {shorten(model)} are published; models of timm: and torchvision: have some"
+        )
+    files = [{"label": label, "weights": file} for label, file in _labelled(weights)]
     images = dataset_table(dataset)
     data: dict[str, Any] = {
         "name": "score",
         "ratios": list(ratios),
         "datasets": [images],
-        "models": [{"name": model}],
-        "checkpoints": [{"label": label, "weights": file} for label, file in _labelled(weights)],
+        "models": [{"name": model, **({"pretrained": True} if pretrained else {})}],
+        "checkpoints": [{"label": "pretrained"}] if pretrained else files,
         "pruners": [{"name": pruner} if isinstance(pruner, str) else dict(pruner) for pruner in pruners],
     }
     if normalize != "data":

@@ -265,7 +265,11 @@ class CheckpointEntry(Table):
 
     label: Label = Field(description="What tables call it; files of the same label are replicates.")
     model: str | None = Field(default=None, description="Label of the model in [[models]]; default: the only one.")
-    weights: str = Field(min_length=1, description="The file: .safetensors, .pt or .pth.")
+    weights: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The file: .safetensors, .pt or .pth; default: the published weights of a model with pretrained.",
+    )
     seed: int | None = Field(
         strict=True, default=None, ge=0, lt=2**63, description="Seed; default: 0, 1, 2, ... for the files of a label."
     )

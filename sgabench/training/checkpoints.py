@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sgabench.errors import InputError, describe
+from sgabench.models.pretrained import published_weights
 from sgabench.models.state import load_tensors
 from sgabench.suite.checkpoints import Checkpoint
 
@@ -23,11 +24,20 @@ _SHOWN = 3  # of the keys that do not fit
 
 
 def load_checkpoint(network: nn.Module, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights into a network of its model.
+    """Put a checkpoint's weights into a network of its model, which has them already where they are published.
 
     Raises:
-        InputError: the file cannot be read, was changed since its content entered the key, or does not fit the network.
+        InputError: the file cannot be read, was changed since its content entered the key, or does not fit the network;
+            published weights lack a layer, and nothing trains it.
     """
+    if checkpoint.weights is None:
+        replaced = (published_weights(network) or {}).get("replaced", [])
+        if replaced and not checkpoint.trains:
+            raise InputError(
+                f"the published weights of {checkpoint.model.label!r} are for other classes or channels than the data "
+                f"set's: {', '.join(replaced)} would be untrained; train it on (epochs, optimizer in [[checkpoints]])"
+            )
+        return
     current = checkpoint.with_content()
     if current.sha256 != checkpoint.sha256:
         raise InputError(f"checkpoint {checkpoint.label!r}: {checkpoint.weights} was changed during the run; run again")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import safetensors.torch
-import timm
 import torch
-import torchvision
+from published import fill_caches
 from torch import nn
 
 from sgabench.errors import InputError
@@ -23,23 +20,7 @@ TIMM, TORCHVISION = "timm:test_resnet", "torchvision:squeezenet1_1"
 @pytest.fixture(autouse=True)
 def _caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both libraries' caches with weights that are all 1/8, and no network."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    name = timm.get_pretrained_cfg("test_resnet").hf_hub_id.replace("/", "--")
-    snapshot = tmp_path / "hub" / f"models--{name}" / "snapshots" / ("0" * 40)
-    snapshot.mkdir(parents=True)
-    (snapshot.parents[1] / "refs").mkdir()
-    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
-    safetensors.torch.save_file(_eighths(timm.create_model("test_resnet")), snapshot / "model.safetensors")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    url = torchvision.models.get_model_weights("squeezenet1_1").DEFAULT.url
-    path = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
-    path.parent.mkdir(parents=True)
-    torch.save(_eighths(torchvision.models.squeezenet1_1()), path)
-
-
-def _eighths(network: nn.Module) -> dict[str, Any]:
-    return {name: torch.full_like(value, 1 / 8) for name, value in network.state_dict().items()}
+    fill_caches(tmp_path, monkeypatch)
 
 
 def _loaded(network: nn.Module) -> list[str]:

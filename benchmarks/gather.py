@@ -40,8 +40,8 @@ def read(parts: Path, name: str) -> dict[str, Any]:
             return {**about, **json.loads((parts / f"{name}.json").read_text())}
         except ValueError as error:
             return {**about, "error": f"printed no JSON: {error}"}
-    told = (parts / f"{name}.err").read_text(errors="replace").strip().splitlines()
-    return {**about, "error": "\n".join(told[-20:])}
+    last = (parts / f"{name}.err").read_text(errors="replace").strip().splitlines()
+    return {**about, "error": "\n".join(last[-20:])}
 
 
 def main(parts: str, file: str, *names: str) -> int:

@@ -131,8 +131,8 @@ def section(found: dict[str, dict[str, str]]) -> str:
     for source, of_source in found.items():
         for name, reason in of_source.items():
             if reason:
-                told = reason.replace("|", "\\|")
-                lines.append(f"| `{source}:{name}` | {told} |")
+                text = reason.replace("|", "\\|")
+                lines.append(f"| `{source}:{name}` | {text} |")
     return "\n".join(lines) + "\n"
 
 

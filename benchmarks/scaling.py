@@ -94,21 +94,21 @@ class Simulated:
         """Begin a task, or let it wait for a node."""
         self._queue.append(task)
 
-    def listen(self, tell: OnEvent, seconds: float) -> None:
+    def listen(self, on_event: OnEvent, seconds: float) -> None:
         """Go on to the end of the trial that ends next."""
         while self._queue and len(self._running) < self.nodes:
-            self._begin(self._queue.popleft(), tell)
+            self._begin(self._queue.popleft(), on_event)
         if not self._running:
             self.now += min(seconds, 1.0)
             return
         self.now, number, task, is_lost = heapq.heappop(self._running)
         if is_lost:
             self.losses += 1
-            tell(number, task, Lost())
+            on_event(number, task, Lost())
             return
         for record in records_of(task):
-            tell(number, task, record)
-        tell(number, task, Finished())
+            on_event(number, task, record)
+        on_event(number, task, Finished())
 
     def end(self, task: Task, cause: str) -> None:
         """Nothing takes too long here."""
@@ -118,7 +118,7 @@ class Simulated:
         """Nothing is under way in the end."""
         assert not self._running
 
-    def _begin(self, task: Task, tell: OnEvent) -> None:
+    def _begin(self, task: Task, on_event: OnEvent) -> None:
         self._number += 1
         takes = SECONDS * DEPTHS[task.trial.model.name] * self.random.lognormvariate(0, SPREAD)
         is_lost = self.lost > 0 and self.random.random() < LOSS
@@ -128,7 +128,7 @@ class Simulated:
         self.busy_seconds += takes
         self.longest = max(self.longest, takes)
         heapq.heappush(self._running, (self.now + takes, self._number, task, is_lost))
-        tell(self._number, task, Began())
+        on_event(self._number, task, Began())
 
 
 def records_of(task: Task) -> list[Record]:
@@ -201,26 +201,26 @@ def simulate(nodes: int, trials: int, lost: int, folder: Path, seed: int = 0) ->
         def task(trial: TrialPlan, trained: Record | None) -> Task:
             return Task(trial, trained, plan.suite.measurement, Folder(folder), folder, False, "cpu", 1)
 
-        told = Tenths(len(left))
-        work = WorkList(left, {}, store, claims, task, told)
+        watcher = Tenths(len(left))
+        work = WorkList(left, {}, store, claims, task, watcher)
         with Path(os.devnull).open("w") as sink, redirect_stderr(sink):
-            carry_out(work, left, (), executor, store, options, told, lambda: executor.now)
+            carry_out(work, left, (), executor, store, options, watcher, lambda: executor.now)
         stored = len(store.statuses())
     bound = max(executor.busy_seconds / nodes, executor.longest)
     return {
         "nodes": nodes,
         "trials": len(left),
-        "records": told.records,
+        "records": watcher.records,
         "stored": stored,
-        "finished": told.finished_trials,
+        "finished": watcher.finished_trials,
         "lost": executor.losses,
         "makespan_hours": round(executor.now / 3600, 3),
         "lower_bound_hours": round(bound / 3600, 3),
         "over_lower_bound": round(executor.now / bound - 1, 4),
         "plan_seconds": round(planned - started, 2),
-        "order_seconds": round(told.began - planned, 2),
-        "driver_ms_per_record": round(1000 * (time.process_time() - told.began) / told.records, 3),
-        "tenths": told.tenths,
+        "order_seconds": round(watcher.began - planned, 2),
+        "driver_ms_per_record": round(1000 * (time.process_time() - watcher.began) / watcher.records, 3),
+        "tenths": watcher.tenths,
     }
 
 

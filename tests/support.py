@@ -115,8 +115,8 @@ def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subp
     if threads is not None:
         sys.modules["torch"].set_num_threads(threads)
     assert isinstance(code, int)
-    shown, told = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
-    return subprocess.CompletedProcess(arguments, code, shown, told)
+    shown, errors = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(arguments, code, shown, errors)
 
 
 ENVIRONMENT = {"device": "cpu", "cpu": "x", "cores": 2, "threads": 1, "python": "3", "packages": {"torch": "2"}}

@@ -53,14 +53,14 @@ def test_what_commands_print_is_put_together_and_what_failed_is_told(sgabench: R
     bad = sgabench("bench", "inference", "--models", "resnet9", "--device", "cpu", "--format", "json")
     parts = tmp_path / "parts"
     parts.mkdir()
-    for name, printed, told, code in (
+    for name, printed, errors, code in (
         ("pruning", good.stdout, good.stderr, good.returncode),
         ("inference", bad.stdout, bad.stderr, bad.returncode),
         ("training", good.stdout[:200], "", 124),
         ("optimizers", good.stdout[:200], "", 0),
     ):
         (parts / f"{name}.json").write_text(printed)
-        (parts / f"{name}.err").write_text(told)
+        (parts / f"{name}.err").write_text(errors)
         (parts / f"{name}.exit").write_text(f"{code} 7 60\n")
     names = ["training", "pruning", "inference", "optimizers"]
     command = [sys.executable, ROOT / "benchmarks" / "gather.py", parts, tmp_path / "new" / "gpu.json", *names]

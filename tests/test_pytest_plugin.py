@@ -75,9 +75,9 @@ def test_what_regressed_is_told_in_words(folder: Path) -> None:
     assert "1 failed, 6 passed" in done.stdout
 
 
-@pytest.mark.parametrize(("accepts", "told"), [(False, "1 failed"), (True, "1 skipped")])
+@pytest.mark.parametrize(("accepts", "message"), [(False, "1 failed"), (True, "1 skipped")])
 def test_what_is_undecided_fails_unless_the_suite_accepts_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, accepts: bool, told: str
+    folder: Path, monkeypatch: pytest.MonkeyPatch, accepts: bool, message: str
 ) -> None:
     """Three seeds that go up and down by much show neither a loss nor that there is none."""
     suite = TINY.replace("seeds = [0, 1]", "seeds = [0, 1, 2]") + ("\n[gate]\nundecided = 'pass'\n" if accepts else "")
@@ -92,7 +92,7 @@ def test_what_is_undecided_fails_unless_the_suite_accepts_it(
             fill(store, plan)
     write_baseline(complete(plan, folder / "was"), folder / "tiny.json")
     done = pytest_in(folder, *GATE, "--sgabench-results", "now")
-    assert told in done.stdout, done.stdout + done.stderr
+    assert message in done.stdout, done.stdout + done.stderr
     assert (done.returncode, "is undecided" in done.stdout) == ((0, False) if accepts else (1, True))
 
 
@@ -118,7 +118,7 @@ def test_workers_of_xdist_see_the_same_gate(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (GATE[:2], "--sgabench-suite and --sgabench-baseline belong together"),
         ((*GATE[:3], "none.json"), "--baseline none.json: No such file"),
@@ -126,10 +126,10 @@ def test_workers_of_xdist_see_the_same_gate(folder: Path) -> None:
         ((*GATE, "--sgabench-run", "--sgabench-plugin", "none.py"), "--plugin none.py: No such file"),
     ],
 )
-def test_bad_input_is_wrong_usage(folder: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_bad_input_is_wrong_usage(folder: Path, arguments: tuple[str, ...], message: str) -> None:
     done = pytest_in(folder, *arguments)
     assert done.returncode == 4, done.stdout + done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

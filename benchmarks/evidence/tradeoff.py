@@ -129,8 +129,8 @@ def main() -> None:
                 name: shares(numbered[name][1], n, options.draws, 100 * numbered[name][0] + n)[0] for name in HARD
             }
             worst = max(errors, key=lambda name: errors[name])
-            told = " | ".join(f"{100 * each:.0f}" for each in power)
-            print(f"| {title} | {n} | {told} | {100 * errors[worst]:.1f} | {worst} |", flush=True)
+            columns = " | ".join(f"{100 * each:.0f}" for each in power)
+            print(f"| {title} | {n} | {columns} | {100 * errors[worst]:.1f} | {worst} |", flush=True)
 
 
 if __name__ == "__main__":

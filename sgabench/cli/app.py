@@ -63,18 +63,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except OSError as error:
         stop(f"error: cannot write the output: {error.strerror or error}", 2)
     except _WrongUsage as wrong:
-        told = _in_one_line(wrong.format_message())  # type: ignore[attr-defined]
+        message = _in_one_line(wrong.format_message())  # type: ignore[attr-defined]
         if type(wrong).__name__ == "NoArgsIsHelpError":
             stop(wrong.format_message(), 2)  # type: ignore[attr-defined]
         command = getattr(getattr(wrong, "ctx", None), "command_path", "sgabench")
-        stop(f"error: {told}; see {command} --help", 2)
+        stop(f"error: {message}; see {command} --help", 2)
     sys.exit(code or 0)
 
 
 def _in_one_line(message: str) -> str:
     """What Typer says of a wrong command line, without what is said for its own sake."""
-    told = " ".join(message.replace(": Value error, ", ": ").split()).rstrip(".")
-    return told[:1].lower() + told[1:]
+    message = " ".join(message.replace(": Value error, ", ": ").split()).rstrip(".")
+    return message[:1].lower() + message[1:]
 
 
 def stop(message: str, code: int) -> NoReturn:

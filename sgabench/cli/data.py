@@ -75,8 +75,8 @@ def _check(choice: Choice, data_dir: Path, download: bool) -> bool:
     counts = [sum(file.label == label for file in listing.all_files) for label in range(len(listing.classes))]
     splits = " + ".join(f"{len(files):,} {split}".strip() for split, files in listing.files.items())
     each = f"{min(counts):,} each" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,} each"
-    told = f"{len(listing.classes)} classes, {each}"
-    typer.echo(f"{choice.label} ({listing.root}): {splits} images, {told}")
+    about = f"{len(listing.classes)} classes, {each}"
+    typer.echo(f"{choice.label} ({listing.root}): {splits} images, {about}")
     for line in [*(f"problem: {problem}" for problem in problems), *notes]:
         typer.echo(f"  {line}")
     return not problems
@@ -96,8 +96,8 @@ def _prepare(choice: Choice, data_dir: Path, download: bool) -> bool:
     if not there:
         prepared.make()
     size = " x ".join(map(str, decoding.shape))
-    told = f"{choice.label}: {len(paths):,} images of {size}, {in_words(prepared.bytes)}, in {prepared.folder}"
-    typer.echo(f"{told}{' already' if there else ''}")
+    summary = f"{choice.label}: {len(paths):,} images of {size}, {in_words(prepared.bytes)}, in {prepared.folder}"
+    typer.echo(f"{summary}{' already' if there else ''}")
     return True
 
 

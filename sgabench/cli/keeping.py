@@ -46,7 +46,7 @@ def prune(
     from sgabench.running.kept import Kept
     from sgabench.running.options import Options
 
-    def told(path: Path, record: Record) -> None:
+    def on_file(path: Path, record: Record) -> None:
         labels, top1 = record.labels, 100 * record.result["top1"]
         name = f"{labels['optimizer']}/{labels['seed']}/{labels['pruner']}/{labels['ratio']:g}"
         typer.echo(
@@ -56,6 +56,6 @@ def prune(
     try:
         with stoppable():
             options = Options(results, data_dir, device=device.value, plugins=tuple(plugin or ()))
-            keep(plan, only, Kept(output, export, onnx), options, told)
+            keep(plan, only, Kept(output, export, onnx), options, on_file)
     except OSError as error:
         raise InputError(f"--output {output}: {error.strerror or error}") from None

@@ -84,7 +84,7 @@ def _read(path: Path, shown: Path) -> Any:
 def _project(table: Any, file: Path) -> Project:
     where = f"{file}: [tool.sgabench]" if file.name == SHARED else str(file)
     try:
-        said = _Table.model_validate(table)
+        settings = _Table.model_validate(table)
     except ValidationError as error:
         at, problem = first_problem(error, _Table.model_fields)
         hint = "; a project file has plugins, data_dir and results" if "unknown" in problem else ""
@@ -93,15 +93,15 @@ def _project(table: Any, file: Path) -> Project:
     def below(text: str) -> Path:
         return Path(os.path.relpath(file.parent / text))
 
-    plugins = tuple(map(below, said.plugins))
-    for plugin, text in zip(plugins, said.plugins, strict=True):
+    plugins = tuple(map(below, settings.plugins))
+    for plugin, text in zip(plugins, settings.plugins, strict=True):
         if not plugin.is_file():
             raise InputError(f"{where}: plugins: {text}: no such file")
     return Project(
         file,
         plugins,
-        below(said.data_dir) if said.data_dir else None,
-        below(said.results) if said.results else None,
+        below(settings.data_dir) if settings.data_dir else None,
+        below(settings.results) if settings.results else None,
     )
 
 

@@ -16,7 +16,7 @@ from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Result
 from sgabench.cli.outputs import prepare_figures, prepare_output, write
 from sgabench.errors import InputError
 
-UNSAID = (("--by", "ratio"), ("--pairs", "reference"))  # defaults
+DEFAULTS = (("--by", "ratio"), ("--pairs", "reference"))  # defaults
 
 
 class ReportFormat(StrEnum):
@@ -107,9 +107,9 @@ def report(
     with Store(results) as store:
         tables = make_tables(store, plan, reference=reference, by=by.value, pairs=pairs.value)
         if plan is not None and (tables.trials["status"] == "missing").all():
-            told = "".join(f"; {line}" for line in earlier_records(store, plan))
+            notes = "".join(f"; {line}" for line in earlier_records(store, plan))
             raise InputError(
-                f"results folder {results}: nothing of {suite} is stored here{told}; run it first, or leave the suite "
+                f"results folder {results}: nothing of {suite} is stored here{notes}; run it first, or leave the suite "
                 "out to see all that is"
             )
         of_layers = layer_table(store, tables) if layers else None
@@ -117,7 +117,7 @@ def report(
     view = [
         part
         for name, value in (("--by", by.value), ("--reference", reference), ("--pairs", pairs.value))
-        if (name, value) not in UNSAID and value is not None
+        if (name, value) not in DEFAULTS and value is not None
         for part in (name, value)
     ]
     commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])

@@ -88,7 +88,7 @@ def run(
     from sgabench.report.progress import listener, print_tables
     from sgabench.report.run import run_and_write
     from sgabench.running.options import Options
-    from sgabench.running.resources import wanted_cluster
+    from sgabench.running.resources import cluster_request
     from sgabench.running.runner import check, chosen, to_run
     from sgabench.suite.plan import make_plan
     from sgabench.suite.resolving import load_suite
@@ -99,7 +99,7 @@ def run(
     load_plugins(plugin)
     plugins = tuple(path.resolve() for path in plugin or ())
     failed_only = retry is not None
-    cluster = wanted_cluster(executor.value, device.value, jobs, address, trial_cpus, trial_gpus)
+    cluster = cluster_request(executor.value, device.value, jobs, address, trial_cpus, trial_gpus)
     run_options = (device.value, jobs, only, plugins, snapshot_minutes, failed_only, trial_timeout)
     options = Options(results, data_dir, download, *run_options, storage, shard, cluster)
     plan = make_plan(load_suite(suite, set_ or ()), options.data)
@@ -295,10 +295,10 @@ def _print_plan(plan: Plan, results: Path) -> None:
     left = [f"left to run: {work}", work.images] if work.any else [NOTHING_TO_DO]
     lines.append("; ".join(filter(None, left)))
     lines += [*earlier, *known_lines(plan.suite)]
-    told = (
+    warnings = (
         left_out(trial.dataset, size, trial.optimizer.settings["training"]["batch_size"])
         for trial in plan.trials
         if (size := trial.dataset.settings["train_size"]) and stored.get(trial.key) != "done"
     )  # without train_size, only the data tells
-    lines += dict.fromkeys(f"warning: {line}" for line in told if line)
+    lines += dict.fromkeys(f"warning: {line}" for line in warnings if line)
     typer.echo("\n".join(lines))

@@ -82,7 +82,7 @@ def import_(
     """
     from sgabench.store.archive import import_archive
 
-    _tell_merged([(file, import_archive(file, results))])
+    _print_merged([(file, import_archive(file, results))])
 
 
 @app.command()
@@ -96,10 +96,10 @@ def merge(
     """
     from sgabench.store.merging import merge as merge_folders
 
-    _tell_merged(merge_folders(folders, results))
+    _print_merged(merge_folders(folders, results))
 
 
-def _tell_merged(sources: list[tuple[Path, Merged]]) -> None:
+def _print_merged(sources: list[tuple[Path, Merged]]) -> None:
     for source, merged in sources:
         parts = [
             f"{counted(merged.new, 'record')} and the weights of {counted(merged.weights, 'trial')} taken",

@@ -37,7 +37,7 @@ def find(data_dir: Path, layouts: Iterable[tuple[str, list[str]]]) -> tuple[Path
     for folder, files in layouts:
         itself = data_dir.resolve().name == folder
         candidate = data_dir if itself else data_dir / folder
-        lacking = [file for file in files if not (candidate / file).is_file()]
-        if len(lacking) < len(files):
-            return candidate, lacking
+        missing = [file for file in files if not (candidate / file).is_file()]
+        if len(missing) < len(files):
+            return candidate, missing
     return None, []

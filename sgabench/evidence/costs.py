@@ -98,13 +98,13 @@ def at_cost(frames: Frames, by: str) -> AtCost:
             for name in of_model
             if name not in compared
         ]
-    told = "; ".join(left_out)
+    causes = "; ".join(left_out)
     if not asked:
         raise InputError(
-            f"--by {by}: no two optimizers have trainings of the same cost: {told}; give each several lengths, as by "
+            f"--by {by}: no two optimizers have trainings of the same cost: {causes}; give each several lengths, as by "
             "sweep.training = [{epochs = 10}, {epochs = 20}]"
         )
-    warnings = (f"left out, because no other optimizer's trainings reach the same cost: {told}",) if told else ()
+    warnings = (f"left out, because no other optimizer's trainings reach the same cost: {causes}",) if causes else ()
     return AtCost(_cells(cells, pd.DataFrame(asked), axis), names, frozenset(blocks), warnings)
 
 

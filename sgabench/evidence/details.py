@@ -54,7 +54,7 @@ def load_details(store: Store, tables: Tables) -> Details:
         for labels in trials.get(record.parent or "", ()):
             _add_weights(weights, (*labels, groups.get(record.parent or "", "")), record)
     layers, blocks = _layers(store, tables)
-    named = _told_apart({key[:4] for key in training} | set(weights))
+    named = _distinct_names({key[:4] for key in training} | set(weights))
     return Details(_training_frame(training, named), _weights_frame(weights, named), layers, blocks)
 
 
@@ -140,7 +140,7 @@ def _layers(store: Store, tables: Tables) -> tuple[pd.DataFrame, int]:
     return pd.DataFrame(rows, columns=LAYER_COLUMNS), len(blocks)
 
 
-def _told_apart(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+def _distinct_names(keys: Iterable[tuple[Any, ...]]) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """(data set, model, optimizer, group) to a name that no other group has."""
     keys = list(keys)
     groups: dict[tuple[Any, ...], set[str]] = {}

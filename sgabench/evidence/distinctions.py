@@ -11,7 +11,7 @@ MOST = 3  # options that a label names
 MOST_CHARACTERS = 24  # of a value
 FIRST = ("optimizer", "model", "dataset")
 WRAPPERS = {"options", "training"}  # names that say nothing of the option in them
-UNSAID = {"label", "seed", "ratio"}
+IGNORED = {"label", "seed", "ratio"}
 
 
 def distinctions(descriptions: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -38,8 +38,8 @@ def distinctions(descriptions: Mapping[str, Mapping[str, Any]]) -> dict[str, str
     twice = {text for text, count in Counter(map(tuple, texts.values())).items() if count > 1}
     shown = {}
     for key, text in texts.items():
-        told = [*text, key[:6]] if tuple(text) in twice or "..." in text else text
-        shown[key] = f" ({', '.join(told)})" if told else ""
+        parts = [*text, key[:6]] if tuple(text) in twice or "..." in text else text
+        shown[key] = f" ({', '.join(parts)})" if parts else ""
     return shown
 
 
@@ -51,7 +51,7 @@ def _ordered(description: Mapping[str, Any]) -> dict[str, Any]:
 def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     if isinstance(value, Mapping):
         for name, part in value.items():
-            if path or name not in UNSAID:
+            if path or name not in IGNORED:
                 yield from _flatten(part, (*path, str(name)))
     else:
         yield path, value

@@ -58,11 +58,11 @@ def foresight(plan: Plan, tables: Tables | None = None, seeds: int | None = None
         if len(curves):
             spread, of = float(curves["spread"].median()), "the spread that is stored"
     smallest = smallest_difference(n, comparisons, spread, share)
-    told = " and ".join(
+    differences = " and ".join(
         f"{100 * (place - special.expit(special.logit(place) - smallest)):.0f} where accuracy is {100 * place:.0f} %"
         for place in PLACES
     )
     return (
         f"with {n} seeds and {comparisons} comparison{'s' * (comparisons > 1)} of whole curves, differences of about "
-        f"{told} are found in four of five cases (points; {of})"
+        f"{differences} are found in four of five cases (points; {of})"
     )

@@ -102,7 +102,7 @@ def of_everything(store: Store) -> Frames:
         "group": dict(zip(labels.get("group", ()), trials.descriptions, strict=True)),
         "pruner_key": {pruner_key[number]: description for number, description in different.items()},
     }
-    _tell_apart(trial_rows.labels, cell_rows.labels, made_of)
+    _make_distinct(trial_rows.labels, cell_rows.labels, made_of)
     return _frames(found, trial_rows, cell_rows, made_of["group"])
 
 
@@ -137,7 +137,7 @@ def _sorted(rows: _Rows, names: list[str]) -> _Rows:
 MadeOf = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def _tell_apart(trials: pd.DataFrame, cells: pd.DataFrame, made_of: MadeOf) -> None:
+def _make_distinct(trials: pd.DataFrame, cells: pd.DataFrame, made_of: MadeOf) -> None:
     """Mark labels that stand for different things, so that these are never averaged, compared or joined to a curve.
 
     Args:

@@ -9,7 +9,7 @@ import pandas as pd
 
 MOST = 4  # values or tables that a line names
 # What says nothing of how a number was made, or what is said in other words.
-_UNTOLD = {"code", "commit", "cores", "gpu", "gpu_memory", "cpu", "system", "packages", "bf16"}
+_IGNORED = {"code", "commit", "cores", "gpu", "gpu_memory", "cpu", "system", "packages", "bf16"}
 _VERSIONS = ("python", "cuda", "cudnn")
 _WORDS = {"precision": "in different precision", "threads": "with different numbers of threads"}
 
@@ -27,10 +27,10 @@ def mixed(environments: Sequence[Environment]) -> list[str]:
     versions = [_versions(environment) for environment in environments]
     for name in sorted({name for of in versions for name in of}):
         # A package that only some optimizers need is in the environments of their trials alone.
-        told = versions if name in _VERSIONS else [of for of in versions if name in of]
-        phrases.append(_phrase(f"with different versions of {name}", {of.get(name, "none") for of in told}))
+        compared = versions if name in _VERSIONS else [of for of in versions if name in of]
+        phrases.append(_phrase(f"with different versions of {name}", {of.get(name, "none") for of in compared}))
     phrases.append(_phrase("on different devices", {_device(environment) for environment in environments}))
-    known = {name for environment in environments for name in environment} - _UNTOLD - {"device", *_VERSIONS}
+    known = {name for environment in environments for name in environment} - _IGNORED - {"device", *_VERSIONS}
     for name in sorted(known, key=lambda name: (name not in _WORDS, name)):
         words = _WORDS.get(name, f"with different {name}")
         phrases.append(_phrase(words, {str(environment.get(name, "unknown")) for environment in environments}))

@@ -127,8 +127,8 @@ def _changed(was: Mapping[str, Any], now: Mapping[str, Any], kind: str) -> str:
             others.append(_code_of(of, str(after["name"])))
         if any(before.get(name) != after.get(name) for name in ("files", "content")):
             others.append(f"another content of what {of} {after['name']} reads")
-    told = [f"an earlier revision of {' and '.join(revised)}"] if revised else []
-    return " and ".join([*told, *dict.fromkeys(others)]) or "an earlier sgabench"
+    causes = [f"an earlier revision of {' and '.join(revised)}"] if revised else []
+    return " and ".join([*causes, *dict.fromkeys(others)]) or "an earlier sgabench"
 
 
 def _code_of(kind: str, name: str) -> str:

@@ -100,8 +100,8 @@ def environment_differences(was: Baseline, now: Baseline, but: Collection[str] =
     for fact in dict.fromkeys(fact for environment in (*old, *new) for fact in environment if fact not in but):
         before, after = ({environment.get(fact, "none") for environment in side} for side in (old, new))
         if before != after:
-            told = (" and ".join(sorted(values)) for values in (before, after))
-            lines.append(f"environment: {fact}: {next(told)} in the baseline, {next(told)} now")
+            sides = (" and ".join(sorted(values)) for values in (before, after))
+            lines.append(f"environment: {fact}: {next(sides)} in the baseline, {next(sides)} now")
     return lines
 
 

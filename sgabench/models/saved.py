@@ -44,7 +44,7 @@ def save_network(
     """
     network = copy.deepcopy(network).cpu()
     built = _build(model, options, spec)
-    told = {
+    description = {
         "format": FORMAT,
         "model": {"name": model, "options": dict(options)},
         "images": asdict(spec),
@@ -53,14 +53,14 @@ def save_network(
     }
     state = {name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()}
     content = safetensors.torch.save(state)
-    told["weights_sha256"] = hashlib.sha256(content).hexdigest()
+    description["weights_sha256"] = hashlib.sha256(content).hexdigest()
     images = torch.randn(4, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0))
-    again = _restored(json.loads(json.dumps(told)), content, str(path))
+    again = _restored(json.loads(json.dumps(description)), content, str(path))
     with torch.inference_mode():
         if not torch.allclose(again(images), network(images), rtol=1e-4, atol=1e-4):
             raise InputError(f"{path.name}: the network cannot be built again from numbers: it gives other logits")
     path.write_bytes(content)
-    path.with_suffix(".json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def load_network(path: str | Path) -> nn.Module:
@@ -78,18 +78,18 @@ def load_network(path: str | Path) -> nn.Module:
     path = Path(path)
     try:
         content = path.read_bytes()
-        told = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        description = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{error.filename}: {error.strerror or error}") from None
     except ValueError as error:
         raise InputError(f"{path.with_suffix('.json')}: not the description of a network: {error}") from None
-    if not isinstance(told, dict) or told.get("format") != FORMAT:
-        found = told.get("format") if isinstance(told, dict) else told
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        found = description.get("format") if isinstance(description, dict) else description
         raise InputError(f"{path.with_suffix('.json')}: format must be {FORMAT}, got {shorten(found)}")
-    if hashlib.sha256(content).hexdigest() != told.get("weights_sha256"):
+    if hashlib.sha256(content).hexdigest() != description.get("weights_sha256"):
         raise InputError(f"{path}: is damaged: its checksum is not the one in {path.with_suffix('.json').name}")
     try:
-        return _restored(told, content, str(path))
+        return _restored(description, content, str(path))
     except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path.with_suffix('.json')}: does not fit its weights: {error}") from None
 
@@ -100,9 +100,9 @@ def _build(model: str, options: Mapping[str, Any], spec: ImageSpec) -> nn.Module
     return network.eval()
 
 
-def _restored(told: Mapping[str, Any], content: bytes, where: str) -> nn.Module:
-    network = _build(told["model"]["name"], told["model"]["options"], ImageSpec(**told["images"]))
-    for name, numbers in told["modules"].items():
+def _restored(description: Mapping[str, Any], content: bytes, where: str) -> nn.Module:
+    network = _build(description["model"]["name"], description["model"]["options"], ImageSpec(**description["images"]))
+    for name, numbers in description["modules"].items():
         module = network.get_submodule(name)
         for attribute, value in numbers.items():
             present = getattr(module, attribute)

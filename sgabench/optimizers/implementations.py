@@ -20,14 +20,14 @@ VARIABLE = "SGABENCH_IMPLEMENTATION"
 _logger = logging.getLogger("sgabench")
 
 
-def check(wanted: str | None) -> str:
+def check(requested: str | None) -> str:
     """Resolve what was asked for: the argument, else the environment variable, else ``auto``.
 
     Raises:
         InputError: an unknown name, or an implementation that this machine does not have.
     """
-    source = "implementation" if wanted is not None else VARIABLE
-    name = wanted if wanted is not None else os.environ.get(VARIABLE) or "auto"
+    source = "implementation" if requested is not None else VARIABLE
+    name = requested if requested is not None else os.environ.get(VARIABLE) or "auto"
     if name not in get_args(Implementation):
         raise InputError(f"{source}: {name!r} is not one of {', '.join(get_args(Implementation))}")
     missing = problem(name)
@@ -52,8 +52,8 @@ def on_device(device: str) -> str:
     Raises:
         InputError: see `check`.
     """
-    wanted = check(None)
-    return automatic(device) if wanted == "auto" else wanted
+    requested = check(None)
+    return automatic(device) if requested == "auto" else requested
 
 
 @lru_cache(maxsize=8)
@@ -69,7 +69,7 @@ def automatic(device: str) -> str:
 
 
 def suited(name: str, parameter: Tensor) -> str:
-    """The implementation for one parameter: the one that is wanted, or ``single``, which takes all."""
+    """The implementation for one parameter: the requested one, or ``single``, which takes all."""
     if name == "auto":
         name = automatic(parameter.device.type)
     if name == "compiled":

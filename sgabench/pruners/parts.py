@@ -98,10 +98,10 @@ def check_ratios(pattern: Pattern, allocation: Any, ratios: tuple[float, ...]) -
     if not pattern.least:
         return
     kept, size = pattern.sizes
-    told = f"pattern '{kept}:{size}' sets at least {pattern.least:g} of the weights to zero"
+    message = f"pattern '{kept}:{size}' sets at least {pattern.least:g} of the weights to zero"
     for ratio in ratios:
         if 0 < ratio < pattern.least:
-            raise InputError(f"ratios: {told}: {ratio:g} is impossible; give this entry ratios of its own")
+            raise InputError(f"ratios: {message}: {ratio:g} is impossible; give this entry ratios of its own")
     for name, ratio in allocation.items() if isinstance(allocation, Mapping) else ():
         if 0 < ratio < pattern.least:
-            raise InputError(f"allocation: {told}: {ratio:g} of {name!r} is impossible; 0 leaves a layer as it is")
+            raise InputError(f"allocation: {message}: {ratio:g} of {name!r} is impossible; 0 leaves a layer as it is")

@@ -38,12 +38,12 @@ def render_comparison(
         form: the format.
         changed: only rows with a difference that is shown, or that one side lacks.
     """
-    told = summary(rows, names)
+    verdict = summary(rows, names)
     if changed:
         rows = rows[rows["outcome"].isin(["better", "worse"]) | rows["verdict"].str.startswith("only in")]
     forms: dict[str, Callable[[], str]] = {
-        "table": lambda: _table(rows, told, names, tables),
-        "markdown": lambda: _markdown(rows, told, names, tables),
+        "table": lambda: _table(rows, verdict, names, tables),
+        "markdown": lambda: _markdown(rows, verdict, names, tables),
         "csv": lambda: csv(rows),
         "json": lambda: _json(rows, names, tables),
     }
@@ -92,7 +92,7 @@ def _place(row: Mapping[Any, Any]) -> str:
     return "whole curve" if row["ratio"] != row["ratio"] else ratio(row)
 
 
-def _table(rows: pd.DataFrame, told: str, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+def _table(rows: pd.DataFrame, verdict: str, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
     width = max(80, shutil.get_terminal_size((WIDE, 24)).columns)
     console = Console(file=io.StringIO(), width=width)
     view = Table(box=None, padding=(0, 2, 0, 0))
@@ -109,15 +109,15 @@ def _table(rows: pd.DataFrame, told: str, names: tuple[str, str], tables: tuple[
         view.add_row(*(Text(value) for value in values))
     if len(shown):
         console.print(view)
-    console.print(Text(told, style="bold"), Text(NOTE, style="dim"), sep="\n")
+    console.print(Text(verdict, style="bold"), Text(NOTE, style="dim"), sep="\n")
     console.print(*(Text(line) for line in _environments(names, tables)), sep="\n")
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
 
 
-def _markdown(rows: pd.DataFrame, told: str, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
+def _markdown(rows: pd.DataFrame, verdict: str, names: tuple[str, str], tables: tuple[Tables, Tables]) -> str:
     shown = _shown(rows, names)
-    lines = [f"# {escape(names[1])} compared with {escape(names[0])}", "", escape(told), ""]
+    lines = [f"# {escape(names[1])} compared with {escape(names[0])}", "", escape(verdict), ""]
     lines += [*pipe_table(shown), "", NOTE, ""] if len(shown) else []
     lines += [f"- {escape(line)}" for line in _environments(names, tables)]
     return "\n".join(lines) + "\n"

@@ -46,12 +46,12 @@ def _published(data_dir: Path) -> Iterator[_Row]:
     for plugin in datasets.plugins():
         if not (images := plugin.tags.get("images")):
             continue
-        folder, lacking = find(data_dir, LAYOUTS.get(plugin.name, []))
+        folder, missing = find(data_dir, LAYOUTS.get(plugin.name, []))
         where = "downloaded when it is needed" if folder is None else str(folder)
         if plugin.name not in LAYOUTS:
             where = "comes along"
-        elif lacking:
-            where += f" lacks {', '.join(lacking[:2])}{', ...' if len(lacking) > 2 else ''}"
+        elif missing:
+            where += f" lacks {', '.join(missing[:2])}{', ...' if len(missing) > 2 else ''}"
         size = "" if folder is None else in_words(_size_of(folder, plugin.name))
         yield (
             plugin.name,

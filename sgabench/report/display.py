@@ -234,13 +234,13 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
         parts.append(f"the same as {reference} within {resolution:g} points: {_names(same)}")
     if left := of.get("undecided", []) + of.get("fewer", []):
         seeds = min(row["n_paired"] for row in left)
-        told = f"undecided: {_names(left)}"
+        clause = f"undecided: {_names(left)}"
         if not parts:
-            told = f"nothing is decided with {seeds} seeds ({_names(left)} against {reference})"
-        parts.append(told + _cost(left, reference, seconds))
+            clause = f"nothing is decided with {seeds} seeds ({_names(left)} against {reference})"
+        parts.append(clause + _cost(left, reference, seconds))
     if few := of.get("few", []) + of.get("none", []):
-        told = f"too few seeds: {_names(few)}"
-        parts.append(told if parts else f"no verdict; it takes at least {FEWEST} seeds of each optimizer")
+        clause = f"too few seeds: {_names(few)}"
+        parts.append(clause if parts else f"no verdict; it takes at least {FEWEST} seeds of each optimizer")
     return "; ".join(parts)
 
 

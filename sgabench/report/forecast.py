@@ -47,7 +47,7 @@ class Forecast:
         self._ends: dict[str, float] = {}  # of each training that goes on, when it will be over
         self._done: set[str] = set()
         self._started = now()
-        self._said: tuple[float | None, float] = (None, now())  # what is left, and when that was found
+        self._estimate: tuple[float | None, float] = (None, now())  # what is left, and when that was found
         self._next = now()  # when it is found again
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
@@ -81,12 +81,12 @@ class Forecast:
         """What is left of the run; None: it cannot be said yet."""
         began = self._now()
         if began < self._next:
-            said, at = self._said
-            return None if said is None else max(0.0, said - (began - at))
-        self._said = self._sum(), began
+            estimate, at = self._estimate
+            return None if estimate is None else max(0.0, estimate - (began - at))
+        self._estimate = self._sum(), began
         ended = self._now()
         self._next = ended + (ended - began) / SHARE
-        return self._said[0]
+        return self._estimate[0]
 
     def _sum(self) -> float | None:
         rest = [self._rest_of(trial) for trial in self._left.values()]

@@ -132,8 +132,8 @@ def describe(item: Item) -> str:
     parts += [f"is {spread(item.metric, item.now)}"] if item.now else []
     if item.difference is not None:
         parts.append(difference(item))
-    told = ", ".join(parts)
-    return f"{told}; {judged(item)}" if told else judged(item)
+    summary = ", ".join(parts)
+    return f"{summary}; {judged(item)}" if summary else judged(item)
 
 
 def judged(item: Item) -> str:
@@ -268,8 +268,8 @@ def junit(outcome: Outcome, baseline: str) -> str:
             ElementTree.SubElement(case, kind, {"message": _printable(message)})
     for number, gap in enumerate(outcome.gaps, start=1):
         ElementTree.SubElement(_case(suite, "not compared", str(number)), "error", {"message": _printable(gap)})
-    said = "\n".join([*largest_drops(outcome), *outcome.notes])
-    ElementTree.SubElement(suite, "system-out").text = _printable(said, keep="\n")
+    text = "\n".join([*largest_drops(outcome), *outcome.notes])
+    ElementTree.SubElement(suite, "system-out").text = _printable(text, keep="\n")
     ElementTree.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
 

@@ -58,7 +58,7 @@ def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
     yield rf"\begin{{tabular}}{{{''.join('l' if name in LEFT else 'r' for name in shown)}}}"
     yield r"\toprule"
     yield " & ".join(escape(name) for name in shown) + r" \\"
-    lacking, trained = [], {}
+    incomplete, trained = [], {}
     for (pruner, ratio), block in frame.groupby(["pruner", "ratio"], sort=False):
         yield r"\midrule"
         yield rf"\multicolumn{{{len(shown)}}}{{l}}{{{escape(f'{pruner}, {ratio}')}}} \\"
@@ -66,16 +66,16 @@ def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
             # A row that began with [ or * would be an argument of the command before it.
             yield "{}" + " & ".join(_cell(name, row) for name in shown) + r" \\"
             if row.get(HEADINGS["incomplete"]):
-                lacking.append(f"{pruner}, {ratio}, {row['optimizer']}: {row[HEADINGS['incomplete']]}")
+                incomplete.append(f"{pruner}, {ratio}, {row['optimizer']}: {row[HEADINGS['incomplete']]}")
             if row.get(HEADINGS["trained"]):
                 trained[row["optimizer"]] = row[HEADINGS["trained"]]
     yield r"\bottomrule"
     yield r"\end{tabular}"
     if trained:
-        told = "; ".join(f"{name} {share}" for name, share in trained.items())
-        yield rf"\par\footnotesize Trained: {escape(told)}."
-    if lacking:
-        yield rf"\par\footnotesize Seeds lacking: {escape('; '.join(lacking))}."
+        shares = "; ".join(f"{name} {share}" for name, share in trained.items())
+        yield rf"\par\footnotesize Trained: {escape(shares)}."
+    if incomplete:
+        yield rf"\par\footnotesize Seeds lacking: {escape('; '.join(incomplete))}."
     yield r"\end{table}"
 
 

@@ -41,12 +41,12 @@ def profile_table(profiles: Profiles) -> pd.DataFrame:
 def profiles_in_words(profiles: Profiles) -> str:
     """Who has the highest interquartile mean, over what; who is left out."""
     best = sorted(range(len(profiles.optimizers)), key=lambda i: -profiles.interquartile[i])
-    told = ", ".join(f"{profiles.optimizers[i]} {percent(profiles.interquartile[i])} %" for i in best)
+    means = ", ".join(f"{profiles.optimizers[i]} {percent(profiles.interquartile[i])} %" for i in best)
     left_out = ", ".join(profiles.left_out)
     missing = f" Left out, because a data set or model is missing: {left_out}." if left_out else ""
     return (
         f"Interquartile means over {profiles.blocks} pairs of data set and model, {profiles.runs} runs of each "
-        f"optimizer: {told}.{missing}"
+        f"optimizer: {means}.{missing}"
     )
 
 

@@ -12,7 +12,7 @@ from sgabench.report import prepare_folder, write_leaderboard
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.listening import Listener, Silent
 from sgabench.running.options import SNAPSHOT_MINUTES, Options
-from sgabench.running.resources import wanted_cluster
+from sgabench.running.resources import cluster_request
 from sgabench.running.rounds import note_look, run_rounds
 from sgabench.running.runner import check, chosen, run_plan
 from sgabench.store.store import Store
@@ -82,7 +82,7 @@ def run(
         trial_timeout,
         storage,
         shard,
-        wanted_cluster(executor, device, jobs, address, trial_cpus, trial_gpus),
+        cluster_request(executor, device, jobs, address, trial_cpus, trial_gpus),
     )
     wait_politely()
     checked = suite if isinstance(suite, Suite) else load_suite(suite)

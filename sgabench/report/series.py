@@ -172,8 +172,8 @@ def pareto_panels(tables: Tables, cost: str) -> Iterator[Panel]:
             medians = rows.groupby(GROUP, sort=False)["images_per_s"].median().rename(cost)
             here = of_model.drop(columns=cost).merge(medians.reset_index(), on=GROUP)
             dense = (rows["images_per_s"] / rows["measured_speedup"]).groupby([rows[name] for name in NETWORK]).median()
-            told = f", {_environment(*map(str, environment))}" if len(made_in) > 1 else ""
-            yield from _pareto_panels(here, tables, dense.dropna().to_dict(), cost, told)
+            made_on = f", {_environment(*map(str, environment))}" if len(made_in) > 1 else ""
+            yield from _pareto_panels(here, tables, dense.dropna().to_dict(), cost, made_on)
 
 
 def _timed(cells: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +189,7 @@ def _environment(machine: str, device: str, threads: str) -> str:
 
 
 def _pareto_panels(
-    known: pd.DataFrame, tables: Tables, dense: Mapping[Any, float], cost: str, told: str
+    known: pd.DataFrame, tables: Tables, dense: Mapping[Any, float], cost: str, made_on: str
 ) -> Iterator[Panel]:
     order = {name: i for i, name in enumerate(tables.cells.get("optimizer", pd.Series(dtype=object)).unique())}
     for (dataset, model), part in known.groupby(["dataset", "model"], sort=False):
@@ -204,7 +204,7 @@ def _pareto_panels(
                 points.insert(0, ("", "dense", dense[dataset, model, name], top1))
             pruners, texts, costs, top1s = zip(*points, strict=True)
             clouds.append(Cloud(str(name), pruners, texts, np.array(costs), 100 * np.array(top1s)))
-        yield Panel(f"{dataset}, {model}{told}", tuple(clouds))
+        yield Panel(f"{dataset}, {model}{made_on}", tuple(clouds))
 
 
 def _dense_size(tables: Tables, cost: str) -> dict[Any, float]:

@@ -28,9 +28,11 @@ def training_table(tables: Tables) -> pd.DataFrame:
             name: pd.to_numeric(done.get(name, pd.Series(dtype=float)))
             for name in ("top1", "train_passes", "train_seconds", "train_images_per_s")
         }
-        lacking = part[part["status"] != "done"]
+        unfinished = part[part["status"] != "done"]
         chance = done.loc[done["at_chance"].astype(bool), "seed"]
-        notes = [f"{status} {', '.join(map(str, of['seed']))}" for status, of in lacking.groupby("status", sort=False)]
+        notes = [
+            f"{status} {', '.join(map(str, of['seed']))}" for status, of in unfinished.groupby("status", sort=False)
+        ]
         notes += [f"at chance {', '.join(map(str, chance))}"] if len(chance) else []
         rows.append(
             {
@@ -126,27 +128,27 @@ def pareto_in_words(panel: Panel, cost: str) -> str:
     names = [f"{cloud.optimizer} ({text})" for cloud in panel.lines for text in cloud.texts]
     front = pareto_front(costs, top1, more_is_better=cost == "images_per_s")
     unit = "images/s" if cost == "images_per_s" else "parameters"
-    told = [f"{names[i]} {top1[i]:.1f} % at {costs[i]:,.0f} {unit}" for i in front[:6]]
+    values = [f"{names[i]} {top1[i]:.1f} % at {costs[i]:,.0f} {unit}" for i in front[:6]]
     more = f", and {len(front) - 6} more" if len(front) > 6 else ""
-    return f"On the front: {'; '.join(told)}{more}."
+    return f"On the front: {'; '.join(values)}{more}."
 
 
 def weights_in_words(panel: Panel) -> str:
     """Where half of the weights are."""
-    told = []
+    values = []
     for line in panel.lines:
         total = np.cumsum(line.y)
         if total[-1] > 0:
             middle = line.x[int(np.searchsorted(total, total[-1] / 2))]
-            told.append(f"{line.optimizer} {10**middle:.2g}")
-    return f"Median of |w| of the non-zero weights, to the width of a bin: {', '.join(told)}."
+            values.append(f"{line.optimizer} {10**middle:.2g}")
+    return f"Median of |w| of the non-zero weights, to the width of a bin: {', '.join(values)}."
 
 
 def training_in_words(panel: Panel, measure: str) -> str:
     """The last epoch."""
     unit = "" if measure == "loss" else " %"
-    told = [f"{line.optimizer} {line.y[-1]:.3g}{unit} after {line.x[-1]:g} epochs" for line in panel.lines]
-    return f"At the end: {', '.join(told)}."
+    values = [f"{line.optimizer} {line.y[-1]:.3g}{unit} after {line.x[-1]:g} epochs" for line in panel.lines]
+    return f"At the end: {', '.join(values)}."
 
 
 def layers_in_words(chart: HeatMap) -> str:

@@ -71,8 +71,8 @@ def renderable(tables: Tables, width: int) -> RenderableType:
         parts += [Text(), *_probes(tables.probes), Text()]
     parts.append(Text(note(shown), style="dim") if parts else Text("nothing is stored yet"))
     if left_out:
-        told = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
-        parts.append(Text(told, style="dim"))
+        hint = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
+        parts.append(Text(hint, style="dim"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*(Text(line, style="red") for line in warnings(tables)), *parts)
 

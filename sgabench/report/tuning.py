@@ -71,15 +71,15 @@ class _Lines:
         tries = _count(settings.tries, "try", "tries")
         trainings = _count(len(validation.trials), "training", "trainings")
         device, held_out = validation.environment["device"], validation.held_out()
-        self._say(f"{optimizers} with {tries} of {trainings} each, on {device}; held out for validation: {held_out}")
+        self._print(f"{optimizers} with {tries} of {trainings} each, on {device}; held out for validation: {held_out}")
         if validation.objective.ratio is not None:
-            self._say(f"judged by {validation.objective.measured}")
+            self._print(f"judged by {validation.objective.measured}")
         for subject in subjects:
             ranges = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
             zero = " or 0" if "weight_decay" in subject.ranges else ""
             others = [repr(choice.label) for choice in subject.members[1:]]
             same = f"; the same but for these: {', '.join(others)}, tuned as one" if others else ""
-            self._say(f"{subject.label}: {ranges}{zero}{same}")
+            self._print(f"{subject.label}: {ranges}{zero}{same}")
 
     def progressed(self, trial: TrialPlan, progress: Progress) -> None:
         """Show how far a training is."""
@@ -89,19 +89,19 @@ class _Lines:
             self._status.update(escape(text))
         elif now - self._last >= LINE_SECONDS:
             self._last = now
-            self._say(text)
+            self._print(text)
 
     def tried(self, subject: Subject, attempt: Try) -> None:
         """Say what a try gave."""
         self._last = time.monotonic()
         diverged = f", {attempt.diverged} diverged" if attempt.diverged else ""
         stored = ", stored" if attempt.stored else ""
-        self._say(
+        self._print(
             f"{subject.label}: try {attempt.number}/{self._tries}: {in_words(attempt.values)}: validation top-1 "
             f"{100 * attempt.top1:.1f} %{diverged}{stored}"
         )
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         # Nobody may be reading any more; the tuning goes on all the same.
         with suppress(OSError, ValueError):
             if self._status is not None:

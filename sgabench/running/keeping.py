@@ -37,7 +37,7 @@ def selected(plan: Plan, pattern: str) -> list[tuple[TrialPlan, CellPlan]]:
     return found
 
 
-def keep(plan: Plan, pattern: str, kept: Kept, options: Options, told: Callable[[Path, Record], None]) -> None:
+def keep(plan: Plan, pattern: str, kept: Kept, options: Options, on_file: Callable[[Path, Record], None]) -> None:
     """Prune stored networks as a plan's cells ask for, and write what comes out.
 
     Args:
@@ -45,7 +45,7 @@ def keep(plan: Plan, pattern: str, kept: Kept, options: Options, told: Callable[
         pattern: glob over names of cells.
         kept: where to.
         options: folders and device.
-        told: is called with each file and the measurements of its network.
+        on_file: is called with each file and the measurements of its network.
 
     Raises:
         InputError: nothing matches; a training is not stored; a file is there; a cell fails.
@@ -78,7 +78,7 @@ def keep(plan: Plan, pattern: str, kept: Kept, options: Options, told: Callable[
         )
         for record in _records(task):
             cell = next(cell for cell in asked if cell.key == record.key)
-            told(path_of(kept.folder, trial, cell), record)
+            on_file(path_of(kept.folder, trial, cell), record)
 
 
 def _records(task: Task) -> Sequence[Record]:

@@ -156,9 +156,9 @@ class Processes:
             answers = [worker.recv() for worker in self._workers]
         except (EOFError, OSError) as error:
             raise Died("a process ended") from error
-        told = next((answer for answer in answers if isinstance(answer, str)), None)
-        if told is not None:
-            raise Died(told)
+        death = next((answer for answer in answers if isinstance(answer, str)), None)
+        if death is not None:
+            raise Died(death)
         return answers
 
     def close(self) -> None:

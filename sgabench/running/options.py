@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sgabench.running.executors.ray_cluster import Wanted
+from sgabench.running.executors.ray_cluster import ClusterRequest
 
 SNAPSHOT_MINUTES = 5.0
 
@@ -44,7 +44,7 @@ class Options:
     trial_minutes: float | None = None
     storage: str | None = None
     shard: tuple[int, int] | None = None
-    ray: Wanted | None = None
+    ray: ClusterRequest | None = None
 
     @property
     def data(self) -> Path:

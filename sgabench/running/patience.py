@@ -10,13 +10,13 @@ PATIENCE = 20.0  # seconds without a word
 
 
 @contextmanager
-def in_the_meantime(tell: Callable[[], None]) -> Iterator[None]:
+def in_the_meantime(notify: Callable[[], None]) -> Iterator[None]:
     """Call it every so often, while what is inside goes on."""
     over = threading.Event()
 
     def wait() -> None:
         while not over.wait(PATIENCE):
-            tell()
+            notify()
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()

@@ -70,9 +70,9 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
                 raise InputError(
                     f"training.batch_size {batch_size} is larger than the training split ({len(data.train)} images)"
                 )
-            told = left_out(dataset, len(data.train), batch_size) if trains else None
-            if told and first_time(told):
-                _logger.warning("warning: %s", told)
+            warning = left_out(dataset, len(data.train), batch_size) if trains else None
+            if warning and first_time(warning):
+                _logger.warning("warning: %s", warning)
         network = json.dumps([dataset.identity(), model.identity()], sort_keys=True)
         if data is not None and latest[0] != network:
             latest = (network, None)
@@ -107,8 +107,8 @@ def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        told = str(error)
-        raise InputError(told if repr(choice.label) in told else f"{kind} {choice.label!r}: {told}") from None
+        message = str(error)
+        raise InputError(message if repr(choice.label) in message else f"{kind} {choice.label!r}: {message}") from None
     except (Exception, SystemExit) as error:
         if strict:
             raise InputError(f"{kind} {choice.label!r}: {describe(error)}") from error

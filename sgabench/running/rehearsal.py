@@ -54,8 +54,8 @@ def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
             emit(part)
             emit(part.failed(record.environment, f"Before the training, on a few images:\n{record.error}"))
             return
-        told = f"{task.trial.name}: {failure_of(record)}"
-        _logger.warning("warning: %s (found on a few images; it is tried again after the training)", told)
+        message = f"{task.trial.name}: {failure_of(record)}"
+        _logger.warning("warning: %s (found on a few images; it is tried again after the training)", message)
     run_trial(task, emit, alone)
 
 

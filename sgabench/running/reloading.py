@@ -55,12 +55,12 @@ def reload(
     recorded = {name: trained.result[name] for name in found}
     if _same(found, recorded, exactly=_without_commit(environment) == _without_commit(trained.environment)):
         return network
-    told = ", ".join(f"{name} {found[name]} instead of {recorded[name]}" for name in found)
+    changes = ", ".join(f"{name} {found[name]} instead of {recorded[name]}" for name in found)
     _logger.warning(
         "%s keeps something that training changes outside of its weights (a buffer with persistent=False, say): "
         "loaded again it has %s, so it is trained again",
         trained.labels["model"],
-        told,
+        changes,
     )
     return None
 

@@ -12,7 +12,7 @@ from sgabench.plugins.sending import contents_of
 from sgabench.running.executors.executor import Executor
 from sgabench.running.executors.here import Here
 from sgabench.running.executors.processes import Processes
-from sgabench.running.executors.ray_cluster import Wanted
+from sgabench.running.executors.ray_cluster import ClusterRequest
 from sgabench.running.executors.ray_worker import Setup
 from sgabench.running.options import Options
 from sgabench.suite.plan import TrialPlan
@@ -54,9 +54,9 @@ def certain_jobs(options: Options) -> int:
     return len(_gpus()) if device == "cuda" else _most_at_once(device)
 
 
-def wanted_cluster(
+def cluster_request(
     executor: str, device: str, jobs: int | str, address: str | None, cpus: int | None, gpus: float | None
-) -> Wanted | None:
+) -> ClusterRequest | None:
     """What the options say of a cluster of Ray; None: trials run on this machine.
 
     Raises:
@@ -79,7 +79,7 @@ def wanted_cluster(
         raise InputError(f"--trial-gpus {gpus:g}: must be a part of 1, or a whole number")
     if device != "auto" and (device == "cuda") != (gpus > 0):
         raise InputError(f"--trial-gpus {gpus:g}: does not go with --device {device}; leave one of them out")
-    return Wanted(address, cpus or 1, gpus)
+    return ClusterRequest(address, cpus or 1, gpus)
 
 
 def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
@@ -99,13 +99,13 @@ def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
     return Processes(options.results, jobs, options.plugins, gpus if len(gpus) > 1 else [])
 
 
-def _on_ray(wanted: Wanted, options: Options) -> Executor:
+def _on_ray(request: ClusterRequest, options: Options) -> Executor:
     from sgabench.running.executors.on_ray import OnRay
 
     plugins = tuple((path.name, contents_of(path)) for path in options.plugins)
     variables = {name: value for name, value in os.environ.items() if name.startswith("SGABENCH_")}
     shared = options.storage is not None
-    return OnRay(wanted, options.results, shared, Setup(plugins, variables, code_hash(), str(Path.cwd())))
+    return OnRay(request, options.results, shared, Setup(plugins, variables, code_hash(), str(Path.cwd())))
 
 
 def _most_at_once(device: str, gpus: Sequence[str] = ("0",)) -> int:

@@ -139,12 +139,12 @@ class _TrialRun:
             yield
             return
         except Diverged as error:
-            status, told = ("diverged" if part.kind == "trial" else "failed"), str(error)
+            status, message = ("diverged" if part.kind == "trial" else "failed"), str(error)
         except InputError as error:
-            told = str(error)
+            message = str(error)
         except (Exception, SystemExit):
-            told = traceback.format_exc()
-        self.emit(part.failed(self.environment, told, status))
+            message = traceback.format_exc()
+        self.emit(part.failed(self.environment, message, status))
 
     def _emit_record(
         self,
@@ -200,8 +200,8 @@ class _TrialRun:
         try:
             self.task.files.write(name := weights_name(trial.key), content)
         except OSError as error:
-            told = f"{self.task.files.where(name)}: cannot write: {error.strerror or error}; fix that and run again"
-            raise _NotDelivered from InputError(told)
+            message = f"{self.task.files.where(name)}: cannot write: {error.strerror or error}; fix that and run again"
+            raise _NotDelivered from InputError(message)
         result = {
             **self._accuracy(network),
             **size.numbers(),

@@ -240,7 +240,7 @@ class _Archive:
         try:
             return _Manifest.model_validate(data)
         except ValidationError as error:
-            self._refuse(f"{MANIFEST}: {_told(error)}")
+            self._refuse(f"{MANIFEST}: {_in_words(error)}")
 
     def records(self) -> Iterator[Record]:
         """Every record, checked."""
@@ -254,7 +254,7 @@ class _Archive:
                 try:
                     record = Record(**dict(_Line.model_validate(self._json(line, where))))
                 except ValidationError as error:
-                    self._refuse(f"{where}: {_told(error)}")
+                    self._refuse(f"{where}: {_in_words(error)}")
                 if not _well_formed(record):
                     self._refuse(f"{where}: lacks labels, numbers or an environment that every record has")
                 yield record
@@ -286,7 +286,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels < 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
-def _told(error: ValidationError) -> str:
+def _in_words(error: ValidationError) -> str:
     path, problem = first_problem(error)
     return f"{'.'.join(str(part) for part in path)}: {problem}"
 

@@ -215,8 +215,8 @@ def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
     if tables - {"records", "environments"}:
         return InputError(f"{path}: not a store of sgabench (it has other tables); name another folder with --results")
     version = _version(database)
-    told = f"schema version {version}, not {SCHEMA_VERSION}" if version else "no schema version"
-    return DamagedStore(path, told if tables else "it is empty")
+    message = f"schema version {version}, not {SCHEMA_VERSION}" if version else "no schema version"
+    return DamagedStore(path, message if tables else "it is empty")
 
 
 def _initialize(database: sqlite3.Connection, path: Path) -> None:

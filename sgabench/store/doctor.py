@@ -30,13 +30,13 @@ class Check:
     Attributes:
         name: what.
         state: ``warning``: a run goes on, with what is told in mind; ``problem``: it cannot, or not with all.
-        told: what was found.
+        message: what was found.
         mend: what would mend it.
     """
 
     name: str
     state: State
-    told: str
+    message: str
     mend: str = ""
 
 
@@ -79,8 +79,8 @@ def check_store(results: Path) -> list[Check]:
     try:
         with Store(results) as store:
             if not store.path.exists():
-                told = f"nothing is stored in {results}"
-                checks = [Check("store", "ok", told)]
+                message = f"nothing is stored in {results}"
+                checks = [Check("store", "ok", message)]
             else:
                 checks = [Check("store", "ok", f"version {SCHEMA_VERSION}"), _check_structure(store.path)]
             if any(check.state == "problem" for check in checks):
@@ -156,18 +156,18 @@ def _check_records(found: Findings) -> list[Check]:
 def _check_files(found: Findings) -> list[Check]:
     weights = Check("weights", "ok", "every trial has its own")
     if found.damaged_weights:
-        told = f"{_of([path.name for path in found.damaged_weights], 'file')} not as written"
+        message = f"{_of([path.name for path in found.damaged_weights], 'file')} not as written"
         weights = Check(
-            "weights", "problem", told, f"run trains again when a cell needs them; {REPAIR} moves them away"
+            "weights", "problem", message, f"run trains again when a cell needs them; {REPAIR} moves them away"
         )
     elif found.without_weights:
-        told = f"{_of(found.without_weights, 'trial')} without weights"
-        weights = Check("weights", "warning", told, "nothing to do: run trains again when a cell needs them")
+        message = f"{_of(found.without_weights, 'trial')} without weights"
+        weights = Check("weights", "warning", message, "nothing to do: run trains again when a cell needs them")
     files = Check("files", "ok", "nothing that belongs to no record")
     strays = [path.name for path in (*found.orphans, *found.leftovers)]
     if strays:
-        told = f"{_of(strays, 'file')} without a record, of a run that goes on or was stopped"
-        files = Check("files", "warning", told, f"{REPAIR} moves what no run is writing to lost/")
+        message = f"{_of(strays, 'file')} without a record, of a run that goes on or was stopped"
+        files = Check("files", "warning", message, f"{REPAIR} moves what no run is writing to lost/")
     return [weights, files]
 
 
@@ -189,8 +189,8 @@ def check_versions(environments: Sequence[Mapping[str, Any]]) -> Check:
     )
     here = ", ".join(f"{name} {installed[name]}" for name in ("sgabench", "torch"))
     if others:
-        told = f"{here}; some records were made with {_some(others)}"
-        return Check("versions", "warning", told, "use a results folder for each set of versions")
+        message = f"{here}; some records were made with {_some(others)}"
+        return Check("versions", "warning", message, "use a results folder for each set of versions")
     return Check("versions", "ok", here)
 
 
@@ -205,20 +205,20 @@ def check_data_sets(data_dir: Path) -> Check:
         return Check("data sets", "problem", str(error), "install scikit-learn again")
     there, absent = [], []
     for name, layouts in LAYOUTS.items():
-        folder, lacking = find(data_dir, layouts)
+        folder, missing = find(data_dir, layouts)
         if folder is None:
             absent.append(name)
-        elif lacking:
-            told = f"{name}: {folder} lacks {_some(lacking)}"
-            return Check("data sets", "warning", told, f"complete it, or remove {folder} to have it downloaded")
+        elif missing:
+            message = f"{name}: {folder} lacks {_some(missing)}"
+            return Check("data sets", "warning", message, f"complete it, or remove {folder} to have it downloaded")
         else:
             there.append(name)
-    told = "digits works"
+    message = "digits works"
     if there:
-        told += f"; found in {data_dir}: {', '.join(there)}"
+        message += f"; found in {data_dir}: {', '.join(there)}"
     if absent:
-        told += f"; not in {data_dir}, and downloaded when a run needs them: {', '.join(absent)}"
-    return Check("data sets", "ok", told)
+        message += f"; not in {data_dir}, and downloaded when a run needs them: {', '.join(absent)}"
+    return Check("data sets", "ok", message)
 
 
 def check_devices() -> list[Check]:
@@ -230,16 +230,18 @@ def check_devices() -> list[Check]:
         return [Check("device", "problem", str(error), "install PyTorch again")]
     checks = []
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        told = f"{cores()} cores{precision_here()}" if device == "cpu" else torch.cuda.get_device_name(0)
+        message = f"{cores()} cores{precision_here()}" if device == "cpu" else torch.cuda.get_device_name(0)
         try:
             with foreign(""):
                 ones = torch.ones(1, 1, 3, 3, device=device)
                 sums = torch.nn.functional.conv2d(ones, ones, padding=1).flatten().tolist()
         except InputError as error:
-            sums, told = [], str(error)
+            sums, message = [], str(error)
         right = sums == [4, 6, 4, 6, 9, 6, 4, 6, 4]
         mend = "" if right else "install the driver and a PyTorch that fit each other, or use the other --device"
-        checks.append(Check(device, "ok" if right else "problem", told if right or not sums else f"gave {sums}", mend))
+        checks.append(
+            Check(device, "ok" if right else "problem", message if right or not sums else f"gave {sums}", mend)
+        )
     return checks
 
 
@@ -248,12 +250,12 @@ def check_kernels() -> Check:
     try:
         return Check("kernels", "ok", f"compiled for this processor by {compiler_here()}")
     except Unavailable as error:
-        told = (
+        message = (
             f"{error}; numbers are the same to rounding, but on the CPU StochGradAdam's step takes 4 to 7 times as "
             "long as PyTorch's fused Adam (compiled: as long), since NumPy draws its mask; and in CIFAR ResNets "
             "BatchNorm, sum and ReLU are operations of their own"
         )
-        return Check("kernels", "warning", told, "install a C++ compiler, such as g++, or name one in CXX")
+        return Check("kernels", "warning", message, "install a C++ compiler, such as g++, or name one in CXX")
 
 
 def as_text(checks: Sequence[Check]) -> str:
@@ -261,8 +263,8 @@ def as_text(checks: Sequence[Check]) -> str:
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        told = str(InputError(check.told))  # one line, whatever it quotes
-        lines.append(f"{check.state:8} {check.name:{width}}  {told}")
+        message = str(InputError(check.message))  # one line, whatever it quotes
+        lines.append(f"{check.state:8} {check.name:{width}}  {message}")
         if check.state != "ok" and check.mend:
             lines.append(f"{'':8} {'':{width}}  -> {check.mend}")
     return "\n".join(lines)

@@ -52,13 +52,13 @@ class Work:
         """What networks see of images, and a hint where most of it is evaluation; empty where it is not known."""
         if self.train_images is None or not self.test_images:
             return ""
-        told = f"{self.test_images:,} test images forwards"
+        text = f"{self.test_images:,} test images forwards"
         if not self.train_images:  # of what is trained, another test_size would mean new trainings
-            return told
-        told = f"{self.train_images:,} images forwards and backwards, {told}"
+            return text
+        text = f"{self.train_images:,} images forwards and backwards, {text}"
         if self.test_images > (1 + BACKWARDS) * self.train_images:
-            told += "; most of the time goes into evaluation, and a smaller test_size of the data set saves it"
-        return told
+            text += "; most of the time goes into evaluation, and a smaller test_size of the data set saves it"
+        return text
 
 
 def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:

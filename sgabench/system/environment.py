@@ -83,21 +83,21 @@ def describe_environment(device: str, threads: int, also: Collection[str] = ()) 
     return environment
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(requested: str) -> str:
     """Resolve ``auto``, and refuse a device that is not there.
 
     Raises:
         InputError: CUDA was asked for and there is none.
     """
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {wanted!r}: must be auto, cpu or cuda")
+    if requested not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {requested!r}: must be auto, cpu or cuda")
     import torch
 
-    if wanted == "auto":
+    if requested == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if wanted == "cuda" and not torch.cuda.is_available():
+    if requested == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: this machine or this build of PyTorch has no CUDA; use --device cpu")
-    return wanted
+    return requested
 
 
 def cores() -> int:

@@ -91,8 +91,8 @@ def _run(command: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"the C++ compiler cannot be run: {' '.join(str(error).split())[:200]}") from None
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
-        line = next((line for line in said if "error" in line), said[0])
+        output = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        line = next((line for line in output if "error" in line), output[0])
         raise Unavailable(f"the C++ compiler failed: {line.strip()[:200]}")
     return done.stdout
 

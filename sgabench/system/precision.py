@@ -34,11 +34,11 @@ def uses_bf16(device: str) -> bool:
     Raises:
         InputError: ``SGABENCH_PRECISION`` is something else.
     """
-    wanted = os.environ.get(VARIABLE, "auto") or "auto"
-    if wanted not in ("auto", "bf16", "fp32"):
-        raise InputError(f"{VARIABLE}={wanted}: must be auto, bf16 or fp32")
-    if wanted != "auto":
-        return wanted == "bf16"
+    requested = os.environ.get(VARIABLE, "auto") or "auto"
+    if requested not in ("auto", "bf16", "fp32"):
+        raise InputError(f"{VARIABLE}={requested}: must be auto, bf16 or fp32")
+    if requested != "auto":
+        return requested == "bf16"
     import torch
 
     if device == "cuda":

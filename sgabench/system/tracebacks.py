@@ -11,7 +11,7 @@ _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'  File "(.+)", line (\d+)')
 _LIBRARIES = frozenset({"site-packages", "dist-packages"})
 _ROOMS = frozenset(path.name for path in Path(__file__).parents[1].iterdir() if path.is_dir())
-MAX_TOLD = 300
+MAX_LENGTH = 300
 
 
 def in_a_line(error: str) -> str:
@@ -27,10 +27,10 @@ def in_a_line(error: str) -> str:
     frames = [(n, match) for n, line in enumerate(lines) if n > starts[-1] and (match := _FRAME.match(line))]
     last = frames[-1][0] if frames else starts[-1]
     # What belongs to a frame is indented; the message may be, too, but not its first line.
-    told = next((n for n in range(last + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
-    theirs = [match for number, match in frames if number < told and not _is_library(match[1])]
+    start = next((n for n in range(last + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
+    theirs = [match for number, match in frames if number < start and not _is_library(match[1])]
     where = f" ({PurePath(theirs[-1][1]).name}, line {theirs[-1][2]})" if theirs else ""
-    return _cut(lines[told:]) + where
+    return _cut(lines[start:]) + where
 
 
 def has_traceback(error: str) -> bool:
@@ -40,7 +40,7 @@ def has_traceback(error: str) -> bool:
 
 def _cut(lines: Sequence[str]) -> str:
     text = " ".join(" ".join(lines).split())
-    return text if len(text) <= MAX_TOLD else f"{text[: MAX_TOLD - 3]}..."
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
 
 
 def _is_library(path: str) -> bool:

@@ -112,8 +112,8 @@ class Captured:
         step, self._capture = self._step, None
         cost = min(_seconds_to_capture, default=WORTH_TRYING * self._eager)
         if self._left * self._eager < cost:
-            told = "not captured: %d steps of %.2g s are left, and a capture takes %.2g s"
-            _logger.info(told, self._left, self._eager, cost)
+            message = "not captured: %d steps of %.2g s are left, and a capture takes %.2g s"
+            _logger.info(message, self._left, self._eager, cost)
             step(drawn)
             return
         buffers = [*step.network.buffers(), step.totals]
@@ -129,15 +129,15 @@ class Captured:
             replayed.replay()
             synchronize(self._device)
             right = _agree(expected, [*_gradients(step), *buffers])
-            told = "a replay does not give the same gradients"
+            reason = "a replay does not give the same gradients"
         except RuntimeError as error:  # PyTorch's, of what a graph cannot hold
-            right, told = False, describe(error)
+            right, reason = False, describe(error)
             _logger.debug("a capture failed", exc_info=True)
         _seconds_to_capture.append(time.perf_counter() - started)
         if right:
             step.replayed, self._capture = replayed, capture  # to be judged
             return
-        _logger.warning("steps are not captured: %s", told)
+        _logger.warning("steps are not captured: %s", reason)
         for parameter, gradient in zip(step.network.parameters(), gradients, strict=True):
             parameter.grad = gradient
         _restore(buffers, expected[-len(buffers) :])
@@ -147,8 +147,8 @@ class Captured:
         """Keep the graph if it is faster."""
         self._capture = None
         kept = captured < self._eager
-        told = "%s: passes take %.3g s captured, %.3g s otherwise; capturing took %.2g s"
-        _logger.info(told, "captured" if kept else "not captured", captured, self._eager, _seconds_to_capture[-1])
+        message = "%s: passes take %.3g s captured, %.3g s otherwise; capturing took %.2g s"
+        _logger.info(message, "captured" if kept else "not captured", captured, self._eager, _seconds_to_capture[-1])
         if not kept:
             self._step.replayed = None
             self._step.forget_gradients()

@@ -100,12 +100,12 @@ def _problem(state: Mapping[str, Tensor], network: nn.Module) -> str:
     own = network.state_dict()
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]
-    told = [f"{what} {_few(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
+    problems = [f"{what} {_few(names)}" for what, names in (("missing", missing), ("unexpected", unexpected)) if names]
     other = [name for name in own if name in state and state[name].shape != own[name].shape]
-    if other and not told:
+    if other and not problems:
         first, more = other[0], f", and {len(other) - 1} more" if other[1:] else ""
-        told.append(f"{first} is {_shape(state[first])} in the file and {_shape(own[first])} in the network{more}")
-    return "; ".join(told)
+        problems.append(f"{first} is {_shape(state[first])} in the file and {_shape(own[first])} in the network{more}")
+    return "; ".join(problems)
 
 
 def _few(names: Iterable[str]) -> str:

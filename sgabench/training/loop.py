@@ -185,13 +185,13 @@ def train(
 
 
 @contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Refuse operations of which torch knows that they need not give the same bits again, if that is wanted."""
+def deterministic(enabled: bool) -> Iterator[None]:
+    """Refuse operations of which torch knows that they need not give the same bits again, if `enabled`."""
     before = torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(wanted or before)
-    memory.fill_uninitialized_memory = fill and not wanted  # nothing here reads what it has not set
+    torch.use_deterministic_algorithms(enabled or before)
+    memory.fill_uninitialized_memory = fill and not enabled  # nothing here reads what it has not set
     try:
         yield
     finally:

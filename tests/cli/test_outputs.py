@@ -136,8 +136,8 @@ def test_weights_of_an_archive_are_not_lost(sgabench: Run, folder: Path) -> None
 def test_the_database_is_no_results_folder(sgabench: Run, folder: Path, command: str) -> None:
     done = sgabench(*command.split(), "--results", "results/store.sqlite")
     assert done.returncode == 2
-    told = "error: results folder results/store.sqlite: is a file; name its folder, results\n"
-    assert done.stderr == told
+    message = "error: results folder results/store.sqlite: is a file; name its folder, results\n"
+    assert done.stderr == message
 
 
 def test_results_folders_that_are_not_there_are_told_before_an_output_makes_them(

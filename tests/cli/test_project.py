@@ -23,7 +23,7 @@ from sgabench.plugins import pruners
 def of_the_project(network):
     return network
 """
-SAYS = 'plugins = ["plugins/mine.py"]\nresults = "out"\ndata_dir = "pictures"\n'
+SETTINGS = 'plugins = ["plugins/mine.py"]\nresults = "out"\ndata_dir = "pictures"\n'
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("name", "head"), [("sgabench.toml", ""), ("pyproject.toml", "[tool.sgabench]\n")])
 def test_it_is_found_upwards_and_its_paths_are_relative_to_it(project: Path, name: str, head: str) -> None:
     assert find_project() is None
-    (project / name).write_text(head + SAYS)
+    (project / name).write_text(head + SETTINGS)
     mine, up = Path("../plugins/mine.py"), Path("..")
     assert find_project() == Project(up / name, (mine,), up / "pictures", up / "out")
     assert with_plugins(None) == [mine]
@@ -58,7 +58,7 @@ def test_the_nearest_one_counts_and_a_file_without_the_table_is_none(project: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("plugin = []", "plugin: unknown key; did you mean 'plugins'?; a project file has plugins, data_dir and"),
         ("plugins = 'mine.py'", "sgabench.toml: plugins: must be a list, got 'mine.py'"),
@@ -69,17 +69,17 @@ def test_the_nearest_one_counts_and_a_file_without_the_table_is_none(project: Pa
         ("[[datasets]]\nname = 'digits'", "sgabench.toml: datasets: unknown key"),
     ],
 )  # fmt: skip
-def test_what_a_project_cannot_say_is_refused(project: Path, text: str, told: str) -> None:
+def test_what_a_project_cannot_say_is_refused(project: Path, text: str, message: str) -> None:
     (project / "sgabench.toml").write_text(text)
     with pytest.raises(InputError) as caught:
         find_project()
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_file_of_another_user_is_not_used(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (project / "sgabench.toml").write_text(SAYS)
+    (project / "sgabench.toml").write_text(SETTINGS)
     monkeypatch.setattr(module, "_is_trusted", lambda path, here: False)
     assert find_project() is None
     assert capsys.readouterr().err == "warning: ../sgabench.toml belongs to another user, and is not used\n"
@@ -87,7 +87,7 @@ def test_the_file_of_another_user_is_not_used(
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives files away")
 def test_who_owns_the_working_directory_is_trusted(project: Path) -> None:
-    (project / "sgabench.toml").write_text(SAYS)
+    (project / "sgabench.toml").write_text(SETTINGS)
     os.chown(project / "sgabench.toml", 12345, 12345)
     assert not module._is_trusted(project / "sgabench.toml", project / "below")
     os.chown(project / "below", 12345, 12345)
@@ -95,7 +95,7 @@ def test_who_owns_the_working_directory_is_trusted(project: Path) -> None:
 
 
 def test_every_command_knows_its_plugins_and_folders(project: Path, tiny: Path) -> None:
-    (project / "sgabench.toml").write_text(SAYS)
+    (project / "sgabench.toml").write_text(SETTINGS)
     variant(tiny, "seeds = [0, 1]", "seeds = [0]")
     suite = str(variant(tiny, 'name = "magnitude"', 'name = "of-the-project"'))
     below = project / "below"
@@ -129,7 +129,7 @@ def test_a_suite_of_a_stranger_brings_no_project_file(project: Path, tiny: Path,
 def test_the_data_folder_of_the_environment_comes_before_the_projects(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (project / "sgabench.toml").write_text(SAYS)
+    (project / "sgabench.toml").write_text(SETTINGS)
     for environment, option, expected in (
         ({}, [], "../pictures"),
         ({"SGABENCH_DATA": "mine"}, [], "mine"),

@@ -11,7 +11,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ("run", "missing argument 'SUITE'; see"),
         ("merge a", "missing option '--results'; see"),
@@ -24,10 +24,10 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
         ("run x.toml --jobs 0", "invalid value for '--jobs': '0' is neither a positive whole number nor 'auto'; see"),
     ],
 )
-def test_it_is_one_line(sgabench: Run, arguments: str, told: str) -> None:
+def test_it_is_one_line(sgabench: Run, arguments: str, message: str) -> None:
     done = sgabench(*arguments.split())
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"error: {told}")
+    assert done.stderr.startswith(f"error: {message}")
     assert not {".;", "Value error", "  "} & {part for part in (".;", "Value error", "  ") if part in done.stderr}
     assert done.stderr.endswith("--help\n")

@@ -74,12 +74,12 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("make", "told"), HOSTILE.values(), ids=HOSTILE)
-def test_it_is_refused_by_its_name(folder: Path, make: Callable[[Path], object], told: str) -> None:
+@pytest.mark.parametrize(("make", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_it_is_refused_by_its_name(folder: Path, make: Callable[[Path], object], message: str) -> None:
     path = folder / "test" / "dog" / "a.png"
     path.unlink()
     make(path)
-    with pytest.raises(InputError, match=re.escape(f"{path}: ") + f"(.*)({told})") as caught:
+    with pytest.raises(InputError, match=re.escape(f"{path}: ") + f"(.*)({message})") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 

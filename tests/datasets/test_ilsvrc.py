@@ -63,7 +63,7 @@ def test_tiny_imagenet_is_tested_on_its_validation_split(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "message"),
     [
         (lambda root: (root / "val" / "images" / "val_2.JPEG").unlink(), "val_annotations.txt: line 3: no such image"),
         (
@@ -79,9 +79,9 @@ def test_tiny_imagenet_is_tested_on_its_validation_split(tiny: Path) -> None:
         (lambda root: shutil.rmtree(root / "train" / "n01443537" / "images"), "images: No such file or directory"),
     ],
 )
-def test_what_is_not_as_it_was_published_is_one_line(tiny: Path, harm: Callable[[Path], object], told: str) -> None:
+def test_what_is_not_as_it_was_published_is_one_line(tiny: Path, harm: Callable[[Path], object], message: str) -> None:
     harm(tiny)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         load("tiny_imagenet", tiny.parent)
 
 

@@ -183,11 +183,11 @@ def unmarked(path: Path) -> None:
     path.write_bytes(data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :])
 
 
-@pytest.mark.parametrize(("make", "told"), REFUSED.values(), ids=REFUSED)
-def test_what_would_be_read_wrongly_is_refused_by_its_name(tmp_path: Path, make: Any, told: str) -> None:
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_would_be_read_wrongly_is_refused_by_its_name(tmp_path: Path, make: Any, message: str) -> None:
     path = tmp_path / "a"
     make(path)
-    with pytest.raises(InputError, match=re.escape(f"{path}: ") + f".*{re.escape(told)}"):
+    with pytest.raises(InputError, match=re.escape(f"{path}: ") + f".*{re.escape(message)}"):
         image_pixels(path)
 
 

@@ -115,8 +115,8 @@ def test_a_folder_with_nothing_of_a_suite_says_so(sgabench: Run, tiny: Path, pla
     with Store(tmp_path / "results", create=True) as store:
         fill(store, plan)
     done = sgabench("report", tiny, "--set", "training.epochs=7")
-    told = "error: results folder results: nothing of "
-    assert (done.returncode, done.stdout, done.stderr[: len(told)]) == (2, "", told)
+    message = "error: results folder results: nothing of "
+    assert (done.returncode, done.stdout, done.stderr[: len(message)]) == (2, "", message)
     assert done.stderr.endswith("is stored here; run it first, or leave the suite out to see all that is\n")
 
 

@@ -87,7 +87,7 @@ def test_the_data_sets_of_a_suite_are_checked(tiny: Path, sgabench: Run) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["check"], "data check: name a suite or data sets, e.g. folder:PATH"),
         (["list", "digits"], "data list takes no names: it lists what is in the data folder, see --data-dir"),
@@ -97,9 +97,9 @@ def test_the_data_sets_of_a_suite_are_checked(tiny: Path, sgabench: Run) -> None
         (["prepare", "digits", "--set", "datasets.1.train_size=0"], "train_size"),
     ],
 )
-def test_bad_input_is_one_line(sgabench: Run, arguments: list[str], told: str) -> None:
+def test_bad_input_is_one_line(sgabench: Run, arguments: list[str], message: str) -> None:
     refused = sgabench("data", *arguments)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
-    assert told in refused.stderr
+    assert message in refused.stderr
     assert refused.stderr.count("\n") == 1

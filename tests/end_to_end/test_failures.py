@@ -150,9 +150,9 @@ def test_what_hangs_is_ended_and_the_others_go_on(
     monkeypatch.setattr("sgabench.running.runner.carry_out", clock)
     done = sgabench("run", tiny, "--plugin", plugin, "--trial-timeout", "0.01")
     assert done.returncode == 1, done.stderr
-    told = "--trial-timeout: not finished after 0.01 minutes, while it was at"
+    message = "--trial-timeout: not finished after 0.01 minutes, while it was at"
     status, error, environment = records(tmp_path, "trial")["deaf/0"]
-    assert (status, error) == ("failed", f"{told} the training")
+    assert (status, error) == ("failed", f"{message} the training")
     assert environment["packages"]["torch"]
     cells = records(tmp_path, "cell")
     assert {name: status for name, (status, *_) in cells.items()} == {
@@ -161,7 +161,7 @@ def test_what_hangs_is_ended_and_the_others_go_on(
         "adam/0/rash/0.7": "done",
         "adam/0/random/0.5": "done",
     }
-    assert cells["adam/0/rash/0.5"][1] == f"{told} cell rash/0.5"
+    assert cells["adam/0/rash/0.5"][1] == f"{message} cell rash/0.5"
     assert (tmp_path / "tried").read_text() == "deaf "
 
 
@@ -210,8 +210,8 @@ def test_what_fails_in_one_run_is_told_by_the_others_and_not_tried_again(
         assert run.stderr.readline().endswith("to run on cpu\n")
     (tmp_path / "go").touch()
     for run in runs:
-        shown, told = run.communicate(timeout=300)
-        assert run.returncode == 1, told
+        shown, errors = run.communicate(timeout=300)
+        assert run.returncode == 1, errors
         assert "failed: trial digits/resnet8/late/0: RuntimeError: told to fail" in shown
         assert "failed: cell digits/resnet8/adam/0/rash/0.5: RuntimeError: told to fail" in shown
     assert (tmp_path / "tried").read_text() == "late "

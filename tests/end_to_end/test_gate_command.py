@@ -165,7 +165,7 @@ def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--baseline", "none.json"], "--baseline none.json: No such file or directory; make one with sgabench"),
         (["--baseline", "own.toml"], "--baseline own.toml: not JSON"),
@@ -184,12 +184,12 @@ def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
         (["--set", "name='other'"], "the baseline is of suite 'own', this suite is 'other'"),
     ],
 )
-def test_bad_input_is_one_line(here: Here, arguments: list[str], told: str) -> None:
+def test_bad_input_is_one_line(here: Here, arguments: list[str], message: str) -> None:
     code, out, err = here("check", *arguments)
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert line.startswith("error: ")
-    assert told in line
+    assert message in line
 
 
 def test_an_output_is_checked_before_anything_is_trained_for_it(here: Here, project: Path) -> None:
@@ -203,8 +203,8 @@ def test_an_output_is_checked_before_anything_is_trained_for_it(here: Here, proj
 def test_an_older_baseline_is_refused_with_what_to_do(here: Here, project: Path) -> None:
     old = json.loads((project / "baselines/own.json").read_text())
     (project / "old.json").write_text(json.dumps({**old, "format": 1}))
-    told = "error: --baseline old.json: of format 1, this sgabench reads 2; make a new one with sgabench baseline\n"
-    assert here("check", "--baseline", "old.json") == (2, "", told)
+    message = "error: --baseline old.json: of format 1, this sgabench reads 2; make a new one with sgabench baseline\n"
+    assert here("check", "--baseline", "old.json") == (2, "", message)
 
 
 def test_an_incomplete_suite_is_frozen_if_one_asks(here: Here, project: Path) -> None:

@@ -31,12 +31,14 @@ def test_pruned_networks_are_kept(sgabench: Any, tiny: Path, tmp_path: Path) -> 
     assert [Path(name).suffix for name in files] == [".json", ".safetensors"] * 2
     listed = json.loads(sgabench("report", tiny, "--format", "json").stdout)["cells"]
     for name in files[1::2]:
-        told = json.loads((tmp_path / "kept" / name).with_suffix(".json").read_text())
+        description = json.loads((tmp_path / "kept" / name).with_suffix(".json").read_text())
         network = load_network(tmp_path / "kept" / name)
-        cell = next(row for row in listed if row["pruner"] == told["pruner"]["label"] and row["optimizer"] == "adam")
-        assert told["measured"]["top1"] == pytest.approx(cell["pruned_top1"])
-        assert told["measured"]["params"] == sum(parameter.numel() for parameter in network.parameters())
-        if told["pruner"]["name"] == "magnitude":
+        cell = next(
+            row for row in listed if row["pruner"] == description["pruner"]["label"] and row["optimizer"] == "adam"
+        )
+        assert description["measured"]["top1"] == pytest.approx(cell["pruned_top1"])
+        assert description["measured"]["params"] == sum(parameter.numel() for parameter in network.parameters())
+        if description["pruner"]["name"] == "magnitude":
             weights = prunable_weights(network, {"conv1", "fc"}).values()
             zeros = sum(int((weight == 0).sum()) for weight in weights)
             assert zeros == round(0.5 * sum(weight.numel() for weight in weights))
@@ -47,18 +49,18 @@ def test_pruned_networks_are_kept(sgabench: Any, tiny: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--only", "*/9/*"], "--only */9/*: matches no network (dataset/model/optimizer/seed/pruner/ratio)"),
         ([], "digits/resnet8/adam/0: is not trained yet; run the suite first: sgabench run"),
     ],
 )
 def test_what_cannot_be_kept_is_one_line(
-    arguments: list[str], told: str, sgabench: Any, tiny: Path, tmp_path: Path
+    arguments: list[str], message: str, sgabench: Any, tiny: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "results").mkdir()
     done = sgabench("prune", tiny, "--output", "kept", *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "kept").iterdir())

@@ -219,9 +219,9 @@ def test_a_training_that_is_terminated_goes_on_where_it_was(
             assert process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGTERM)  # as a service manager does: the workers get it, too
-        _, told = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 143
-        assert told.endswith("stopped: what was finished is stored; run the same command to go on\n")
+        assert errors.endswith("stopped: what was finished is stored; run the same command to go on\n")
         assert list(snapshots.glob("[!.]*"))
 
         done = sgabench(*command)
@@ -255,11 +255,11 @@ print(len(tables.cells), tables.leaderboard.loc[0, "n"])
 def test_run_and_plan_warn_of_a_large_part_of_each_epoch_that_is_left_out(
     sgabench: Run, tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    said = "warning: dataset 'digits': batch_size 64 leaves 36 of 100 training images out of each epoch"
+    warning = "warning: dataset 'digits': batch_size 64 leaves 36 of 100 training images out of each epoch"
     few = ("--set", "datasets.digits.train_size=100")
-    assert said in sgabench("plan", tiny, *few).stdout
+    assert warning in sgabench("plan", tiny, *few).stdout
     assert sgabench("run", tiny, *few, "--dry-run").returncode == 0
-    assert caplog.text.count(said) == 1  # on the standard error, if nobody listens
+    assert caplog.text.count(warning) == 1  # on the standard error, if nobody listens
     assert "warning" not in sgabench("plan", tiny).stdout
 
 

@@ -30,8 +30,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
-        told = (re.search(r"Running on (http://127\.0\.0\.1:\d+)", line) for line in server.stderr)
-        address = next(found[1] for found in told if found)
+        matches = (re.search(r"Running on (http://127\.0\.0\.1:\d+)", line) for line in server.stderr)
+        address = next(found[1] for found in matches if found)
         variables = {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "x", "SECRET_ACCESS_KEY": "x"}
         for name, value in variables.items():
             monkeypatch.setenv(f"AWS_{name}", value)

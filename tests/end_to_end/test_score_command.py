@@ -96,7 +96,7 @@ def test_from_nothing_to_a_leaderboard_of_three_pruners(weights: list[str], sgab
 def test_what_is_wrong_is_told_in_a_line_before_anything_is_computed(
     weights: list[str], sgabench: Run, tmp_path: Path
 ) -> None:
-    for arguments, told in (
+    for arguments, message in (
         ((*COMMON, "--set", "models.1.num_classes=4"), "model 'net:Net': returns (2, 4) for 2 images"),
         ((*COMMON, "--normalize", "pretrained"), "no weights of 'net:Net' are published; write normalize"),
         ((*COMMON, "--normalize", "0.5/0.5"), "normalize: has 1 channels, the images have 3"),
@@ -105,5 +105,5 @@ def test_what_is_wrong_is_told_in_a_line_before_anything_is_computed(
     ):
         done = sgabench("score", weights[0], *arguments, *SMALL)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert told in done.stderr
+        assert message in done.stderr
     assert not (tmp_path / "results").exists()

@@ -43,9 +43,9 @@ def described(epochs: int = 1, **options: Any) -> dict[str, Any]:
 )
 def test_what_differs_is_said_if_it_is_short_and_enough(descriptions: list[dict[str, Any]], texts: list[str]) -> None:
     keys = ["a" * 32, "b" * 32]
-    told = distinctions(dict(zip(keys, descriptions, strict=True)))
-    assert list(told.values()) == texts
-    assert len(set(told.values())) == 2
+    shown = distinctions(dict(zip(keys, descriptions, strict=True)))
+    assert list(shown.values()) == texts
+    assert len(set(shown.values())) == 2
 
 
 def test_names_that_several_tables_have_are_said_with_theirs() -> None:

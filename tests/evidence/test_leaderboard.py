@@ -52,7 +52,7 @@ def test_one_seed_has_no_deviation(store: Store, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "incomplete"),
     [
         ({"trial": "missing"}, "missing 1"),
         ({"trial": "diverged"}, "diverged 1"),
@@ -62,15 +62,15 @@ def test_one_seed_has_no_deviation(store: Store, tiny: Path) -> None:
     ids=["missing", "diverged", "failed", "failed cell"],
 )
 def test_a_seed_without_a_result_is_counted_and_named(
-    store: Store, plan: Plan, change: dict[str, str], told: str
+    store: Store, plan: Plan, change: dict[str, str], incomplete: str
 ) -> None:
     fill(store, plan, adam_1=change)
     tables = make_tables(store, plan)
     adam = tables.leaderboard.set_index("optimizer").loc["adam"]
-    diverged = told.startswith("diverged")  # counts as guessing among ten classes
-    assert (adam["n"], adam["trained"], adam["incomplete"]) == (1 + diverged, 1, told)
+    diverged = incomplete.startswith("diverged")  # counts as guessing among ten classes
+    assert (adam["n"], adam["trained"], adam["incomplete"]) == (1 + diverged, 1, incomplete)
     assert adam["pruned_top1_mean"] == pytest.approx((0.4 + 0.1) / 2 if diverged else 0.4)
-    assert len(tables.failures) == (0 if "missing" in told else 1)
+    assert len(tables.failures) == (0 if "missing" in incomplete else 1)
     assert len(tables.cells) == 4
 
 

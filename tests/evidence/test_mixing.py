@@ -38,7 +38,7 @@ def of_two_codes(store: Store, plan: Plan) -> Store:
 
 
 @pytest.mark.parametrize(
-    ("facts", "told"),
+    ("facts", "phrase_start"),
     [
         (
             {"packages": {"sgabench": "0.2.0", "torch": "2"}},
@@ -52,9 +52,9 @@ def of_two_codes(store: Store, plan: Plan) -> Store:
         ({"batch_norm": "torch"}, "with different batch_norm: torch and unknown"),
     ],
 )
-def test_each_kind_of_difference_is_one_phrase(facts: dict[str, Any], told: str) -> None:
+def test_each_kind_of_difference_is_one_phrase(facts: dict[str, Any], phrase_start: str) -> None:
     (phrase,) = mixed([made(), made(**facts)])
-    assert phrase.startswith(told)
+    assert phrase.startswith(phrase_start)
 
 
 def test_what_changes_no_number_is_not_told() -> None:

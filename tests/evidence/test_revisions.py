@@ -34,10 +34,10 @@ def test_records_of_an_earlier_revision_of_an_optimizer_are_kept_and_told(
     optimizers._plugins["adam"] = replace(optimizers["adam"], revision=2)
     now = revised(tiny)
     assert len(keys_of(now) & keys_of(plan)) == 6  # of the other optimizer: trials, cells, probes
-    told = "4 records of an earlier revision of adam are in the store; they are kept, and not counted here"
-    assert earlier_records(store, now) == [told]
-    assert make_tables(store, now).warnings == (told,)
-    assert told in sgabench("plan", tiny).stdout.splitlines()
+    message = "4 records of an earlier revision of adam are in the store; they are kept, and not counted here"
+    assert earlier_records(store, now) == [message]
+    assert make_tables(store, now).warnings == (message,)
+    assert message in sgabench("plan", tiny).stdout.splitlines()
     assert len(store.statuses()) == 8
 
 
@@ -114,10 +114,10 @@ def test_records_of_an_earlier_plugin_file_are_told_while_something_is_missing(
     fill(store, before)
     lion(kind, 2)
     now = revised(tiny)
-    told = f"{records} records of an earlier lion.py or of helps_lion.py beside it {TAIL}"
-    assert earlier_records(store, now) == [told]
+    message = f"{records} records of an earlier lion.py or of helps_lion.py beside it {TAIL}"
+    assert earlier_records(store, now) == [message]
     shown = sgabench("plan", tiny, "--plugin", tiny.with_name("lion.py")).stdout.splitlines()
-    assert told in shown
+    assert message in shown
     known = "lion.py: keys know its code, helps_lion.py beside it, the content of lion.txt; not files that are"
     assert any(line.startswith(known) for line in shown)
     fill(store, now)

@@ -63,12 +63,14 @@ BAD: list[tuple[str, Callable[[Any], object]]] = [
 ]
 
 
-@pytest.mark.parametrize(("told", "edit"), BAD, ids=[case[0] for case in BAD])
-def test_a_baseline_that_is_wrong_is_refused_in_one_line(frozen: Path, told: str, edit: Callable[[Any], Any]) -> None:
+@pytest.mark.parametrize(("message", "edit"), BAD, ids=[case[0] for case in BAD])
+def test_a_baseline_that_is_wrong_is_refused_in_one_line(
+    frozen: Path, message: str, edit: Callable[[Any], Any]
+) -> None:
     with pytest.raises(InputError) as refusal:
         read_baseline(edited(frozen, edit))
     assert str(refusal.value).startswith(f"--baseline {frozen}: ")
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "NaN", "[" * 100_000, '{"format": 2, "suite": Infinity}'])

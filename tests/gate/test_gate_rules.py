@@ -152,9 +152,9 @@ def test_curves_are_tested_and_single_ratios_are_capped() -> None:
     cells = [group({"pruned_top1": [0.9, 0.91, 0.92]}, ratio=ratio) for ratio in (0.3, 0.5)]
     worse = group({"pruned_top1": [0.7, 0.71, 0.72]}, ratio=0.5, keys="o")
     found = check(baseline(*cells), baseline(cells[0], worse), GateTable())
-    told = {(item.rule, item.name): item.status for item in found.items}
+    statuses = {(item.rule, item.name): item.status for item in found.items}
     curve = "digits/resnet8/adam/magnitude"
-    assert told == {
+    assert statuses == {
         ("statistical, paired", curve): "regressed",
         ("cap", f"{curve}/0.3"): "unchanged",
         ("cap", f"{curve}/0.5"): "regressed",
@@ -252,7 +252,7 @@ def test_floors_bound_the_mean_whatever_the_baseline_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("floor", "told"),
+    ("floor", "message"),
     [
         ("retention > 0.9", "a floor is e.g."),
         ("retenton >= 0.9", "did you mean 'retention'"),
@@ -263,13 +263,13 @@ def test_floors_bound_the_mean_whatever_the_baseline_says() -> None:
         ("dense_top1 >= 0.9 at ratio 0.5", "not pruned"),
     ],
 )
-def test_a_floor_that_cannot_be_read_is_refused(floor: str, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_a_floor_that_cannot_be_read_is_refused(floor: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_floor(floor)
 
 
 @pytest.mark.parametrize(
-    ("table", "told"),
+    ("table", "message"),
     [
         ("[gate.retenton]\ntolerance = 1.0", "gate.retenton: unknown key; did you mean 'retention'"),
         ("[gate.retention]\ntolerence = 1.0", "gate.retention.tolerence: unknown key; did you mean 'tolerance'"),
@@ -283,11 +283,11 @@ def test_a_floor_that_cannot_be_read_is_refused(floor: str, told: str) -> None:
         ("[gate]\nfloors = 'retention >= 0.5'", "gate.floors: must be a list"),
     ],
 )
-def test_a_gate_that_is_wrong_is_refused_in_one_line(tiny: Path, table: str, told: str) -> None:
+def test_a_gate_that_is_wrong_is_refused_in_one_line(tiny: Path, table: str, message: str) -> None:
     tiny.write_text(f"{tiny.read_text()}\n{table}\n")
     with pytest.raises(InputError) as refusal:
         load_suite(tiny)
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
 def test_the_gate_enters_no_key_and_can_be_set(tiny: Path) -> None:

@@ -221,14 +221,14 @@ def test_a_network_of_which_nothing_can_be_pruned_is_refused_not_praised(make: C
 
     sweep = make(Raw().eval())
     excluded = sweep.excluded(False, False)
-    told = (
+    message = (
         "nothing was pruned: there are no weights that pruners act on but last, which include_input and "
         "include_classifier would include"
     )
     for name in ("magnitude", "random"):
         with pytest.raises(InputError) as caught:
             sweep.prune(name, {}, 0.5, excluded)
-        assert str(caught.value) == told
+        assert str(caught.value) == message
     assert sweep.prune("magnitude", {}, 0.0, excluded) is not None
     pruned = sweep.prune("magnitude", {}, 0.5, frozenset())
     assert int((pruned.last.weight == 0).sum()) == 20  # type: ignore[union-attr, operator, arg-type]

@@ -114,8 +114,8 @@ def test_hidden_units_can_be_removed(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"), [({"patch": 5}, "patch: 5 does not divide"), ({"heads": 3}, "heads: 3 do not divide")]
+    ("options", "message"), [({"patch": 5}, "patch: 5 does not divide"), ({"heads": 3}, "heads: 3 do not divide")]
 )
-def test_a_vit_that_cannot_be_is_refused(options: dict[str, int], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_vit_that_cannot_be_is_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         models["vit"].build(CIFAR, **options)

@@ -45,9 +45,9 @@ def images(number: int = 6) -> torch.Tensor:
 def test_a_pruned_network_is_built_again(name: str, pruner: str, options: dict[str, Any], tmp_path: Path) -> None:
     network = pruned(name, pruner, **options)
     save_network(network, tmp_path / "kept.safetensors", name, options, SPEC, {"note": "mine"})
-    told = json.loads((tmp_path / "kept.json").read_text())
-    assert (told["note"], told["model"]) == ("mine", {"name": name, "options": options})
-    assert bool(told["modules"]) == (pruner == "structured")
+    description = json.loads((tmp_path / "kept.json").read_text())
+    assert (description["note"], description["model"]) == ("mine", {"name": name, "options": options})
+    assert bool(description["modules"]) == (pruner == "structured")
     random_state = torch.get_rng_state()
     again = load_network(tmp_path / "kept.safetensors")
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -85,8 +85,8 @@ def _no_json(folder: Path) -> None:
 
 
 def _other_format(folder: Path) -> None:
-    told = json.loads((folder / "kept.json").read_text())
-    (folder / "kept.json").write_text(json.dumps({**told, "format": 2}))
+    description = json.loads((folder / "kept.json").read_text())
+    (folder / "kept.json").write_text(json.dumps({**description, "format": 2}))
 
 
 def _other_bytes(folder: Path) -> None:
@@ -95,12 +95,12 @@ def _other_bytes(folder: Path) -> None:
 
 
 def _other_numbers(folder: Path) -> None:
-    told = json.loads((folder / "kept.json").read_text())
-    (folder / "kept.json").write_text(json.dumps({**told, "modules": {"no.such": {"in_channels": 3}}}))
+    description = json.loads((folder / "kept.json").read_text())
+    (folder / "kept.json").write_text(json.dumps({**description, "modules": {"no.such": {"in_channels": 3}}}))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (_no_json, "kept.json: No such file"),
         (lambda folder: (folder / "kept.json").write_text("{"), "kept.json: not the description of a network"),
@@ -109,10 +109,10 @@ def _other_numbers(folder: Path) -> None:
         (_other_numbers, "kept.json: does not fit its weights"),
     ],
 )
-def test_what_is_damaged_is_one_line(damage: Callable[[Path], Any], told: str, tmp_path: Path) -> None:
+def test_what_is_damaged_is_one_line(damage: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
     save_network(pruned(width=8), tmp_path / "kept.safetensors", "resnet8", {"width": 8}, SPEC, {})
     damage(tmp_path)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         load_network(tmp_path / "kept.safetensors")
 
 

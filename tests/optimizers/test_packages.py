@@ -81,8 +81,8 @@ def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
 
 
 def test_what_asks_for_the_number_of_steps_is_told() -> None:
-    told = build("pytorch_optimizer:ranger21", num_warm_up_iterations=5, num_warm_down_iterations=10)
-    assert told.start_warm_down == 50  # type: ignore[attr-defined]
+    optimizer = build("pytorch_optimizer:ranger21", num_warm_up_iterations=5, num_warm_down_iterations=10)
+    assert optimizer.start_warm_down == 50  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_what_cannot_be_built_is_explained_in_one_line(name: str, options: dict[
 @pytest.mark.parametrize("package", ["schedulefree", "pytorch_optimizer"])
 def test_a_package_that_is_missing_is_named_with_its_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    told = rf"the package {package} is not installed: pip install 'sgabench\[optimizers\]'"
-    with pytest.raises(InputError, match=told):
+    message = rf"the package {package} is not installed: pip install 'sgabench\[optimizers\]'"
+    with pytest.raises(InputError, match=message):
         build(f"{package}:soap")
 
 

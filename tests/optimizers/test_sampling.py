@@ -30,9 +30,9 @@ def test_positions_count_the_elements_in_the_order_of_the_parameters() -> None:
     drawn = factors(group((4, 5), (7,)), group((3, 2, 2)))
     expected = mask.bernoulli(3, 1, 0, 39, 0.5)
     parts = [expected[:20].view(4, 5), expected[20:27], expected[27:].view(3, 2, 2)]
-    for got, want in zip(drawn, parts, strict=True):
+    for got, part in zip(drawn, parts, strict=True):
         assert got is not None
-        assert torch.equal(got, want)
+        assert torch.equal(got, part)
 
 
 @pytest.mark.parametrize("elements", [10, 100_000, 1_500_000])

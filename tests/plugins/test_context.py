@@ -35,11 +35,11 @@ def test_an_option_before_the_star_is_refused_with_the_right_line(
     )
     with pytest.raises(InputError) as caught:
         load_plugin_file(path)
-    told = str(caught.value)
-    assert told.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         f"--plugin {path}: {kind} 'mine' (line 4): {gets}: sgabench passes ({', '.join(CONTEXTS[kind])})"
     )
-    assert told.endswith(f"write: def mine({right})") or not right
+    assert message.endswith(f"write: def mine({right})") or not right
 
 
 @pytest.mark.parametrize(

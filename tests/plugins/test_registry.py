@@ -177,7 +177,7 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "told"),
+    ("kind", "name", "message"),
     [
         ("models", "ResNet18", "unknown model 'ResNet18'; did you mean 'timm:resnet18' or 'torchvision:resnet18'?"),
         ("optimizers", "rprop", "unknown optimizer 'rprop'; did you mean 'torch:Rprop'?"),
@@ -186,10 +186,10 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
         ("probes", "lion", "; also what a plugin registers: --plugin FILE.py"),
     ],
 )
-def test_an_unknown_name_leads_to_sources_and_plugins(kind: str, name: str, told: str) -> None:
+def test_an_unknown_name_leads_to_sources_and_plugins(kind: str, name: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         REGISTRIES[kind][name]
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_suite_in_the_place_of_a_plugin_is_told_where_it_goes(tmp_path: Path) -> None:

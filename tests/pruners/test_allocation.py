@@ -71,7 +71,7 @@ def test_a_table_sets_layers_and_the_rest_makes_up_for_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "ratio", "told"),
+    ("table", "ratio", "message"),
     [
         ({"layer*": 0.5}, 0.5, r"allocation: 'layer\*' fits no prunable layer; valid: 0, 1, 2"),
         ({"[01]": 0.0}, 0.5, r"from 0 to 0.111 of the weights can be pruned, not 0.5"),
@@ -79,8 +79,8 @@ def test_a_table_sets_layers_and_the_rest_makes_up_for_them() -> None:
         ({"*": 0.5}, 0.8, r"is about every layer and prunes 0.5 of the weights, not 0.8; .* or set ratios = \[0.5\]"),
     ],
 )
-def test_a_table_that_cannot_be_is_one_line(table: dict[str, float], ratio: float, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_a_table_that_cannot_be_is_one_line(table: dict[str, float], ratio: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         pruners["magnitude"].build(network(), ratio, EVERYTHING, allocation=table)
 
 
@@ -103,7 +103,7 @@ def test_lamp_of_zeros_and_ties() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "message"),
     [
         ({"0": torch.ones(20, 10)}, "gives nothing for layer '1', not a tensor of shape"),
         ({"0": torch.ones(3)}, r"gives \(3,\) for layer '0', not a tensor of shape \(20, 10\)"),
@@ -112,9 +112,9 @@ def test_lamp_of_zeros_and_ties() -> None:
         (None, "the score returns NoneType, not a dictionary"),
     ],
 )
-def test_scores_that_do_not_fit_are_one_line(found: Any, told: str) -> None:
+def test_scores_that_do_not_fit_are_one_line(found: Any, message: str) -> None:
     from sgabench.plugins import scores
 
     scores.register("bad")(lambda network, context: found)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         pruners["bad"].build(network(), 0.5, EVERYTHING)

@@ -210,9 +210,9 @@ class _Reading(nn.Module):
 
 
 def test_what_cannot_be_removed_stays_whole_and_is_named(context: MakeContext, images: Tensor) -> None:
-    told = context()
-    pruned: Any = pruners["structured"].build(seeded(_Reading), 0.3, told)
-    assert told.notes["kept_whole"] == ["second"]
+    given = context()
+    pruned: Any = pruners["structured"].build(seeded(_Reading), 0.3, given)
+    assert given.notes["kept_whole"] == ["second"]
     assert pruned.second.out_channels == 8
     assert pruned.first.out_channels + pruned.third.out_channels < 16
     assert pruned(images).shape == (2, 5)

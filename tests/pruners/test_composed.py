@@ -99,7 +99,7 @@ def test_patterns_and_allocations_are_swept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         ({"name": "taylor", "pattern": "4:2"}, "pattern: 'N:M' keeps N of M weights: 1 <= N < M <= 1024, got '4:2'"),
         ({"name": "taylor", "pattern": "lines"}, "pattern: must be 'weights', 'N:M' such as '2:4', .*, got 'lines'"),
@@ -120,8 +120,8 @@ def test_patterns_and_allocations_are_swept() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_one_line_before_anything_is_trained(entry: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told) as raised:
+def test_what_cannot_be_is_one_line_before_anything_is_trained(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
         cells(entry)
     assert "\n" not in str(raised.value)
 
@@ -169,8 +169,8 @@ def test_an_alias_has_the_key_of_what_it_stands_for(alias: str, meant: dict[str,
 
 
 def test_what_an_alias_sets_cannot_be_set_otherwise() -> None:
-    told = "allocation: is set by 'LayerMagWeight'; name 'magnitude' to set it otherwise"
-    with pytest.raises(InputError, match=told):
+    message = "allocation: is set by 'LayerMagWeight'; name 'magnitude' to set it otherwise"
+    with pytest.raises(InputError, match=message):
         cells({"name": "LayerMagWeight", "allocation": "erk"})
     assert cells({"name": "LayerMagWeight", "pattern": "2:4"})
     with pytest.raises(InputError, match="unknown pruner 'GlobalMagAct'; did you mean 'GlobalMagGrad'"):

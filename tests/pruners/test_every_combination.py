@@ -216,7 +216,7 @@ def test_one_pass_of_scores_serves_all_ratios() -> None:
         calls.append(1)
         return context(torch.float32).batches()
 
-    told = replace(context(torch.float32), once=once, batches=batches)
+    given = replace(context(torch.float32), once=once, batches=batches)
     for ratio in (0.5, 0.7, 0.9):
-        pruners["taylor"].build(made(0, torch.float32, "taylor"), ratio, told, pattern="2:4", allocation="erk")
+        pruners["taylor"].build(made(0, torch.float32, "taylor"), ratio, given, pattern="2:4", allocation="erk")
     assert len(calls) == 1

@@ -37,43 +37,43 @@ def answer(frame: pd.DataFrame) -> str:
 
 
 def test_a_winner_is_named_with_its_size_and_who_is_better_too() -> None:
-    told = answer(odds(0.05, sgd=0.0, good=2.0, fair=1.0, bad=-1.0))
-    assert re.match(r"digits, resnet8, magnitude: good is better than sgd by 3\d\.\d points \(3\d\.\d to ", told)
-    assert ", mean of 2 ratios, n = 6; also better: fair by 2" in told
-    assert "; worse: bad by 2" in told
+    sentence = answer(odds(0.05, sgd=0.0, good=2.0, fair=1.0, bad=-1.0))
+    assert re.match(r"digits, resnet8, magnitude: good is better than sgd by 3\d\.\d points \(3\d\.\d to ", sentence)
+    assert ", mean of 2 ratios, n = 6; also better: fair by 2" in sentence
+    assert "; worse: bad by 2" in sentence
 
 
 def test_where_all_are_worse_nothing_is_better() -> None:
-    told = answer(odds(0.05, sgd=0.0, bad=-1.0))
-    assert told.startswith(
+    sentence = answer(odds(0.05, sgd=0.0, bad=-1.0))
+    assert sentence.startswith(
         "digits, resnet8, magnitude: nothing is shown to be better than sgd, mean of 2 ratios, n = 6;"
     )
-    assert "; worse: bad by 2" in told
+    assert "; worse: bad by 2" in sentence
 
 
 def test_what_is_the_same_is_told_with_the_resolution() -> None:
-    told = answer(odds(0.005, sgd=0.0, alike=0.0))
-    assert told == "digits, resnet8, magnitude: the same as sgd within 2 points: alike."
+    sentence = answer(odds(0.005, sgd=0.0, alike=0.0))
+    assert sentence == "digits, resnet8, magnitude: the same as sgd within 2 points: alike."
 
 
 def test_where_nothing_is_decided_it_is_told_what_it_costs() -> None:
-    told = answer(odds(0.6, sgd=0.0, maybe=0.5).assign(trial_seconds=600.0))
+    sentence = answer(odds(0.6, sgd=0.0, maybe=0.5).assign(trial_seconds=600.0))
     found = re.fullmatch(
         r"digits, resnet8, magnitude: nothing is decided with 6 seeds \(maybe against sgd\); (\d+) to \d+ more seeds "
         r"of maybe and sgd \(at least (\d+) trainings, about (\d+) minutes\) would decide a difference like the one "
         r"that shows\.",
-        told,
+        sentence,
     )
-    assert found, told
+    assert found, sentence
     more, trainings, minutes = map(int, found.groups())
     assert (trainings, minutes) == (2 * more, 2 * more * 10)
 
 
 def test_fewer_than_three_seeds_give_no_verdict() -> None:
-    told = answer(
+    sentence = answer(
         pd.concat([curve({0.5: [0.3, 0.31], 0.8: [0.2, 0.2]}, "sgd"), curve({0.5: [0.9, 0.9], 0.8: [0.8, 0.8]})])
     )
-    assert told == "digits, resnet8, magnitude: no verdict; it takes at least 3 seeds of each optimizer."
+    assert sentence == "digits, resnet8, magnitude: no verdict; it takes at least 3 seeds of each optimizer."
 
 
 def test_one_optimizer_has_no_answer() -> None:
@@ -133,7 +133,7 @@ def test_a_limit_that_excludes_zero_is_not_rounded_to_it() -> None:
     assert verdict(row) == "better than sgd by 2.7 points (0.01 to 5.0)"
 
 
-def lacking() -> Tables:
+def unfinished() -> Tables:
     """Of five trainings of one optimizer one diverged, and its pruner did not reach what was asked."""
     frame = pd.concat([cells({"sgd": [0.5] * 5}), cells({"good": [0.9, 0.9, 0.9, 0.9, 0.1]})], ignore_index=True)
     diverged = (frame["optimizer"] == "good") & (frame["seed"] == 4)
@@ -144,7 +144,7 @@ def lacking() -> Tables:
 @pytest.mark.parametrize("form", ["table", "markdown", "latex", "html"])
 def test_how_many_trained_and_what_was_not_reached_is_told(monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    text = render(lacking(), form)
+    text = render(unfinished(), form)
     assert "4 of 5 (28.4 to 99.5" in text  # Clopper and Pearson
     assert "0.5 of macs, not reached" in text
     assert "better" not in re.sub(r"(?s)<script.*?</script>|Trained: .*?share\.", "", text).replace("is better)", "")

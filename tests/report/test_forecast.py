@@ -113,10 +113,10 @@ def test_failures_say_nothing_about_time(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [(4, "0:04"), (99, "1:39"), (720, "12 min"), (3599, "1 h 0 min"), (12_000, "3 h 20 min")]
+    ("seconds", "text"), [(4, "0:04"), (99, "1:39"), (720, "12 min"), (3599, "1 h 0 min"), (12_000, "3 h 20 min")]
 )
-def test_durations_are_as_long_as_they_are_exact(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_durations_are_as_long_as_they_are_exact(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_the_sum_over_all_that_is_left_takes_a_small_part_of_the_time(
@@ -130,6 +130,6 @@ def test_the_sum_over_all_that_is_left_takes_a_small_part_of_the_time(
     forecast = Forecast(plan.trials, (), 1, Ticking())
     sums: list[int] = []
     monkeypatch.setattr(Forecast, "_sum", lambda _: sums.append(1) or 1000.0)
-    said = [forecast.seconds for _ in range(250)]
+    estimates = [forecast.seconds for _ in range(250)]
     assert len(sums) == 3
-    assert (said[0], said[90]) == (1000, 1000 - 91)  # in between, what was said runs off
+    assert (estimates[0], estimates[90]) == (1000, 1000 - 91)  # in between, what was said runs off

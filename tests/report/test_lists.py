@@ -76,7 +76,7 @@ def test_what_was_run_is_shown_in_every_format(suite: Path, tmp_path: Path, sgab
         (["--layers", "--format", "html"], "--layers: the page has layers and probes in any case"),
     ],
 )
-def test_one_is_shown_at_a_time(sgabench: Run, options: list[str], told: str) -> None:
+def test_one_is_shown_at_a_time(sgabench: Run, options: list[str], message: str) -> None:
     done = sgabench("report", *options)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr

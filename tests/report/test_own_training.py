@@ -51,12 +51,12 @@ def test_other_weights_are_another_trial_and_so_is_another_form(tmp_path: Path) 
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
-    for wrong, told in (
+    for wrong, message in (
         ([network(0), network(0, width=14)], "replicates must have the same form"),
         ([], r"takes a torch.nn.Module, or a list of them, not list"),
         ("digits", r"takes a torch.nn.Module, or a list of them, not str"),
         (nn.Flatten(), r"returns \(2, 64\) for 2 images"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             trial_from(wrong, "digits", overrides=QUICK, results=tmp_path)  # type: ignore[arg-type]
     assert not (tmp_path / "store.sqlite").exists()

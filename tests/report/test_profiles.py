@@ -38,11 +38,13 @@ def test_the_table_has_the_best_first(several: Tables) -> None:
 
 
 def test_every_format_has_the_profiles(several: Tables) -> None:
-    told = "Interquartile means over 2 pairs of data set and model, 6 runs of each optimizer: sgd 80.0 %, adam 60.0 %."
-    assert told in render(several, "markdown")
+    sentence = (
+        "Interquartile means over 2 pairs of data set and model, 6 runs of each optimizer: sgd 80.0 %, adam 60.0 %."
+    )
+    assert sentence in render(several, "markdown")
     assert "| sgd | 6 | 80.0 |" in render(several, "markdown")
     page = render(several, "html")
-    assert told in page
+    assert sentence in page
     assert "Left out, because a data set or model is missing: late." in page
     assert 'id="profiles-table"' in page
     found = json.loads(render(several, "json"))["profiles"]

@@ -191,7 +191,7 @@ def test_a_terminal_explains_what_it_shows_and_names_what_it_leaves_out(
     lines = render(made[0], "table", made[1]).splitlines()
     assert max(map(len, lines)) <= width
     text = " ".join(lines)
-    headings, told = lines[1], text.partition("Left out here: ")[2]
+    headings, left_out = lines[1], text.partition("Left out here: ")[2]
     for heading, explained in (("compression", "Compression: "), ("retention", "Retention: ")):
-        assert (heading in headings) == (explained in text) == (heading not in told)
+        assert (heading in headings) == (explained in text) == (heading not in left_out)
     assert ("Left out here" in text) == (width < 180)

@@ -38,7 +38,7 @@ def test_a_cell_that_fails_leaves_the_others_alone(tiny: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         (lambda network: sys.exit(0), "SystemExit: 0"),
         (lambda network: network.register_forward_hook(lambda *_: None), "left hooks on the network"),
@@ -46,7 +46,7 @@ def test_a_cell_that_fails_leaves_the_others_alone(tiny: Path, tmp_path: Path) -
     ids=["exit", "hooks"],
 )
 def test_a_pruner_that_misbehaves_fails_alone(
-    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], told: str
+    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], message: str
 ) -> None:
     @pruners.register("rude")
     def rude(network: nn.Module) -> nn.Module:
@@ -57,11 +57,11 @@ def test_a_pruner_that_misbehaves_fails_alone(
     tiny.write_text(tiny.read_text().replace('"magnitude"', '"rude"') + '\n[[pruners]]\nname = "magnitude"\n')
     bad, good = by_kind(run_one(tasks(tiny, tmp_path)[0]), "cell")
     assert (bad.status, good.status) == ("failed", "done")
-    assert told in bad.error
+    assert message in bad.error
 
 
 @pytest.mark.parametrize(
-    ("what", "told"),
+    ("what", "message"),
     [
         (lambda network: bytearray(1 << 62), "MemoryError"),
         (lambda network: torch.empty(1 << 50), "can't allocate memory"),
@@ -69,7 +69,7 @@ def test_a_pruner_that_misbehaves_fails_alone(
     ids=["python", "torch"],
 )
 def test_memory_that_is_not_to_be_had_is_a_failure_with_its_cause(
-    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], told: str
+    tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], message: str
 ) -> None:
     @optimizers.register("greedy")
     def greedy(parameters: Any) -> torch.optim.Optimizer:
@@ -90,7 +90,7 @@ def test_memory_that_is_not_to_be_had_is_a_failure_with_its_cause(
     (training,) = run_one(tasks(tiny, tmp_path)[0])
     assert (training.kind, training.status) == ("trial", "failed")
     for record in (bad, training):
-        assert told in record.error
+        assert message in record.error
         assert record.error.startswith("Traceback")
         assert record.environment["packages"]["torch"]
 

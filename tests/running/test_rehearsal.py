@@ -75,7 +75,7 @@ def parametrized(how: Callable[[nn.Module], object]) -> Callable[[ImageSpec], nn
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "message"),
     [
         (parametrized(parametrizations.weight_norm), "is parametrized and cannot be pruned in place"),
         (parametrized(parametrizations.spectral_norm), "is parametrized and cannot be pruned in place"),
@@ -86,14 +86,14 @@ def parametrized(how: Callable[[nn.Module], object]) -> Callable[[ImageSpec], nn
     ids=["weight norm", "spectral norm", "mask", "unsaveable", "unloadable"],
 )
 def test_a_training_that_cannot_come_to_an_end_is_not_begun(
-    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, told: str
+    long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, message: str
 ) -> None:
     models.register("odd")(model)
     task = tasks(variant(long, RESNET, 'name = "odd"'), tmp_path)[0]
     monkeypatch.setattr(rehearsal, "run_trial", _counted(calls := []))
     (record,) = rehearsed(task)
     assert (record.kind, record.key, record.status) == ("trial", task.trial.key, "failed")
-    assert told in record.error
+    assert message in record.error
     assert "Traceback" in record.error
     assert calls == [256 // 16]  # images of the one step that was made
     assert not list((tmp_path / "weights").iterdir())
@@ -115,11 +115,11 @@ def test_of_a_pruner_and_a_probe_that_will_fail_there_is_a_warning_before_the_tr
     @pruners.register("bad")
     def bad(network: nn.Module, ratio: float) -> nn.Module:
         """Raise."""
-        assert not told_at_the_end, "again"
+        assert not warnings_at_the_end, "again"
         raise ValueError("no\n\tway")
 
     probes.register("mute", on="pruned")(lambda network: torch.zeros(2))
-    told_at_the_end: list[str] = []
+    warnings_at_the_end: list[str] = []
     text = long.read_text().replace('"magnitude"', '"bad"')
     long.write_text(text + '\n[[pruners]]\nname = "magnitude"\n\n[[probes]]\nname = "mute"\n')
     records = rehearsed(tasks(long, tmp_path)[0])
@@ -223,5 +223,5 @@ def test_a_rehearsal_that_takes_long_gives_a_sign_of_life(
         return network
 
     assert rehearse(tasks(variant(long, '"magnitude"', '"slow"'), tmp_path)[0]) == []
-    told = "digits/resnet8/adam/0: cell slow/0.5 takes long on a few images; its training has not begun yet"
-    assert told in [record.getMessage() for record in caplog.records]
+    message = "digits/resnet8/adam/0: cell slow/0.5 takes long on a few images; its training has not begun yet"
+    assert message in [record.getMessage() for record in caplog.records]

@@ -14,9 +14,9 @@ import pytest
 from sgabench.errors import InputError
 from sgabench.running import resources
 from sgabench.running.executors.processes import Processes
-from sgabench.running.executors.ray_cluster import Wanted, fits
+from sgabench.running.executors.ray_cluster import ClusterRequest, fits
 from sgabench.running.options import Options
-from sgabench.running.resources import device_of, threads_of, wanted_cluster
+from sgabench.running.resources import cluster_request, device_of, threads_of
 from sgabench.suite.plan import Plan
 
 Run = Callable[..., Any]
@@ -35,12 +35,12 @@ Run = Callable[..., Any]
 def test_a_trial_on_ray_computes_with_what_it_gets(
     device: str, cpus: int | None, gpus: float | None, expected: tuple[str, int]
 ) -> None:
-    options = Options(device=device, ray=wanted_cluster("ray", device, 1, "auto", cpus, gpus))
+    options = Options(device=device, ray=cluster_request("ray", device, 1, "auto", cpus, gpus))
     assert (device_of(options), threads_of(options)) == expected
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("slurm", "auto", 1, None, None, None), "--executor slurm: must be local or ray"),
         (("local", "auto", 1, "auto", None, None), "--address auto: is about clusters of Ray; add --executor ray"),
@@ -53,26 +53,26 @@ def test_a_trial_on_ray_computes_with_what_it_gets(
         (("ray", "cuda", 1, None, None, 0.0), "--trial-gpus 0: does not go with --device cuda"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(arguments: tuple[Any, ...], told: str) -> None:
+def test_options_that_do_not_go_together_are_refused(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InputError) as refused:
-        wanted_cluster(*arguments)
-    assert str(refused.value).startswith(told)
+        cluster_request(*arguments)
+    assert str(refused.value).startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "trials"),
+    ("request", "trials"),
     [
-        (Wanted(None, 1), 16),
-        (Wanted(None, 5), 3),
-        (Wanted(None, 1, 1), 4),
-        (Wanted(None, 1, 2), 2),
-        (Wanted(None, 1, 0.25), 16),
-        (Wanted(None, 1, 0.3), 12),  # three on each GPU
-        (Wanted(None, 32), 0),
+        (ClusterRequest(None, 1), 16),
+        (ClusterRequest(None, 5), 3),
+        (ClusterRequest(None, 1, 1), 4),
+        (ClusterRequest(None, 1, 2), 2),
+        (ClusterRequest(None, 1, 0.25), 16),
+        (ClusterRequest(None, 1, 0.3), 12),  # three on each GPU
+        (ClusterRequest(None, 32), 0),
     ],
 )
-def test_a_node_takes_as_many_trials_as_all_of_them_fit(wanted: Wanted, trials: int) -> None:
-    assert fits({"CPU": 16.0, "GPU": 4.0}, wanted) == trials
+def test_a_node_takes_as_many_trials_as_all_of_them_fit(request: ClusterRequest, trials: int) -> None:
+    assert fits({"CPU": 16.0, "GPU": 4.0}, request) == trials
 
 
 def test_without_the_extra_ray_is_refused(sgabench: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,9 +46,9 @@ def test_what_does_not_fit_twice_is_trained_once_at_a_time(tmp_path: Path, caplo
     model = Choice("crowded", "crowded", models["crowded"].resolve({"lock": str(tmp_path / "lock")}))
     work = Workload(model, ImageSpec(1, 8, 8, 10), Recipe(batch_size=16), (plugin,))
     assert best_number(work, "cpu", limit=4) == 1
-    told = [record.getMessage() for record in caplog.records if "at once" in record.getMessage()]
-    assert len(told) == 2
-    assert told[1] == "2 trainings of crowded at once: 0 images/s"
+    messages = [record.getMessage() for record in caplog.records if "at once" in record.getMessage()]
+    assert len(messages) == 2
+    assert messages[1] == "2 trainings of crowded at once: 0 images/s"
 
 
 def test_models_are_tried_once_however_many_trials_they_are_in(tiny: Path, tmp_path: Path) -> None:

@@ -138,10 +138,10 @@ def test_optimizers_start_from_the_same_weights(tiny: Path, tmp_path: Path) -> N
 def test_each_part_is_told_before_its_record(tiny: Path, tmp_path: Path) -> None:
     events: list[Any] = []
     run_trial(tasks(tiny, tmp_path)[0], events.append, lambda: contextlib.nullcontext(True))
-    told = [event for event in events if isinstance(event, Part | Record)]
-    assert [type(event) for event in told] == [Part, Record] * 3
-    assert [event.key for event in told[::2]] == [event.key for event in told[1::2]]
-    assert [event.what for event in told[::2]] == ["the training", "probe weights", "cell magnitude/0.5"]
+    reported = [event for event in events if isinstance(event, Part | Record)]
+    assert [type(event) for event in reported] == [Part, Record] * 3
+    assert [event.key for event in reported[::2]] == [event.key for event in reported[1::2]]
+    assert [event.what for event in reported[::2]] == ["the training", "probe weights", "cell magnitude/0.5"]
 
 
 def test_networks_with_shared_weights_are_stored_and_loaded(tiny: Path, tmp_path: Path) -> None:

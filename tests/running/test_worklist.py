@@ -18,7 +18,7 @@ from sgabench.suite.resolving import load_suite
 
 
 @dataclass
-class Told:
+class Watcher:
     """What a run is told of the others."""
 
     names: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Run:
 
     store: Store
     claims: Claims
-    told: Told
+    watcher: Watcher
     work: WorkList
 
 
@@ -56,12 +56,12 @@ def begin(store: Store, plan: Plan) -> Run:
     found = store.outcomes()
     left = remaining(plan, {key: status for key, (status, _) in found.items()})
     failed = {key: at for key, (status, at) in found.items() if status == "failed"}
-    claims, told = Claims(store.folder), Told()
+    claims, watcher = Claims(store.folder), Watcher()
 
     def task(trial: TrialPlan, trained: Record | None) -> Task:
         return Task(trial, trained, plan.suite.measurement, Folder(store.folder), store.folder, False, "cpu", 1)
 
-    return Run(store, claims, told, WorkList(left, failed, store, claims, task, told))
+    return Run(store, claims, watcher, WorkList(left, failed, store, claims, task, watcher))
 
 
 def test_each_trial_is_handed_out_once(store: Store, plan: Plan) -> None:
@@ -69,7 +69,7 @@ def test_each_trial_is_handed_out_once(store: Store, plan: Plan) -> None:
     taken = [run.work.take() for run in (first, second, second, first)]
     assert [task.trial.key for task in taken if task] == [trial.key for trial in plan.trials]
     assert first.work.take() is None
-    assert (first.work.open, first.told.numbers) == (2, [2])
+    assert (first.work.open, first.watcher.numbers) == (2, [2])
 
 
 def test_a_trial_that_another_run_has_done_is_left_out(store: Store, plan: Plan) -> None:
@@ -82,7 +82,7 @@ def test_a_trial_that_another_run_has_done_is_left_out(store: Store, plan: Plan)
     task = run.work.take()
     assert task is not None
     assert task.trial.key == plan.trials[2].key
-    assert run.told.names == [trial.name for trial in plan.trials[:2]]
+    assert run.watcher.names == [trial.name for trial in plan.trials[:2]]
     assert task.trial.cells == ()
     assert task.trained is not None
     assert task.trained.result["top1"] == 0.75
@@ -117,7 +117,7 @@ def test_what_failed_before_is_tried_again_and_what_fails_meanwhile_is_not(store
     other = second.work.take()
     assert other is not None
     assert other.trial.key == plan.trials[1].key
-    assert second.told.names == [plan.trials[0].name]
+    assert second.watcher.names == [plan.trials[0].name]
     later = begin(store, plan).work.take()
     assert later is not None
     assert later.trial.key == plan.trials[0].key

@@ -34,8 +34,8 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def test_what_was_exported_is_imported_once(folder: Path, tmp_path: Path) -> None:
-    told = export(tmp_path / "a.zip", folder, None, weights=True)
-    assert (told.records, told.weights, told.without) == (12, 4, 0)
+    exported = export(tmp_path / "a.zip", folder, None, weights=True)
+    assert (exported.records, exported.weights, exported.without) == (12, 4, 0)
     first = import_archive(tmp_path / "a.zip", tmp_path / "b")
     assert (first.new, first.weights, first.same, first.conflicts) == (12, 4, 0, [])
     assert stored(tmp_path / "b") == stored(folder)
@@ -146,7 +146,7 @@ def test_folders_of_several_machines_become_one(plan: Plan, tmp_path: Path) -> N
         with Store(tmp_path / name, create=True) as store:
             fill_whole(store, select(plan, f"*/{name}/*"))
     merged = merge([tmp_path / "adam", tmp_path / "stochgradadam"], tmp_path / "all")
-    assert [(told.new, told.weights) for _, told in merged] == [(6, 2), (6, 2)]
+    assert [(counts.new, counts.weights) for _, counts in merged] == [(6, 2), (6, 2)]
     assert len(weights(tmp_path / "all")) == 4
     with pytest.raises(InputError, match="is the one that --results names"):
         merge([tmp_path / "all"], tmp_path / "all")
@@ -262,11 +262,11 @@ HOSTILE: dict[str, tuple[Edit, str]] = {
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_archive_is_refused_and_nothing_is_taken(folder: Path, tmp_path: Path, case: str) -> None:
-    edit, told = HOSTILE[case]
+    edit, message = HOSTILE[case]
     export(tmp_path / "a.zip", folder, None, weights=True)
     rewrite(tmp_path / "a.zip", tmp_path / "hostile.zip", edit)
     around = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=told) as refused:
+    with pytest.raises(InputError, match=message) as refused:
         import_archive(tmp_path / "hostile.zip", tmp_path / "b")
     assert str(refused.value).startswith(f"{tmp_path / 'hostile.zip'}: ")
     assert "\n" not in str(refused.value)
@@ -333,7 +333,7 @@ def test_the_commands_tell_what_they_did(sgabench: Run, folder: Path, plan: Plan
         f"  disagrees: trial digits/resnet8/adam/0 ({plan.trials[0].key})",
     ]
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no")
-    for arguments, told in (
+    for arguments, message in (
         (["import", "bad.zip"], "bad.zip: not an archive"),
         (["import", "nowhere.zip"], "nowhere.zip: no such file"),
         (["export", "results/store.sqlite"], "error: results/store.sqlite: would damage the results folder"),
@@ -342,4 +342,4 @@ def test_the_commands_tell_what_they_did(sgabench: Run, folder: Path, plan: Plan
     ):
         refused = sgabench(*arguments)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
-        assert told in refused.stderr
+        assert message in refused.stderr

@@ -197,10 +197,10 @@ if FULL:
 
 
 @pytest.mark.parametrize(
-    ("width", "limit", "told", "jobs"), CASES, ids=["weights", "store", "a worker's weights"][: len(CASES)]
+    ("width", "limit", "message", "jobs"), CASES, ids=["weights", "store", "a worker's weights"][: len(CASES)]
 )
 def test_a_run_that_cannot_write_stops_and_goes_on(
-    tiny: Path, tmp_path: Path, width: str, limit: int, told: str, jobs: str
+    tiny: Path, tmp_path: Path, width: str, limit: int, message: str, jobs: str
 ) -> None:
     """The limits are below the weights of a network, and below a store with all its records."""
     pytest.importorskip("resource")
@@ -212,7 +212,7 @@ def test_a_run_that_cannot_write_stops_and_goes_on(
     assert "Traceback" not in stopped.stderr
     last = stopped.stderr.splitlines()[-1]
     assert last.startswith("error: ")
-    assert told in last
+    assert message in last
     with Store(tmp_path / "results") as store:
         kept = everything(store)
         assert {record.status for record in kept.values()} <= {"done"}

@@ -113,8 +113,8 @@ def test_a_torn_database_is_rebuilt_from_what_is_sound(folder: Path) -> None:
     with pytest.raises(InputError, match="or damaged"):
         Store(folder)
     assert states(folder) == {"store": "problem"}
-    (told,) = repair(folder)
-    assert told.startswith("rebuilt store.sqlite from 12 sound records")
+    (repaired,) = repair(folder)
+    assert repaired.startswith("rebuilt store.sqlite from 12 sound records")
     with Store(folder) as store:
         assert everything(store) == before
     assert (folder / "store.sqlite.before-repair.bak").read_bytes() == torn
@@ -149,7 +149,7 @@ def test_nothing_is_repaired_while_a_run_writes(folder: Path) -> None:
 def test_versions_that_differ_from_those_of_the_records_are_named() -> None:
     assert check_versions([]).state == "ok"
     check = check_versions([{"packages": {"torch": "1.0", "unknown": "3"}}])
-    assert (check.state, "torch 1.0" in check.told, "unknown" in check.told) == ("warning", True, False)
+    assert (check.state, "torch 1.0" in check.message, "unknown" in check.message) == ("warning", True, False)
 
 
 @pytest.mark.parametrize(
@@ -165,11 +165,11 @@ def test_data_sets_are_found_where_they_are_looked_for(tmp_path: Path, name: str
         (tmp_path / folder / file).touch()
     check = check_data_sets(tmp_path)
     assert check.state == "ok"
-    assert name in check.told.split(";")[1]
+    assert name in check.message.split(";")[1]
     (tmp_path / folder / files[-1]).unlink()
     check = check_data_sets(tmp_path)
     assert check.state == "warning"
-    assert f"lacks {files[-1]}" in check.told
+    assert f"lacks {files[-1]}" in check.message
 
 
 def test_a_device_that_computes_is_fine() -> None:
@@ -188,12 +188,12 @@ def test_the_command_tells_and_repairs(folder: Path, capsys: pytest.CaptureFixtu
         return int(stop.value.code or 0), "".join(capsys.readouterr())
 
     change(folder, "UPDATE records SET error = 'x' WHERE kind = 'cell'")
-    code, told = doctor(str(folder))
-    assert (code, "problem  records" in told) == (1, True)
-    code, told = doctor(str(folder), "--repair")
-    assert (code, "removed 4 records" in told) == (0, True)
-    code, told = doctor(str(folder / "nowhere"))
-    assert (code, told.startswith("error: results folder") and "not there" in told) == (2, True)
+    code, output = doctor(str(folder))
+    assert (code, "problem  records" in output) == (1, True)
+    code, output = doctor(str(folder), "--repair")
+    assert (code, "removed 4 records" in output) == (0, True)
+    code, output = doctor(str(folder / "nowhere"))
+    assert (code, output.startswith("error: results folder") and "not there" in output) == (2, True)
 
 
 def test_damaged_weights_are_trained_again_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:
@@ -240,8 +240,8 @@ def test_a_lacking_compiler_is_told_with_what_it_costs(monkeypatch: pytest.Monke
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     found = check_kernels()
     assert (found.state, found.name) == ("warning", "kernels")
-    assert f"there is no C++ compiler ({tmp_path / 'none'})" in found.told
-    assert "StochGradAdam's step takes 4 to 7 times as long" in found.told
+    assert f"there is no C++ compiler ({tmp_path / 'none'})" in found.message
+    assert "StochGradAdam's step takes 4 to 7 times as long" in found.message
     (tmp_path / "none").write_text("#!/bin/sh\necho 'cc 1.2 (x)'\necho more\n")
     (tmp_path / "none").chmod(0o700)
     assert check_kernels() == Check("kernels", "ok", "compiled for this processor by cc 1.2 (x)")

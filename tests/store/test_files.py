@@ -56,5 +56,5 @@ def test_what_cannot_be_removed_is_told_and_what_is_not_there_is_not(
     files.remove("snapshots/none")
     assert caplog.messages == []
     files.remove("snapshots/folder")
-    (told,) = caplog.messages
-    assert told.startswith(f"local://{tmp_path}/snapshots/folder: cannot be removed: IsADirectoryError")
+    (message,) = caplog.messages
+    assert message.startswith(f"local://{tmp_path}/snapshots/folder: cannot be removed: IsADirectoryError")

@@ -56,18 +56,18 @@ def test_the_content_of_files_that_a_plugin_declares_enters_the_keys(tiny: Path,
 
 
 def test_a_fingerprint_of_a_plugin_that_is_no_data_set_enters_the_keys(tiny: Path, tmp_path: Path) -> None:
-    told = ["one"]
+    contents = ["one"]
 
     def fingerprint(data_dir: Path, options: dict[str, Any]) -> Any:
         assert (data_dir, options) == (tmp_path, {"path": "a.pt"})
-        return told[0]
+        return contents[0]
 
     models.register("read", fingerprint=fingerprint)(lambda spec, *, path="a.pt": None)
     suite = variant(tiny, *(part.replace("reader", "read") for part in OF["model"]))
     first = keys_of(planned(suite, tmp_path))
-    told[0] = "two"
+    contents[0] = "two"
     assert not keys_of(planned(suite, tmp_path)) & first
-    told[0] = 3  # type: ignore[call-overload]
+    contents[0] = 3  # type: ignore[call-overload]
     with pytest.raises(InputError, match="model 'read': its fingerprint is 3, not a text"):
         planned(suite, tmp_path)
 

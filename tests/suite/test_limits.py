@@ -31,7 +31,7 @@ def many_cells(suite: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("lr = 0.01\n", f"sweep = {{lr = {numbers(10_001)}}}\n", r"\(adam\): sweep: 10001 combinations; at most 10000"),
         (
@@ -63,8 +63,8 @@ def many_cells(suite: Path) -> Path:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) and "\n" not in value else None,
 )
-def test_what_would_grow_without_bounds_is_refused(tiny: Path, old: str, new: str, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def test_what_would_grow_without_bounds_is_refused(tiny: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         load_suite(variant(tiny, old, new))
     assert len(str(caught.value)) < 4000
 
@@ -73,8 +73,8 @@ def test_sections_are_counted_before_they_are_multiplied(tiny: Path) -> None:
     for optimizer in ("adam", "stochgradadam"):
         variant(tiny, f'name = "{optimizer}"\nlr = 0.01\n', f'name = "{optimizer}"\nsweep = {{lr = {numbers(1000)}}}\n')
     many_cells(tiny)
-    told = r"tiny.toml: 103020000 records \(1010000 trials, 101000000 cells, 1010000 probes\); at most 1000000"
-    with pytest.raises(InputError, match=told):
+    message = r"tiny.toml: 103020000 records \(1010000 trials, 101000000 cells, 1010000 probes\); at most 1000000"
+    with pytest.raises(InputError, match=message):
         make_plan(load_suite(tiny), Path("data"))
 
 
@@ -107,8 +107,8 @@ def test_a_yes_and_an_only_go_on(sgabench: Run, tiny: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("answer", "told"), [(b"n\n", "nothing was run"), (b"\x04", "nothing was run")])
-def test_on_a_terminal_it_asks(start: Start, tiny: Path, answer: bytes, told: str) -> None:
+@pytest.mark.parametrize(("answer", "message"), [(b"n\n", "nothing was run"), (b"\x04", "nothing was run")])
+def test_on_a_terminal_it_asks(start: Start, tiny: Path, answer: bytes, message: str) -> None:
     ours, theirs = os.openpty()
     command = [sys.executable, "-m", "sgabench", "run", str(many_cells(tiny))]
     process = start(*command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE)
@@ -118,4 +118,4 @@ def test_on_a_terminal_it_asks(start: Start, tiny: Path, answer: bytes, told: st
     os.close(theirs)
     assert process.returncode == 2
     assert "1,010 trainings and 101,000 prunings are left to run. Run them? [y/N]: " in errors
-    assert errors.endswith(f"{told}\n")
+    assert errors.endswith(f"{message}\n")

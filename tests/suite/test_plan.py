@@ -269,12 +269,14 @@ def test_what_was_tried_is_not_left(tiny: Path) -> None:
 
 @pytest.mark.parametrize(("images", "batch", "dropped"), [(100, 64, 36), (256, 64, 0), (1437, 64, 0), (60, 64, 0)])
 def test_a_dropped_last_batch_is_told_where_it_is_many_of_the_images(images: int, batch: int, dropped: int) -> None:
-    told = left_out(Choice("digits", "few", {}), images, batch)
+    message = left_out(Choice("digits", "few", {}), images, batch)
     if not dropped:
-        assert told is None
+        assert message is None
     else:
-        assert told is not None
-        assert told.startswith(f"dataset 'few': batch_size {batch} leaves {dropped} of {images} training images out of")
+        assert message is not None
+        assert message.startswith(
+            f"dataset 'few': batch_size {batch} leaves {dropped} of {images} training images out of"
+        )
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_distillation_is_in_the_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "message"),
     [
         (
             {"schedule": {"kind": "slow"}},
@@ -79,8 +79,8 @@ def test_distillation_is_in_the_key() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_one_line(entry: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_what_cannot_be_is_one_line(entry: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         key(**entry)
 
 

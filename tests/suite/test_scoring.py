@@ -66,7 +66,7 @@ def test_normalization_is_given_by_numbers_or_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weights", "more", "told"),
+    ("weights", "more", "message"),
     [
         (["one/best.pt", "other/one/best.pt"], {}, "several files would be called 'one best'; write LABEL=FILE"),
         (["a.pt"], {"normalize": "half"}, "--normalize half: must be data, pretrained or MEAN/STD"),
@@ -78,6 +78,6 @@ def test_normalization_is_given_by_numbers_or_a_word() -> None:
         (["a.txt"], {}, r"checkpoints 1 \(a\): weights: .* is none of .safetensors, .pt, .pth"),
     ],
 )
-def test_what_is_wrong_is_refused(weights: list[str], more: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_what_is_wrong_is_refused(weights: list[str], more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         suite_of(*weights, **more)

@@ -91,7 +91,7 @@ def test_probes_of_the_training_need_one(scored: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (ONE.replace("a.pt", "a.pickle"), r"checkpoints 1 \(mine\): weights: 'a.pickle' is none of .safetensors, .pt"),
         (ONE + "epochs = 1\n", r"checkpoints 1 \(mine\): epochs: with which optimizer\? Set optimizer = "),
@@ -111,8 +111,8 @@ def test_probes_of_the_training_need_one(scored: Path) -> None:
         ("", "suite: optimizers: at least one is required, or checkpoints"),
     ],
 )
-def test_what_is_wrong_is_refused_in_a_line(scored: Path, text: str, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+def test_what_is_wrong_is_refused_in_a_line(scored: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         plan_of(added(scored, text))
     assert "\n" not in str(caught.value)
 

@@ -70,11 +70,11 @@ def test_of_a_plugins_network_cells_and_probes_are_new_and_trainings_stay(tiny: 
         same = {probe.key for probe in trial.probes} & {probe.key for probe in earlier.probes}
         assert same == {probe.key for probe in trial.probes if probe.of_training}
     fill(store, before)
-    told = (
+    message = (
         "4 records of an earlier revision of how zeros are counted and which layers are classifiers are in the store; "
         "they are kept, and not counted here"
     )
-    assert earlier_records(store, now) == [told]
+    assert earlier_records(store, now) == [message]
 
 
 def test_records_of_a_network_whose_heads_were_told_otherwise_are_counted_beside_others_that_stay(

@@ -39,7 +39,7 @@ def asserts():
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Callable[..., str]:
+def described(tmp_path: Path) -> Callable[..., str]:
     """What is told of a function of a plugin file that raises."""
     path = tmp_path / "my plugin.py"
     path.write_text(PLUGIN)
@@ -56,15 +56,15 @@ def told(tmp_path: Path) -> Callable[..., str]:
     return call
 
 
-def test_it_has_class_message_file_and_line(told: Callable[..., str]) -> None:
-    assert told("raises") == "ValueError: two lines of it (my plugin.py, line 3)"
-    assert told("chained") == "KeyError: 'second' (my plugin.py, line 12)"
-    assert told("asserts") == "AssertionError (my plugin.py, line 22)"
-    assert told("mute").endswith("Mute: <exception str() failed> (my plugin.py, line 19)")
+def test_it_has_class_message_file_and_line(described: Callable[..., str]) -> None:
+    assert described("raises") == "ValueError: two lines of it (my plugin.py, line 3)"
+    assert described("chained") == "KeyError: 'second' (my plugin.py, line 12)"
+    assert described("asserts") == "AssertionError (my plugin.py, line 22)"
+    assert described("mute").endswith("Mute: <exception str() failed> (my plugin.py, line 19)")
 
 
-def test_of_what_a_library_raises_the_plugin_is_told(told: Callable[..., str]) -> None:
-    line = told("loads", nn.Linear(2, 2))
+def test_of_what_a_library_raises_the_plugin_is_told(described: Callable[..., str]) -> None:
+    line = described("loads", nn.Linear(2, 2))
     assert line.startswith("RuntimeError: Error(s) in loading state_dict for Linear: Missing key(s) in state_dict:")
     assert line.endswith("(my plugin.py, line 6)")
     assert "\t" not in line

@@ -111,14 +111,14 @@ def wait_for_orphans(group: int) -> None:
             time.sleep(0.01)
 
 
-def wait_for_a_moment(process: subprocess.Popen[str], told: Path, chance: random.Random) -> int | None:
+def wait_for_a_moment(process: subprocess.Popen[str], log_file: Path, chance: random.Random) -> int | None:
     """Wait for a random moment, mostly of the trainings, sometimes before them; gives the exit code if it is over."""
     started = time.monotonic()
     if chance.random() < 0.1:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(timeout=chance.uniform(0.3, 2))
         return None
-    while process.poll() is None and b"to run on cpu" not in told.read_bytes():
+    while process.poll() is None and b"to run on cpu" not in log_file.read_bytes():
         time.sleep(0.01)
     start = time.monotonic() - started  # as long as workers take to start, too
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -130,11 +130,11 @@ def stop_again_and_again(
     start: Start, line: list[str], results: Path, how: str, chance: random.Random, story: Story
 ) -> None:
     """Run a command until it is through, or has been stopped often enough; then let it be through."""
-    told = results.with_name(f"{results.name}.log")
+    log_file = results.with_name(f"{results.name}.log")
     while story.stops < STOPS:
-        with told.open("wb") as log:
+        with log_file.open("wb") as log:
             process = start(*line, cwd=results.parent, stdout=log, stderr=log)
-        code = wait_for_a_moment(process, told, chance)
+        code = wait_for_a_moment(process, log_file, chance)
         if code is None:
             started = time.monotonic()
             stop(process, how, chance)
@@ -144,7 +144,7 @@ def stop_again_and_again(
             story.seconds.append(time.monotonic() - started)
         wait_for_orphans(process.pid)
         # Before the run has taken over the signals, Python itself dies of them.
-        assert code in (-2, -15) or b"Traceback" not in told.read_bytes(), told.read_text()
+        assert code in (-2, -15) or b"Traceback" not in log_file.read_bytes(), log_file.read_text()
         story.snapshots |= {(path.name, path.stat().st_mtime_ns) for path in (results / "snapshots").glob("[!.]*")}
         if code == 0:
             return

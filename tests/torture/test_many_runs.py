@@ -88,8 +88,8 @@ def begin(start: Start, folder: Path, results: str, log: Path, jobs: int = 1) ->
     command += ["--device", "cpu", "--jobs", str(jobs), "--snapshot-minutes", "0.005" if TORTURE else "5"]
     # As many threads in each, so that all make the same bits.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("w") as told:
-        return start(*command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=told)
+    with log.open("w") as log_file:
+        return start(*command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log_file)
 
 
 def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -108,24 +108,24 @@ def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 @dataclass
-class Told:
+class Seen:
     """What runs said: how often which training ended, and every line that is not as it should be."""
 
     trained: Counter[str]
     strange: list[str]
 
 
-def read(logs: list[Path]) -> Told:
-    told = Told(Counter(), [])
+def read(logs: list[Path]) -> Seen:
+    seen = Seen(Counter(), [])
     expected = (": finished", ": finished by another run", " of other runs", " to run on cpu", " is stored")
     for line in (line for log in logs for line in log.read_text().splitlines()):
         line = line.partition("; all: about ")[0]  # how long it still takes
         name, _, rest = line.partition(": ")
         if rest.startswith("dense top-1"):
-            told.trained[name] += 1
+            seen.trained[name] += 1
         elif not line.endswith(expected) and not rest.startswith("epoch"):
-            told.strange.append(line)
-    return told
+            seen.strange.append(line)
+    return seen
 
 
 @pytest.fixture
@@ -148,12 +148,12 @@ def test_many_runs_at_once_compute_everything_once(start: Start, folder: Path) -
     logs = [folder / f"{number}.log" for number in range(RUNS)]
     runs = [begin(start, folder, "shared", log) for log in logs]
     assert [run.wait() for run in runs] == [0] * RUNS
-    told = read(logs)
-    assert told.strange == []
+    seen = read(logs)
+    assert seen.strange == []
     lines = [line.split() for line in (folder / "computed.log").read_text().splitlines()]
     assert sorted(what for what, _ in lines) == sorted(computed)
-    assert set(told.trained.values()) == {1}
-    assert len(told.trained) == len(weights)
+    assert set(seen.trained.values()) == {1}
+    assert len(seen.trained) == len(weights)
     assert contents(folder / "shared") == (records, weights)
     assert {path.name for path in (folder / "shared" / "claims").iterdir()} <= {"computing.lock", "timing.lock"}
     assert (folder / "shared/suite/leaderboard.csv").exists()
@@ -185,9 +185,9 @@ def test_runs_that_are_killed_cost_the_others_nothing(start: Start, folder: Path
         survivors += [run for run in runs if run.poll() is not None]
         runs = [run for run in runs if run.poll() is None]
     assert [run.returncode for run in survivors] == [0] * len(survivors)
-    told = read(logs)
-    print(f"{killed} killed, {len(survivors)} ended; trainings told: {sum(told.trained.values())}")
-    assert told.strange == []
-    assert max(told.trained.values()) == 1
+    seen = read(logs)
+    print(f"{killed} killed, {len(survivors)} ended; trainings told: {sum(seen.trained.values())}")
+    assert seen.strange == []
+    assert max(seen.trained.values()) == 1
     assert contents(folder / "shared") == (records, weights)
     assert not list((folder / "shared" / "snapshots").glob("[!.]*"))

@@ -309,11 +309,11 @@ def plan_or_line(path: Path) -> Plan | str:
         with limited_time():
             return make_plan(load_suite(path), Path("data"))
     except InputError as error:
-        told = str(error)
-        assert told.startswith((f"{path}: ", "dataset ", "data set "))
-        assert told.isprintable()
-        assert len(told) < 4000
-        return told
+        message = str(error)
+        assert message.startswith((f"{path}: ", "dataset ", "data set "))
+        assert message.isprintable()
+        assert len(message) < 4000
+        return message
 
 
 def batches() -> range:

@@ -41,18 +41,18 @@ def test_weights_alone_decay_if_the_recipe_says_so(name: str) -> None:
 
 
 def test_an_optimizer_is_told_of_its_training() -> None:
-    told: list[Any] = []
+    received: list[Any] = []
 
     @optimizers.register("curious")
     def curious(parameters: list[tuple[str, Any]], seed: int, context: TrainingContext) -> torch.optim.Optimizer:
-        told.extend([seed, context])
+        received.extend([seed, context])
         return torch.optim.SGD(parameters)
 
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.BatchNorm2d(2)), nn.Linear(3, 4, bias=False))
     build_optimizer(Choice("curious", "curious", {}), network, 7, steps_per_epoch=5, epochs=3)
     kinds = {"0.weight": "Conv2d", "0.bias": "Conv2d", "2.weight": "Linear"}
     kinds |= {"1.0.weight": "BatchNorm2d", "1.0.bias": "BatchNorm2d"}
-    assert told == [7, TrainingContext(15, 5, kinds)]
+    assert received == [7, TrainingContext(15, 5, kinds)]
 
 
 def test_every_global_generator_follows_from_the_seed_and_is_left_as_it_was() -> None:

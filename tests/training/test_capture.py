@@ -97,17 +97,17 @@ def no_capture(step: GradientStep) -> Replayed:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "message"),
     [(wrong_gradients, "a replay does not give the same gradients"), (no_capture, "operation not permitted")],
 )
 def test_what_goes_wrong_changes_nothing(
-    how: Callable[[GradientStep], Replayed], told: str, caplog: pytest.LogCaptureFixture
+    how: Callable[[GradientStep], Replayed], message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     network, training = trained(how)
     eager = trained(None)
     assert same(network, eager[0])
     assert history(training) == history(eager[1])
-    assert f"steps are not captured: {told}" in caplog.text.replace("RuntimeError: ", "")
+    assert f"steps are not captured: {message}" in caplog.text.replace("RuntimeError: ", "")
 
 
 def test_a_short_training_is_not_captured(caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"0.bias": None}, "missing 0.bias$"),
         ({"9.weight": torch.zeros(1)}, "unexpected 9.weight$"),
@@ -74,15 +74,15 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
         ({"2.bias": None, "head.bias": torch.zeros(3)}, "missing 2.bias; unexpected head.bias$"),
     ],
 )
-def test_what_does_not_fit_is_named(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     state = {**network().state_dict(), **change}
     torch.save({name: value for name, value in state.items() if value is not None}, tmp_path / "a.pt")
-    with pytest.raises(InputError, match=f"a.pt does not fit model 'my model': {told}"):
+    with pytest.raises(InputError, match=f"a.pt does not fit model 'my model': {message}"):
         load_checkpoint(network(), checkpoint(tmp_path / "a.pt"))
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (network(), "more in it than tensors, and would run code to be read; save network.state_dict"),
         ([1, 2], "holds list, not the state dict"),
@@ -90,9 +90,9 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], told: str, tmp_path:
         ({"epoch": 3, "weights": torch.zeros(1)}, "beside tensors there is epoch"),
     ],
 )
-def test_a_file_of_something_else_is_refused(content: Any, told: str, tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         read_weights(tmp_path / "a.pt")
 
 

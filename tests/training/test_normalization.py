@@ -53,12 +53,12 @@ def test_published_constants_of_a_grey_image_are_the_mean_of_the_colours(tiny: P
 
 
 @pytest.mark.parametrize(
-    ("normalize", "told"),
+    ("normalize", "message"),
     [
         ('"pretrained"', "no weights of 'resnet8' are published"),
         ("{mean = [0.5, 0.5], std = [1.0, 1.0]}", "has 2 channels, the images have 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(tiny: Path, normalize: str, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_what_does_not_fit_is_refused(tiny: Path, normalize: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         constants(trial_of(tiny, f"normalize = {normalize}"))

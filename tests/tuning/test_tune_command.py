@@ -26,23 +26,25 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     def tune(*arguments: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stop:
             main(["tune", "quick.toml", "--output", "tuned.toml", "--device", "cpu", *arguments])
-        said = capsys.readouterr()
+        captured = capsys.readouterr()
         assert isinstance(stop.value.code, int)
-        return stop.value.code, said.out, said.err
+        return stop.value.code, captured.out, captured.err
 
     return tune
 
 
 def test_the_same_command_gives_the_same_file_without_training(suite: Load, call: Call, tmp_path: Path) -> None:
     suite()
-    code, out, told = call("--tries", "3")
-    assert (code, told.count("validation top-1")) == (0, 3)
-    assert "sgd: lr from 0.0001 to 0.1, weight_decay from 1e-05 to 0.1 or 0" in told
-    assert "1 optimizer with 3 tries of 1 training each, on cpu; held out for validation: 144 images of digits" in told
+    code, out, errors = call("--tries", "3")
+    assert (code, errors.count("validation top-1")) == (0, 3)
+    assert "sgd: lr from 0.0001 to 0.1, weight_decay from 1e-05 to 0.1 or 0" in errors
+    assert (
+        "1 optimizer with 3 tries of 1 training each, on cpu; held out for validation: 144 images of digits" in errors
+    )
     text = (tmp_path / "tuned.toml").read_text()
     assert call("--tries", "3")[0] == 2
-    code, again, told = call("--tries", "3", "--force")
-    assert (code, told.count(", stored\n"), again) == (0, 3, out)
+    code, again, errors = call("--tries", "3", "--force")
+    assert (code, errors.count(", stored\n"), again) == (0, 3, out)
     assert (tmp_path / "tuned.toml").read_text() == text
     assert call("--tries", "4", "--force", "--quiet") == (0, "", "")
 
@@ -58,8 +60,8 @@ def test_a_training_that_raises_is_told_in_a_line(suite: Load, call: Call, tmp_p
         return Bad(parameters, lr=lr)
 
     suite('[[optimizers]]\nname = "bad"')
-    said = "failed: optimizer 'bad', try 1 (lr 0.01): ValueError: no step today\n"
-    assert call("--quiet") == (1, "", said)
+    message = "failed: optimizer 'bad', try 1 (lr 0.01): ValueError: no step today\n"
+    assert call("--quiet") == (1, "", message)
     assert not (tmp_path / "tuned.toml").exists()
 
 
@@ -71,16 +73,16 @@ def test_what_a_reader_should_doubt_is_said(suite: Load, call: Call) -> None:
     assert "fixed: has no lr and no weight_decay to set; left as it is" in out
     assert "is at an end of what was searched; widen it by --lr-factors" in out
     suite('[[optimizers]]\nname = "exploding"')
-    code, out, told = call("--tries", "2", "--lr-factors", "1", "10", "--force")
-    assert told.count("validation top-1 10.0 %, 1 diverged") == 2
+    code, out, errors = call("--tries", "2", "--lr-factors", "1", "10", "--force")
+    assert errors.count("validation top-1 10.0 %, 1 diverged") == 2
     assert "exploding: diverged in every try" in out
 
 
 def test_several_seeds_are_a_mean(suite: Load, call: Call) -> None:
     suite()
-    code, _, told = call("--tries", "1", "--seed", "5", "--seed", "6")
+    code, _, errors = call("--tries", "1", "--seed", "5", "--seed", "6")
     assert code == 0
-    assert "1 try of 2 trainings each" in told
+    assert "1 try of 2 trainings each" in errors
 
 
 def test_ctrl_c_keeps_what_is_finished(suite: Load, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +99,7 @@ def test_ctrl_c_keeps_what_is_finished(suite: Load, call: Call, monkeypatch: pyt
         return AtTheFirstStep(parameters, lr, begins)
 
     suite('[[optimizers]]\nname = "stopped"')
-    code, _, told = call("--tries", "3")
+    code, _, errors = call("--tries", "3")
     assert code == 130
-    assert told.endswith("stopped: every finished try is stored; run the same command to go on\n")
-    assert "try 1/3: lr 0.01" in told
+    assert errors.endswith("stopped: every finished try is stored; run the same command to go on\n")
+    assert "try 1/3: lr 0.01" in errors

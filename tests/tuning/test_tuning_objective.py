@@ -92,15 +92,15 @@ def test_the_command_says_what_it_judges_by_and_so_does_the_suite(
         said = capsys.readouterr()
         return stop.value.code, said.out, said.err
 
-    code, out, told = call("--tries", "1", "--objective", "pruned@0.8")
+    code, out, errors = call("--tries", "1", "--objective", "pruned@0.8")
     assert code == 0
     judged = "top-1 after magnitude pruning of 80 % of the weights"
-    assert f"judged by {judged}\n" in told
+    assert f"judged by {judged}\n" in errors
     assert judged in " ".join(out.split())
     text = (tmp_path / "tuned.toml").read_text()
     assert f"chosen by the mean {judged} on images held out of the training split:\n" in text
     written = tomllib.loads(text)
     assert written["name"] == "quick-tuned-pruned-0.8"
     assert written["description"] == "Quick. Learning rates and weight decays are tuned for pruned@0.8."
-    code, _, told = call("--force", "--objective", "pruned@2")
-    assert (code, told.startswith("error: --objective pruned@2: must be")) == (2, True), told
+    code, _, errors = call("--force", "--objective", "pruned@2")
+    assert (code, errors.startswith("error: --objective pruned@2: must be")) == (2, True), errors

@@ -174,7 +174,7 @@ def trace(network: nn.Module, example: Tensor, rules: dict[str, Rule], wholes: t
         wholes: modules that are not looked into: their inputs and outputs lose channels independently.
     """
     images = example.clone()
-    with evaluating(network), unfused(), Tracer(network, rules) as tracer, _told(network, tracer, wholes):
+    with evaluating(network), unfused(), Tracer(network, rules) as tracer, _following(network, tracer, wholes):
         tracer.set(images, None)
         logits = network(images)
     tracer.freeze(logits)
@@ -183,7 +183,7 @@ def trace(network: nn.Module, example: Tensor, rules: dict[str, Rule], wholes: t
 
 
 @contextmanager
-def _told(network: nn.Module, tracer: Tracer, wholes: tuple[type[nn.Module], ...]) -> Iterator[None]:
+def _following(network: nn.Module, tracer: Tracer, wholes: tuple[type[nn.Module], ...]) -> Iterator[None]:
     """Tell the tracer which module runs."""
     hooks = []
     for name, module in network.named_modules():

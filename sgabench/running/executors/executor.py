@@ -75,7 +75,7 @@ class Executor(Protocol):
             claim: file descriptor of the trial's claim, for who can have a share in it.
         """
 
-    def listen(self, tell: OnEvent, seconds: float) -> None:
+    def listen(self, on_event: OnEvent, seconds: float) -> None:
         """Wait for something to happen and tell it.
 
         Every task that was submitted has `Began` told of it, and in the end one of `Finished`, `WorkerDied` and `Lost`.

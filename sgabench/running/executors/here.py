@@ -34,7 +34,7 @@ class Here:
         """Take a task."""
         self._task = task
 
-    def listen(self, tell: OnEvent, seconds: float) -> None:
+    def listen(self, on_event: OnEvent, seconds: float) -> None:
         """Run the task to its end; without one, wait."""
         from sgabench.running.rehearsal import run_rehearsed
 
@@ -44,14 +44,14 @@ class Here:
             return
 
         def emit(event: Event) -> None:
-            tell(0, task, event)
+            on_event(0, task, event)
             self._quiet.give_way()
 
-        tell(0, task, Began())
+        on_event(0, task, Began())
         with self._quiet.busy():
             run_rehearsed(task, emit, self._quiet.alone)
         self._task = None
-        tell(0, task, Finished())
+        on_event(0, task, Finished())
 
     def end(self, task: Task, cause: str) -> None:
         """Not possible: who wants an end to long trials runs them in other processes."""

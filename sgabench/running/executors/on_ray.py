@@ -15,7 +15,7 @@ from sgabench.errors import InputError, describe
 from sgabench.running.executors import ray_cluster
 from sgabench.running.executors.executor import Began, Event, Finished, Lost, OnEvent, WorkerDied
 from sgabench.running.executors.processes import STOP_SECONDS
-from sgabench.running.executors.ray_cluster import Wanted
+from sgabench.running.executors.ray_cluster import ClusterRequest
 from sgabench.running.executors.ray_worker import Inbox, Setup, Warned, Written, run_on_worker
 from sgabench.running.task import Task
 from sgabench.store.files import Folder
@@ -53,7 +53,7 @@ class OnRay:
     """An executor that lets Ray place trials; what comes back goes through this process alone.
 
     Args:
-        wanted: the cluster, and what a trial gets of it.
+        request: the cluster, and what a trial gets of it.
         results: folder of the store.
         shared: whether workers reach the files of tasks themselves; else they are sent.
         setup: of all tasks.
@@ -62,16 +62,16 @@ class OnRay:
         InputError: there is no such cluster, or no node of it is large enough.
     """
 
-    def __init__(self, wanted: Wanted, results: Path, shared: bool, setup: Setup) -> None:
+    def __init__(self, request: ClusterRequest, results: Path, shared: bool, setup: Setup) -> None:
         self._files = None if shared else Folder(results)
-        self._wanted = wanted
-        self._cluster = ray_cluster.connect(wanted)
+        self._request = request
+        self._cluster = ray_cluster.connect(request)
         ray = self._cluster.ray
         try:
-            self._cluster.require(wanted)
+            self._cluster.require(request)
             self._inbox = self._cluster.actor_here(Inbox)
             self._setup = ray.put(setup)
-            resources = {"num_cpus": wanted.cpus, "num_gpus": wanted.gpus, "max_retries": 0}
+            resources = {"num_cpus": request.cpus, "num_gpus": request.gpus, "max_retries": 0}
             self._remote = ray.remote(run_on_worker).options(**resources)
         except BaseException:
             self._cluster.leave()
@@ -89,7 +89,7 @@ class OnRay:
 
     def room(self) -> int:
         """What the cluster holds, and a tenth more, so that no node waits for this process."""
-        slots = self._cluster.slots(self._wanted)
+        slots = self._cluster.slots(self._request)
         return slots + max(1, slots // 10) - len(self._attempts)
 
     def submit(self, task: Task, claim: int) -> None:
@@ -102,21 +102,21 @@ class OnRay:
         ref = self._remote.remote(self._inbox, self._number, task, self._setup, self._images(task), given)
         self._attempts[self._number] = _Attempt(task, ref)
 
-    def listen(self, tell: OnEvent, seconds: float) -> None:
+    def listen(self, on_event: OnEvent, seconds: float) -> None:
         """Pass on what workers tell, and what becomes of those that tell nothing more."""
         ray = self._cluster.ray
         for number, event in ray.get(self._inbox.take.remote(min(seconds, LOOK_SECONDS))):
-            self._receive(number, event, tell)
+            self._receive(number, event, on_event)
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         over: dict[int, BaseException | None] = dict.fromkeys(self._stranded())
         over |= {number: problem for number in self._over() if (problem := self._problem(number)) is not None}
         if over:  # what they told before they ended comes first
             for number, event in ray.get(self._inbox.take.remote(0)):
-                self._receive(number, event, tell)
+                self._receive(number, event, on_event)
         for number, problem in over.items():
             if number in self._attempts:
-                self._bury(number, problem, tell)
+                self._bury(number, problem, on_event)
         self._looked = time.monotonic()
 
     def end(self, task: Task, cause: str) -> None:
@@ -132,7 +132,7 @@ class OnRay:
         finally:
             self._cluster.leave(self._inbox)
 
-    def _receive(self, number: int, event: Event, tell: OnEvent) -> None:
+    def _receive(self, number: int, event: Event, on_event: OnEvent) -> None:
         attempt = self._attempts.get(number)
         if attempt is None:  # was given up; its trial is done elsewhere
             return
@@ -152,7 +152,7 @@ class OnRay:
             del self._attempts[number]
         if isinstance(event, Lost) and attempt.stopped:
             event = WorkerDied(attempt.stopped, attempt.environment)
-        tell(self._number_of(attempt), attempt.task, event)
+        on_event(self._number_of(attempt), attempt.task, event)
 
     def _write(self, written: Written) -> None:
         assert self._files is not None
@@ -162,8 +162,8 @@ class OnRay:
             else:
                 self._files.write(written.name, written.content)
         except OSError as error:
-            told = f"{self._files.where(written.name)}: cannot write: {error.strerror or error}"
-            raise InputError(f"{told}; fix that and run again") from None
+            message = f"{self._files.where(written.name)}: cannot write: {error.strerror or error}"
+            raise InputError(f"{message}; fix that and run again") from None
 
     def _stranded(self) -> list[int]:
         """The tasks on nodes that the cluster has lost, whose workers may not know it yet."""
@@ -186,18 +186,18 @@ class OnRay:
             return error
         return None
 
-    def _bury(self, number: int, problem: BaseException | None, tell: OnEvent) -> None:
+    def _bury(self, number: int, problem: BaseException | None, on_event: OnEvent) -> None:
         attempt = self._attempts.pop(number)
         worker, key = self._number_of(attempt), attempt.task.trial.key
         if attempt.stopped:
-            tell(worker, attempt.task, WorkerDied(attempt.stopped, attempt.environment))
+            on_event(worker, attempt.task, WorkerDied(attempt.stopped, attempt.environment))
         elif problem is None or not self._cluster.is_alive(attempt.node):
-            tell(worker, attempt.task, Lost())
+            on_event(worker, attempt.task, Lost())
         else:
             self._crashes[key] += 1
             again = self._crashes[key] < MOST_CRASHES
             died = WorkerDied(f"the worker process of Ray died: {describe(problem)}", attempt.environment)
-            tell(worker, attempt.task, Lost() if again else died)
+            on_event(worker, attempt.task, Lost() if again else died)
 
     def _cancel(self, numbers: list[int]) -> None:
         """Let trainings save themselves, but not for long."""

@@ -95,18 +95,18 @@ class Processes:
         if free.ready:
             self._hand(free)
 
-    def listen(self, tell: OnEvent, seconds: float) -> None:
+    def listen(self, on_event: OnEvent, seconds: float) -> None:
         """Pass on what workers tell."""
         if not self._workers:
             time.sleep(seconds)
             return
         if self._begun:
-            self._tell_begun(tell)
+            self._report_begun(on_event)
             return
         workers = {worker.connection: worker for worker in self._workers.values()}
         for connection in wait(list(workers), None if math.isinf(seconds) else seconds):
             assert isinstance(connection, Connection)
-            self._receive(workers[connection], tell)
+            self._receive(workers[connection], on_event)
 
     def end(self, task: Task, cause: str) -> None:
         """Stop the worker that is at a task."""
@@ -135,37 +135,37 @@ class Processes:
             if SHARES:
                 reduction.send_handle(worker.connection, worker.claim, worker.process.pid)
 
-    def _tell_begun(self, tell: OnEvent) -> None:
+    def _report_begun(self, on_event: OnEvent) -> None:
         while self._begun:
-            tell(*self._begun.pop(0), Began())
+            on_event(*self._begun.pop(0), Began())
 
-    def _receive(self, worker: _Worker, tell: OnEvent) -> None:
+    def _receive(self, worker: _Worker, on_event: OnEvent) -> None:
         try:
             event = worker.connection.recv()
         except (EOFError, OSError):
-            self._bury(worker, tell)
+            self._bury(worker, on_event)
             return
         if isinstance(event, InputError):
             raise event
         if not isinstance(event, Ready):
             assert worker.task is not None
-            tell(worker.number, worker.task, event)
+            on_event(worker.number, worker.task, event)
         elif worker.ready:
             assert worker.task is not None
             task, worker.task = worker.task, None
-            tell(worker.number, task, Finished())
+            on_event(worker.number, task, Finished())
         else:
             worker.ready = True
             if worker.task is not None:
                 self._hand(worker)
-                self._tell_begun(tell)
+                self._report_begun(on_event)
 
-    def _bury(self, worker: _Worker, tell: OnEvent) -> None:
+    def _bury(self, worker: _Worker, on_event: OnEvent) -> None:
         worker.process.join()
         worker.connection.close()
         del self._workers[worker.number]
         if worker.task is not None:  # also where it died at its start: what workers die of then must end sometime
-            tell(worker.number, worker.task, WorkerDied(worker.stopped or _cause(worker.process.exitcode)))
+            on_event(worker.number, worker.task, WorkerDied(worker.stopped or _cause(worker.process.exitcode)))
 
 
 def _stop(processes: Sequence[Any]) -> None:
@@ -195,14 +195,14 @@ def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str |
     from sgabench.plugins.registry import load_plugin_file
     from sgabench.running.rehearsal import run_rehearsed
 
-    def tell(event: Event) -> None:
+    def on_event(event: Event) -> None:
         try:
             connection.send(event)
         except (BrokenPipeError, ConnectionResetError):  # there is nobody to work for: stop as if asked to
             signal.raise_signal(signal.SIGTERM)
 
     def emit(event: Event) -> None:
-        tell(event)
+        on_event(event)
         quiet.give_way()
 
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, Terminated):
@@ -210,7 +210,7 @@ def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str |
             with shared(results) if SHARES else contextlib.nullcontext():
                 for plugin in plugins:
                     load_plugin_file(plugin)
-                quiet = Quiet(results, lambda begins: tell(Waiting(begins)))
+                quiet = Quiet(results, lambda begins: on_event(Waiting(begins)))
                 while True:
                     connection.send(Ready())
                     task = connection.recv()

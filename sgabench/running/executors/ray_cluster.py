@@ -20,7 +20,7 @@ EXTRA = "sgabench[ray]"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ClusterRequest:
     """A cluster, and what each trial gets of it.
 
     Attributes:
@@ -34,7 +34,7 @@ class Wanted:
     gpus: float = 0.0
 
 
-def connect(wanted: Wanted) -> Cluster:
+def connect(request: ClusterRequest) -> Cluster:
     """Join a cluster, or start one; a program that has joined one already stays there.
 
     Raises:
@@ -48,7 +48,7 @@ def connect(wanted: Wanted) -> Cluster:
         raise InputError(f"--executor ray needs the extra: pip install '{EXTRA}'") from None
     if ray.is_initialized():
         return Cluster(ray, joined=False)
-    address = wanted.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = request.address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     _require_answer(address)
     main = threading.current_thread() is threading.main_thread()
@@ -97,22 +97,22 @@ class Cluster:
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
         return self.ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000).remote()
 
-    def require(self, wanted: Wanted) -> None:
+    def require(self, request: ClusterRequest) -> None:
         """Look whether any node can take a trial.
 
         Raises:
             InputError: none can.
         """
-        for option, name, asked in (("cpus", "CPU", wanted.cpus), ("gpus", "GPU", wanted.gpus)):
+        for option, name, asked in (("cpus", "CPU", request.cpus), ("gpus", "GPU", request.gpus)):
             most = max((node["Resources"].get(name, 0) for node in self._alive()), default=0)
             if asked > most:
                 raise InputError(
                     f"--trial-{option} {asked:g}: no node of the cluster has so many {name}s; the most is {most:g}"
                 )
 
-    def slots(self, wanted: Wanted) -> int:
+    def slots(self, request: ClusterRequest) -> int:
         """How many trials the nodes take at the same time."""
-        return sum(fits(node["Resources"], wanted) for node in self._alive())
+        return sum(fits(node["Resources"], request) for node in self._alive())
 
     def is_alive(self, node: str) -> bool:
         """Whether a node is still there; one that no trial has told of is taken to be."""
@@ -143,11 +143,11 @@ class Cluster:
         return self._nodes
 
 
-def fits(resources: dict[str, float], wanted: Wanted) -> int:
+def fits(resources: dict[str, float], request: ClusterRequest) -> int:
     """How many trials a node takes at the same time."""
-    trials = int(resources.get("CPU", 0) // wanted.cpus)
-    if wanted.gpus >= 1:
-        return min(trials, int(resources.get("GPU", 0) // wanted.gpus))
-    if wanted.gpus:  # no trial has parts of two
-        return min(trials, int(resources.get("GPU", 0)) * int(1 / wanted.gpus + 1e-9))
+    trials = int(resources.get("CPU", 0) // request.cpus)
+    if request.gpus >= 1:
+        return min(trials, int(resources.get("GPU", 0) // request.gpus))
+    if request.gpus:  # no trial has parts of two
+        return min(trials, int(resources.get("GPU", 0)) * int(1 / request.gpus + 1e-9))
     return trials

@@ -64,7 +64,7 @@ class Slow:
         self._task = task
         self._story = [(0, Began()), (60, Waiting(True)), (1800, Waiting(False)), (1800, Finished())]
 
-    def listen(self, tell: OnEvent, seconds: float) -> None:
+    def listen(self, on_event: OnEvent, seconds: float) -> None:
         after, event = self._story[0]
         if seconds < after:
             self.now += seconds
@@ -76,7 +76,7 @@ class Slow:
         assert task is not None
         if isinstance(event, Finished | WorkerDied):
             self._task = None
-        tell(0, task, event)
+        on_event(0, task, event)
 
     def end(self, task: Task, cause: str) -> None:
         assert task is self._task
@@ -94,10 +94,10 @@ def test_time_in_which_a_trial_waits_does_not_count(
     def task(trial: TrialPlan, trained: Record | None) -> Task:
         return Task(trial, trained, plan.suite.measurement, Folder(tmp_path), tmp_path, False, "cpu", 1)
 
-    told: list[str] = []
+    seen: list[str] = []
 
     def on_event(worker: int, task: Task, event: Any) -> None:
-        told.append(type(event).__name__[0])
+        seen.append(type(event).__name__[0])
         if isinstance(event, WorkerDied):
             trial = task.trial
             store.put(Record(trial.key, "trial", None, "failed", trial.labels(), {}, {"device": "cpu"}))
@@ -106,5 +106,5 @@ def test_time_in_which_a_trial_waits_does_not_count(
     with Claims(store.folder) as claims:
         work = WorkList(plan.trials[:1], {}, store, claims, task, Silent())
         run_tasks(work, executor, on_event, minutes, lambda: executor.now)
-    assert "".join(told) == events
+    assert "".join(seen) == events
     assert executor.ended == [f"--trial-timeout: not finished after {minutes or 0:g} minutes"] * events.count("W")

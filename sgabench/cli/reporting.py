@@ -125,9 +125,9 @@ def report(
         for line in warnings(tables):
             typer.echo(line, err=True)
     if of_layers is not None:
-        text = render_list(of_layers, layers_as_text(of_layers), form.value, LAYERS)
+        text = render_list(of_layers, layers_as_text(of_layers, tables.arm), form.value, LAYERS)
     elif probes and tables.probes is not None:
-        text = render_list(tables.probes, probes_as_text(tables.probes), form.value, PROBES)
+        text = render_list(tables.probes, probes_as_text(tables.probes, tables.arm), form.value, PROBES)
     else:
         about = plan.suite if plan else None
         text = render(tables, form.value, about, cells=cells, details=details, commands=commands)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,7 @@ class Tables:
         warnings: what a reader must know before the numbers: how rows were made differently, and what is left out.
         probes: a row per number that a probe found and network that it looked at, over seeds.
         ranked: the data sets and models that ranks and profiles are made of; None: all.
+        arm: what is compared, in a word: ``optimizer``; ``checkpoint`` if all were brought, ``training`` if some.
     """
 
     leaderboard: pd.DataFrame
@@ -84,6 +85,7 @@ class Tables:
     warnings: tuple[str, ...] = ()
     probes: pd.DataFrame | None = None
     ranked: frozenset[tuple[str, str]] | None = None
+    arm: str = "optimizer"
 
     @property
     def reference(self) -> str:
@@ -186,7 +188,16 @@ def make_tables(
         ),
         frames.probes,
         equal.blocks if equal else None,
+        _arm(frames.made_of.values()),
     )
+
+
+def _arm(trials: Iterable[Mapping[str, Any]]) -> str:
+    """The word for what made these trials."""
+    are_brought = {"checkpoint" in described for described in trials}
+    if are_brought == {True}:
+        return "checkpoint"
+    return "training" if len(are_brought) == 2 else "optimizer"
 
 
 def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None, names: Mapping[str, str]) -> str:

@@ -38,8 +38,9 @@ HEADINGS = {
     "seconds": "train s",
     "incomplete": "seeds lacking",
 }
+ARMS = ("optimizer", "checkpoint", "training")  # a table has a column for one of them
 LEFT = {
-    *("data set", "model", "pruner", "ratio", "optimizer", "trained", "leads", "verdict", "seeds lacking"),
+    *("data set", "model", "pruner", "ratio", *ARMS, "trained", "leads", "verdict", "seeds lacking"),
     *("probe", "number", "layer"),
 }
 OPTIONAL = ("trained", "top5", "measured", "interval", "leading", "verdict", "passes", "seconds", "incomplete")
@@ -102,7 +103,7 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
             table = table.assign(passes="", seconds="")
         shown = _with_curves(table, curves.get((dataset, model), {}))
         empty = [name for name in OPTIONAL if not (shown[name] != "").any()]
-        parts[f"{dataset}, {model}"] = shown.drop(columns=empty).rename(columns=HEADINGS)
+        parts[f"{dataset}, {model}"] = shown.drop(columns=empty).rename(columns={**HEADINGS, "optimizer": tables.arm})
     return parts
 
 
@@ -240,7 +241,7 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
         parts.append(clause + _cost(left, reference, seconds))
     if few := of.get("few", []) + of.get("none", []):
         clause = f"too few seeds: {_names(few)}"
-        parts.append(clause if parts else f"no verdict; it takes at least {FEWEST} seeds of each optimizer")
+        parts.append(clause if parts else f"no verdict; it takes at least {FEWEST} seeds of each {tables.arm}")
     return "; ".join(parts)
 
 
@@ -303,7 +304,7 @@ def curve_table(tables: Tables) -> pd.DataFrame:
                 "data set": str(row["dataset"]),
                 "model": str(row["model"]),
                 "pruner": f"{row['pruner']}, of {of}" if of not in IS_BUDGET else f"{row['pruner']}, {of}",
-                "optimizer": str(row["optimizer"]),
+                tables.arm: str(row["optimizer"]),
                 "n": str(row["n"]),
                 "accuracy %": percent(row["accuracy"]),
                 "95 % interval": interval(row["accuracy_low"], row["accuracy_high"]),

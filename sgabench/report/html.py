@@ -16,6 +16,7 @@ from sgabench.evidence.details import MOST_BLOCKS, Details
 from sgabench.evidence.leaderboard import Tables, each_cell
 from sgabench.report import plots, summaries
 from sgabench.report.display import (
+    ARMS,
     CURVE_NOTE,
     LEFT,
     answers,
@@ -45,7 +46,7 @@ MOST_PANELS = 60  # of a kind of figure
 MOST_POINTS = 5000  # cells that are drawn as points
 PAGE_LENGTH = 25
 ANSWERS = 6  # that are not folded away
-FIRST = ["data set", "model", "pruner", "ratio", "optimizer", "pruned %", "verdict", "leads", "n", "trained"]
+FIRST = ["data set", "model", "pruner", "ratio", *ARMS, "pruned %", "verdict", "leads", "n", "trained"]
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
 TEXT = LEFT | {"first", "second", "outcome", "of", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
 FILTERS = (
@@ -55,7 +56,7 @@ FILTERS = (
     "model",
     "pruner",
     "ratio",
-    "optimizer",
+    *ARMS,
     "first",
     "second",
     "leads",
@@ -166,9 +167,11 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
         same = [name for name in ("data set", "model") if parts and board[name].nunique() == 1]
         of = ", ".join(board[name].iloc[0] for name in same)
         board = board[sorted((str(name) for name in board if name not in same), key=_place)]
-        caption = f"Leaderboard{f' of {of}' if of else ''}: a row per {'cell' if cells else 'pruning and optimizer'}"
+        caption = (
+            f"Leaderboard{f' of {of}' if of else ''}: a row per {'cell' if cells else f'pruning and {tables.arm}'}"
+        )
     else:
-        board, caption = curve_table(tables), "Leaderboard: a row per curve over ratios and optimizer"
+        board, caption = curve_table(tables), f"Leaderboard: a row per curve over ratios and {tables.arm}"
     pairs = tables.comparisons
     compared = summaries.comparison_table(pairs) if len(pairs) <= MOST_ROWS else summaries.comparison_counts(pairs)
     curves = curve_table(tables) if len(shown.leaderboard) <= MOST_ROWS else pd.DataFrame()
@@ -178,8 +181,8 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
         "leaderboard": _table("leaderboard-table", caption, board),
         "curves": _table("curves-table", "Curves over ratios", curves),
         "probes": _table("probes-table", PROBES, _probes(tables)),
-        "training": _table("training-table", "Training, a row per optimizer", summaries.training_table(tables)),
-        "pairs": _table("pairs-table", "Comparisons of optimizers", compared),
+        "training": _table("training-table", f"Training, a row per {tables.arm}", summaries.training_table(tables)),
+        "pairs": _table("pairs-table", f"Comparisons of {tables.arm}s", compared),
     }
 
 
@@ -188,7 +191,11 @@ def _place(column: Any) -> int:
 
 
 def _probes(tables: Tables) -> pd.DataFrame:
-    return probes_as_text(tables.probes) if tables.probes is not None and len(tables.probes) else pd.DataFrame()
+    return (
+        probes_as_text(tables.probes, tables.arm)
+        if tables.probes is not None and len(tables.probes)
+        else pd.DataFrame()
+    )
 
 
 def _with_context(tables: Tables) -> Iterable[tuple[tuple[str, str], pd.DataFrame]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report.display import HEADINGS, LEFT, in_short, sections, warnings
+from sgabench.report.display import ARMS, HEADINGS, LEFT, in_short, sections, warnings
 from sgabench.suite.resolving import Suite
 
 SPECIAL = str.maketrans(
@@ -31,10 +31,10 @@ HEADER = (
     "formats have retention, sparsity and speed, too."
 )
 # What fits on a page; a block's pruner and ratio stand above it.
-COLUMNS = tuple(
+COLUMNS = ARMS + tuple(
     HEADINGS[name]
     for name in (
-        *("optimizer", "n", "trained", "dense", "pruned", "interval", "verdict", "compression", "theoretical"),
+        *("n", "trained", "dense", "pruned", "interval", "verdict", "compression", "theoretical"),
         "passes",
     )
 )
@@ -66,9 +66,9 @@ def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
             # A row that began with [ or * would be an argument of the command before it.
             yield "{}" + " & ".join(_cell(name, row) for name in shown) + r" \\"
             if row.get(HEADINGS["incomplete"]):
-                incomplete.append(f"{pruner}, {ratio}, {row['optimizer']}: {row[HEADINGS['incomplete']]}")
+                incomplete.append(f"{pruner}, {ratio}, {row[shown[0]]}: {row[HEADINGS['incomplete']]}")
             if row.get(HEADINGS["trained"]):
-                trained[row["optimizer"]] = row[HEADINGS["trained"]]
+                trained[row[shown[0]]] = row[HEADINGS["trained"]]
     yield r"\bottomrule"
     yield r"\end{tabular}"
     if trained:

@@ -44,7 +44,7 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
         lines += ["## Performance profiles", "", escape(profiles_in_words(tables.profiles)), "", *pipe_table(table)]
         lines += ["", NOTE, ""]
     if tables.probes is not None and len(tables.probes):
-        lines += ["## Probes", "", f"{PROBES}.", "", *pipe_table(probes_as_text(tables.probes)), ""]
+        lines += ["## Probes", "", f"{PROBES}.", "", *pipe_table(probes_as_text(tables.probes, tables.arm)), ""]
     failures = failure_lines(tables)
     if failures:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]

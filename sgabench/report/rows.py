@@ -13,23 +13,23 @@ PROBES = "What probes found: mean and standard deviation over n seeds"
 LAYERS = "Layers: zeros, and output channels or features; mean over n seeds"
 
 
-def layers_as_text(layers: pd.DataFrame) -> pd.DataFrame:
+def layers_as_text(layers: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Layers as a reader sees them: percent, and whole channels where they are."""
-    return _with_subject(layers).assign(
+    return _with_subject(layers, arm).assign(
         layer=layers["layer"].astype(str),
         n=layers["n"].astype(str),
         **{"sparsity %": layers["sparsity"].map(percent), "channels": layers["channels"].map(_number)},
     )
 
 
-def probes_as_text(probes: pd.DataFrame) -> pd.DataFrame:
+def probes_as_text(probes: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Numbers of probes as a reader sees them: four digits."""
     named = probes[["probe", "number"]].astype(str)
     rest = {"n": probes["n"].astype(str), "mean": probes["mean"].map(_number), "std": probes["std"].map(_number)}
-    return pd.concat([named, _with_subject(probes)], axis="columns").assign(**rest)
+    return pd.concat([named, _with_subject(probes, arm)], axis="columns").assign(**rest)
 
 
-def _with_subject(rows: pd.DataFrame) -> pd.DataFrame:
+def _with_subject(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
     places = [ratio(row) if row["pruner"] else "" for row in rows[["pruner", "ratio", "of"]].to_dict("records")]
     return pd.DataFrame(
         {
@@ -37,7 +37,7 @@ def _with_subject(rows: pd.DataFrame) -> pd.DataFrame:
             "model": rows["model"].astype(str),
             "pruner": rows["pruner"].where(rows["pruner"] != "", "(dense)").astype(str),
             "ratio": places,
-            "optimizer": rows["optimizer"].astype(str),
+            arm: rows["optimizer"].astype(str),
         }
     )
 

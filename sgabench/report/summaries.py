@@ -38,7 +38,7 @@ def training_table(tables: Tables) -> pd.DataFrame:
             {
                 "data set": str(dataset),
                 "model": str(model),
-                "optimizer": str(optimizer),
+                tables.arm: str(optimizer),
                 "n": str(len(done)),
                 "dense %": spread(numbers["top1"].mean(), numbers["top1"].std()),
                 "passes": _plain(numbers["train_passes"]),

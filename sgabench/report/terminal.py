@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sgabench.evidence.leaderboard import Tables
 from sgabench.report.display import (
+    ARMS,
     HEADINGS,
     LEFT,
     answers,
@@ -31,7 +32,7 @@ NARROW = 140
 NO_SENTENCES = 120
 VERY_NARROW = 100
 # Columns that may be broken into lines, and their least width.
-WORDS = {"optimizer": 22, "trained": 6, "verdict": 13, HEADINGS["incomplete"]: 10}
+WORDS = {**dict.fromkeys(ARMS, 22), "trained": 6, "verdict": 13, HEADINGS["incomplete"]: 10}
 # What is above a block, not in it.
 ABOVE = ("pruner", "ratio")
 
@@ -68,7 +69,7 @@ def renderable(tables: Tables, width: int) -> RenderableType:
         parts.append(view)
     parts.extend(Text(line, style="bold") for line in answers(tables))
     if tables.probes is not None and len(tables.probes):
-        parts += [Text(), *_probes(tables.probes), Text()]
+        parts += [Text(), *_probes(tables.probes, tables.arm), Text()]
     parts.append(Text(note(shown), style="dim") if parts else Text("nothing is stored yet"))
     if left_out:
         hint = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
@@ -77,14 +78,14 @@ def renderable(tables: Tables, width: int) -> RenderableType:
     return Group(*(Text(line, style="red") for line in warnings(tables)), *parts)
 
 
-def _probes(probes: pd.DataFrame) -> list[RenderableType]:
+def _probes(probes: pd.DataFrame, arm: str) -> list[RenderableType]:
     """What probes found; where it is too much, only means that they give of it, and where the rest is."""
     if len(probes) <= MOST_BESIDE:
-        return [list_view(probes_as_text(probes), PROBES)]
+        return [list_view(probes_as_text(probes, arm), PROBES)]
     means = probes[probes["number"] == "mean"]
     if not 0 < len(means) <= MOST_BESIDE:
         return [Text(f"{PROBES}: report --probes")]
-    return [list_view(probes_as_text(means), PROBES), Text("Every number: report --probes", style="dim")]
+    return [list_view(probes_as_text(means, arm), PROBES), Text("Every number: report --probes", style="dim")]
 
 
 def _columns(names: list[str], width: int) -> list[str]:

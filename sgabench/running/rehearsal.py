@@ -36,7 +36,7 @@ _passed: set[str] = set()  # in this process: other seeds need no rehearsal of t
 
 
 def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
-    """Run a trial; if it has to be trained, its rehearsal comes first.
+    """Run a trial; if it has to be trained, or a checkpoint to be pruned more than once, its rehearsal comes first.
 
     A training that cannot come to its end is not begun: it has failed. What fails in a step is left to the training
     itself, which begins with one. Of a pruner or a probe that fails a warning is given; it may do better on a trained
@@ -47,7 +47,8 @@ def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
     """
     failed = rehearse(task) if task.trained is None else []
     for record in failed:
-        if record.kind == "trial" and (not has_traceback(record.error) or _AT_ONCE.search(record.error)):
+        at_once = not task.trial.trains or not has_traceback(record.error) or _AT_ONCE.search(record.error)
+        if record.kind == "trial" and at_once:
             break
         if record.kind == "trial":
             part = first_of(task.trial, False)
@@ -55,7 +56,8 @@ def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
             emit(part.failed(record.environment, f"Before the training, on a few images:\n{record.error}"))
             return
         message = f"{task.trial.name}: {failure_of(record)}"
-        _logger.warning("warning: %s (found on a few images; it is tried again after the training)", message)
+        again = "after the training" if task.trial.trains else "on all of them"
+        _logger.warning("warning: %s (found on a few images; it is tried again %s)", message, again)
     run_trial(task, emit, alone)
 
 
@@ -76,8 +78,6 @@ def rehearse(task: Task, *, short: bool = False) -> list[Record]:
     Returns:
         Records of what failed; none if the same was rehearsed before in this process.
     """
-    if not task.trial.trains:
-        return []  # nothing is lost if a checkpoint fails late
     same = json.dumps(_subject(task), sort_keys=True)
     if same in _passed:
         return []
@@ -86,7 +86,7 @@ def rehearse(task: Task, *, short: bool = False) -> list[Record]:
     except Exception:  # the trial has a record for it
         return []
     recipe = task.trial.optimizer.settings["training"]
-    if not short and recipe["epochs"] * (len(data.train) // recipe["batch_size"]) <= SHORT:
+    if not short and not _is_long(task.trial, len(data.train)):
         return []
     failed = _attempt(task, data, min(FEW, recipe["batch_size"]))
     if any(record.kind == "trial" for record in failed) and recipe["batch_size"] > FEW:
@@ -95,12 +95,21 @@ def rehearse(task: Task, *, short: bool = False) -> list[Record]:
     return failed
 
 
+def _is_long(trial: TrialPlan, images: int) -> bool:
+    """Whether something is lost if it fails late: of a checkpoint that nothing trains, its other cells."""
+    recipe = trial.optimizer.settings["training"]
+    if not trial.trains:
+        return len(trial.cells) > 1
+    steps: int = recipe["epochs"] * (images // recipe["batch_size"])
+    return steps > SHORT
+
+
 def _subject(task: Task) -> list[Any]:
     trial = task.trial
     cells = {cell.pruner.label: cell for cell in trial.cells}
     probes = {plan.probe.label: plan.probe for plan in (*trial.probes, *(p for c in trial.cells for p in c.probes))}
     choices = [trial.dataset, trial.model, trial.optimizer, *(cell.pruner for cell in cells.values()), *probes.values()]
-    return [task.device, *(choice.identity() for choice in choices)]
+    return [task.device, trial.trains, *(choice.identity() for choice in choices)]
 
 
 def _attempt(task: Task, data: Data, images: int) -> list[Record]:
@@ -115,7 +124,8 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
             (failed if event.status == "failed" else done).append(event)
 
     def patience() -> None:
-        _logger.warning("%s: %s takes long on a few images; its training has not begun yet", task.trial.name, at[0])
+        yet = "its training has" if task.trial.trains else "all of them have"
+        _logger.warning("%s: %s takes long on a few images; %s not begun yet", task.trial.name, at[0], yet)
 
     with (
         in_the_meantime(patience),

@@ -289,7 +289,7 @@ def verdict(row: Mapping[Any, Any], resolution: float = RESOLUTION) -> str:
     if outcome in ("better", "worse"):
         return f"{outcome} than {other} by {size(row)}"
     if outcome == "same":
-        return f"the same as {other} within {100 * resolution:g} points ({_points(row)})"
+        return f"the same as {other} within {in_points(100 * resolution)} ({_points(row)})"
     if outcome == "undecided":
         return f"undecided: {_points(row)} points"
     if outcome == "fewer":
@@ -302,6 +302,11 @@ def size(row: Mapping[Any, Any]) -> str:
     low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
     least = f"{low:.1f}" if low >= 0.05 else f"{low:.1g}"
     return f"{abs(100 * row['difference']):.1f} points ({least} to {high:.1f})"
+
+
+def in_points(amount: float) -> str:
+    """``1 point``, ``2.5 points``."""
+    return f"{amount:g} point{'' if amount == 1 else 's'}"
 
 
 def _points(row: Mapping[Any, Any]) -> str:

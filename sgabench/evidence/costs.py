@@ -28,17 +28,25 @@ class Axis:
     Attributes:
         column: of the cells.
         tolerance: costs that differ by no more than this part are the same.
-        text: how a level is told.
+        unit, units: what one is called, and several.
     """
 
     column: str
     tolerance: float
-    text: str
+    unit: str
+    units: str
+
+    def told(self, *costs: float) -> str:
+        """``1 pass``, ``100 and 200 passes``."""
+        numbers = [_plain(cost) for cost in costs]
+        return f"{' and '.join(numbers)} {self.unit if numbers == ['1'] else self.units}"
 
 
 AXES = {
-    "passes": Axis(COSTS[0], 1e-9, "{} passes"),
-    "train-seconds": Axis(COSTS[1], 0.02, "{} s of training"),  # the same training twice differs by as much
+    "passes": Axis(COSTS[0], 1e-9, "pass", "passes"),
+    "train-seconds": Axis(
+        COSTS[1], 0.02, "s of training", "s of training"
+    ),  # the same training twice differs by as much
 }
 
 
@@ -86,11 +94,11 @@ def at_cost(frames: Frames, by: str) -> AtCost:
         lengths = _lengths(of_block, names, axis)
         levels = _levels(lengths, axis)
         for cost, found in levels:
-            named = f"{model} at {axis.text.format(_plain(cost))}"
+            named = f"{model} at {axis.told(cost)}"
             asked += [{"dataset": dataset, "model": model, "level": named, **row} for rows in found for row in rows]
         if levels:
             ranked = max(levels, key=lambda level: (len(level[1]), level[0]))[0]
-            blocks.add((str(dataset), f"{model} at {axis.text.format(_plain(ranked))}"))
+            blocks.add((str(dataset), f"{model} at {axis.told(ranked)}"))
         compared = {row["name"] for _, found in levels for rows in found for row in rows}
         of_model = of_block["optimizer"].map(names).unique()
         left_out += [
@@ -259,4 +267,4 @@ def _plain(cost: float) -> str:
 def _costs(lengths: _Lengths | None, axis: Axis) -> str:
     if lengths is None:
         return "no training of a known cost"
-    return axis.text.format(" and ".join(_plain(cost) for cost in lengths.costs.mean()))
+    return axis.told(*lengths.costs.mean())

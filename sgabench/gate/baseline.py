@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sgabench.errors import InputError, first_problem, shorten
+from sgabench.errors import InputError, counted, first_problem, shorten
 from sgabench.evidence.leaderboard import Tables
 from sgabench.store.store import write_atomically
 from sgabench.suite.limits import MAX_SEEDS
@@ -126,7 +126,7 @@ class Group(_Frozen):
             if metric not in METRICS:
                 raise ValueError(f"unknown metric {shorten(metric)}")
             if spread.n != len(self.seeds):
-                raise ValueError(f"{metric} has {spread.n} values for {len(self.seeds)} seeds")
+                raise ValueError(f"{metric} has {counted(spread.n, 'value')} for {counted(len(self.seeds), 'seed')}")
             most = 1.0 if metric in ("dense_top1", "pruned_top1", "sparsity") else math.inf
             if not 0 <= min(spread.values) <= max(spread.values) <= most:
                 raise ValueError(

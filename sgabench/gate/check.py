@@ -116,7 +116,10 @@ def _other_keys(pairs: Sequence[tuple[Group, Group]]) -> list[str]:
         other += any(keys.get(seed, key) != key for seed, key in zip(old.seeds, old.keys, strict=True))
     if not other:
         return []
-    return [f"{other} of {len(pairs)} trials and cells have other keys than in the baseline: suite or plugins changed"]
+    have = "has" if other == 1 else "have"
+    return [
+        f"{other} of {len(pairs)} trials and cells {have} other keys than in the baseline: suite or plugins changed"
+    ]
 
 
 def _failed(was: Baseline, now: Baseline) -> list[Item]:

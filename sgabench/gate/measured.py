@@ -31,8 +31,9 @@ def complete(plan: Plan, results: Path) -> Baseline:
     if lacking:
         name, seed, why = lacking[0]
         total = sum(len(group.seeds) + len(group.lacking) for group in found.groups)
+        are = "is" if len(lacking) == 1 else "are"
         raise InputError(
-            f"results folder {results}: {len(lacking)} of {total} results are not there (the first: {name}, seed "
+            f"results folder {results}: {len(lacking)} of {total} results {are} not there (the first: {name}, seed "
             f"{seed}: {why}); run the suite first, or pass --allow-incomplete"
         )
     return found
@@ -57,5 +58,6 @@ def check_plan(plan: Plan, results: Path, baseline: Path, only: str | None = Non
     outcome = check(was, now, plan.suite.gate, partial=only is not None)
     if only is None:
         return outcome
-    note = f"only {only}: {len(was.cells)} of the baseline's {len(whole.cells)} cells are compared"
+    are = "is" if len(was.cells) == 1 else "are"
+    note = f"only {only}: {len(was.cells)} of the baseline's {len(whole.cells)} cells {are} compared"
     return replace(outcome, notes=(note, *outcome.notes))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from sgabench.errors import counted
 from sgabench.evidence.budgets import IS_BUDGET
-from sgabench.evidence.comparison import rows_of, size
+from sgabench.evidence.comparison import in_points, rows_of, size
 from sgabench.evidence.curves import KEEPS
 from sgabench.evidence.decisions import FEWEST, MOST_SEEDS
 from sgabench.evidence.leaderboard import Tables
@@ -232,12 +233,12 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
         parts.append(f"nothing is shown to be better than {reference}{_over(worse[0])}")
     parts += [f"worse: {', '.join(map(_named, worse))}"] if worse else []
     if same := of.get("same", []):
-        parts.append(f"the same as {reference} within {resolution:g} points: {_names(same)}")
+        parts.append(f"the same as {reference} within {in_points(resolution)}: {_names(same)}")
     if left := of.get("undecided", []) + of.get("fewer", []):
         seeds = min(row["n_paired"] for row in left)
         clause = f"undecided: {_names(left)}"
         if not parts:
-            clause = f"nothing is decided with {seeds} seeds ({_names(left)} against {reference})"
+            clause = f"nothing is decided with {counted(seeds, 'seed')} ({_names(left)} against {reference})"
         parts.append(clause + _cost(left, reference, seconds))
     if few := of.get("few", []) + of.get("none", []):
         clause = f"too few seeds: {_names(few)}"
@@ -266,14 +267,12 @@ def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
         return ""
     if few >= MOST_SEEDS:
         return f"; more than {MOST_SEEDS} more seeds would be needed"
-    seeds = f"{few} to {many}" if many < MOST_SEEDS else f"{few} or more"
+    seeds = f"at least {few}" if many >= MOST_SEEDS else f"{few} to {many}" if many > few else str(few)
+    more = f"{seeds} more seed{'' if max(few, many) == 1 else 's'}"
     known = seconds == seconds
     minutes = max(1, round(2 * few * seconds / 60)) if known else 0
     time = f" (at least {2 * few} trainings, about {minutes} minute{'s' if minutes > 1 else ''})" if known else ""
-    return (
-        f"; {seeds} more seeds of {easiest['optimizer']} and {reference}{time} would decide a difference like the one "
-        "that shows"
-    )
+    return f"; {more} of {easiest['optimizer']} and {reference}{time} would decide a difference like the one that shows"
 
 
 def without_limits(verdict: str) -> str:

@@ -11,7 +11,7 @@ from small_tables import curve
 
 from sgabench.errors import InputError
 from sgabench.evidence.comparison import Question, compare
-from sgabench.evidence.costs import AtCost, at_cost
+from sgabench.evidence.costs import AXES, AtCost, at_cost
 from sgabench.evidence.cubes import cubes
 from sgabench.evidence.frames import Frames
 
@@ -156,3 +156,8 @@ def test_single_ratios_are_judged_where_nothing_is_interpolated() -> None:
     rows = compare(cubes(measured), Question("sgd"))
     assert set(rows[rows["ratio"].notna() & (rows["pruner"] != "(dense)")]["outcome"]) == {"better"}
     assert set(rows["model"]) == {"resnet8 at 100 passes"}
+
+
+def test_one_pass_is_told_as_one() -> None:
+    assert [AXES["passes"].told(1.0), AXES["passes"].told(1.0, 2.0)] == ["1 pass", "1 and 2 passes"]
+    assert AXES["train-seconds"].told(1.0) == "1 s of training"

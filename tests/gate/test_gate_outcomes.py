@@ -107,7 +107,7 @@ def test_the_baseline_of_another_suite_is_refused(plan: Plan, tmp_path: Path, fr
 def test_only_cuts_down_both_sides_and_says_so(plan: Plan, tmp_path: Path, frozen: Path) -> None:
     found = outcome(plan, tmp_path, frozen, only="*/adam/*", stochgradadam_0={"trial": "missing"})
     assert (found.exit_code, len(found.items)) == (0, 3)
-    assert found.notes == ("only */adam/*: 1 of the baseline's 2 cells are compared",)
+    assert found.notes == ("only */adam/*: 1 of the baseline's 2 cells is compared",)
     one_seed = check_plan(plan, tmp_path / "now", frozen, "*/adam/0")
     assert {item.was.n for item in one_seed.items if item.was} == {1}
     edited(frozen, lambda data: data.update(trials=data["trials"][1:], cells=data["cells"][1:]))

@@ -40,6 +40,15 @@ def p_more(first: int, n: int, second: int, m: int) -> float:
     return ways / math.comb(n + m, total)
 
 
+def p_fallen(fell: int, left: int) -> float:
+    """Chance that so many pairs or more fell to chance, of those that either fell or left it, if both are as likely.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947; exact.
+    """
+    changed = fell + left
+    return float(sum(math.comb(changed, k) for k in range(fell, changed + 1)) / 2**changed)
+
+
 def holm_of_counts(counts: Sequence[tuple[int, int, int, int]]) -> Floats:
     """`p_more` of each, corrected for those that could be shown at all.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgabench.errors import InputError
-from sgabench.evidence.collapses import COLLAPSED, chance_limit, collapsed, holm_of_counts, p_more
+from sgabench.evidence.collapses import COLLAPSED, chance_limit, collapsed, holm_of_counts, p_fallen, p_more
 from sgabench.evidence.contrasts import Contrasts, Sides, contrasts
 from sgabench.evidence.decisions import FEWEST
 from sgabench.evidence.inferiority import show, usual_spreads
@@ -21,7 +21,11 @@ from sgabench.suite.rules import FEW_SEEDS_TOLERANCE, GateTable
 CAP_ERRORS = 4.0  # standard errors of the difference, by the baseline's spread, that a mean may drop at least
 SUSPECT = 0.11  # p of a count of collapses, of one network, that leaves a gate undecided
 
+CLEAR = 2.5  # times as far above chance as a guess may be: where the baseline's median is less, nothing can be lost
+FELL = 0.125  # p of seeds that fell to chance against those that left it, that does: 3 against none
+
 FEW = "few seeds"
+SILENT = "says nothing: the baseline is hardly above chance"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,19 @@ class Network:
         """Whether it is the same network, to the last digit."""
         same = self.old.keys == self.new.keys and self.old.lacking == self.new.lacking
         return same and dict(self.was) == dict(self.now)
+
+    def at_chance(self) -> tuple[set[int], set[int]]:
+        """Seeds that are no better than guessing, in the baseline and now."""
+        limit = chance_limit(self.classes, self.images)
+        before, after = ({seed for seed, top1 in side.items() if top1 <= limit} for side in (self.was, self.now))
+        return before, after
+
+    @property
+    def silent(self) -> bool:
+        """Whether the baseline is hardly above chance: who has nothing to lose cannot show that nothing was lost."""
+        chance = 1 / self.classes
+        clear = chance + CLEAR * (chance_limit(self.classes, self.images) - chance)
+        return float(np.median([*self.was.values()])) <= clear
 
 
 def counted(group: Group, trial: Group, metric: str, classes: int, images: int) -> dict[int, float]:
@@ -124,7 +141,8 @@ def _alone(network: Network, rules: GateTable, spread: float) -> Item:
     assert item.margin is not None
     limit = item.margin + 1e-9  # what rounding makes of a difference that is the tolerance
     better: Status = "improved" if item.rule == "tolerance" else "held"
-    return replace(item, status="regressed" if -difference > limit else better if difference > limit else "held")
+    item = replace(item, status="regressed" if -difference > limit else better if difference > limit else "held")
+    return replace(item, status="skipped", note=SILENT) if item.status == "held" and network.silent else item
 
 
 def _points(values: Mapping[int, float]) -> float:
@@ -145,7 +163,22 @@ def _collapses(networks: Iterable[Network]) -> list[Item]:
         status: Status = "regressed" if p <= COLLAPSED else "undecided" if p_more(*count) <= SUSPECT else "held"
         note = f"{first} of {n} seeds collapsed, {second} of {m} in the baseline"
         items.append(Item(network.metric, network.name, "collapse", status, p=float(p), note=note))
-    return items
+    known = {network.name for network, item in zip(found, items, strict=True) if item.status != "held"}
+    return items + [item for network in networks if network.name not in known for item in _fell(network)]
+
+
+def _fell(network: Network) -> list[Item]:
+    """Seeds that fell to chance, where counts alone show nothing because some of the baseline's guess as well."""
+    if network.silent or network.unchanged:
+        return []
+    before, after = network.at_chance()
+    fell, left = len(after - before), len(before - after)
+    most = 2 * len(after) > len(network.now)
+    same = network.was.keys() == network.now.keys()
+    if not most and not (same and p_fallen(fell, left) <= FELL):
+        return []
+    note = f"at chance: {len(after)} of {len(network.now)} seeds, {len(before)} of {len(network.was)} in the baseline"
+    return [Item(network.metric, network.name, "collapse", "undecided", note=note)]
 
 
 @dataclass(frozen=True)
@@ -180,7 +213,7 @@ def _tests(networks: Sequence[Network], rules: GateTable) -> list[Item]:
             by_curve.setdefault(network.old.identity[:5], []).append(network)
     items: list[Item] = []
     open_: list[tuple[int, Item, _Curve]] = []
-    curves = [_Curve(networks) for networks in by_curve.values()]
+    curves = [_Curve(of_curve) for of_curve in by_curve.values() if not all(network.silent for network in of_curve)]
     for curve, spread in zip(curves, _spreads(curves), strict=True):
         new, old, first, second = curve.sides()
         metric = curve.networks[0].metric

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgabench.evidence.collapses import COLLAPSED, chance_limit, collapsed, holm_of_counts, p_more
+from sgabench.evidence.collapses import COLLAPSED, chance_limit, collapsed, holm_of_counts, p_fallen, p_more
 
 
 def test_what_is_at_chance_or_far_below_the_worst_has_collapsed() -> None:
@@ -22,6 +22,13 @@ def test_counts_are_judged_by_fishers_exact_test(count: tuple[int, int, int, int
     first, n, second, m = count
     theirs = stats.fisher_exact([[first, n - first], [second, m - second]], alternative="greater").pvalue
     assert p_more(*count) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(("fell", "left"), [(3, 0), (0, 3), (4, 1), (0, 0), (7, 7)])
+def test_pairs_that_fell_are_judged_by_the_exact_sign_test(fell: int, left: int) -> None:
+    changed = fell + left
+    theirs = stats.binomtest(fell, changed, alternative="greater").pvalue if changed else 1.0
+    assert p_fallen(fell, left) == pytest.approx(theirs)
 
 
 def test_what_could_not_be_shown_is_not_paid_for() -> None:

@@ -137,6 +137,39 @@ def test_collapses_are_counted_where_means_are_near_chance() -> None:
     assert judged(6, n=10) == "regressed"
 
 
+def test_what_is_hardly_above_chance_says_nothing_and_is_not_held() -> None:
+    at_chance = {"pruned_top1": [0.1, 0.11, 0.1, 0.15, 0.1]}
+    silent = (baseline(group(at_chance), group({"pruned_top1": [0.9, 0.91, 0.92, 0.9, 0.91]}, ratio=0.3)),)
+    now = baseline(
+        group({"pruned_top1": [0.1, 0.1, 0.1, 0.1, 0.1]}, keys="o"),
+        group({"pruned_top1": [0.91, 0.9, 0.92, 0.9, 0.91]}, keys="o", ratio=0.3),
+    )
+    found = check(*silent, now, GateTable())
+    assert found.exit_code == 0
+    (skipped,) = found.having("skipped")
+    assert (skipped.name.split("/")[-1], skipped.note) == ("0.5", "says nothing: the baseline is hardly above chance")
+    alone = check(baseline(group(at_chance)), baseline(group(at_chance, keys="o")), GateTable())
+    assert alone.exit_code == 3  # nothing is compared
+    assert alone.gaps == ("nothing to compare: every rule is off or was skipped",)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "status"),
+    [
+        ([0.3, 0.3, 0.3, 0.3, 0.1], [0.3, 0.3, 0.1, 0.1, 0.1], "undecided"),  # most guess
+        ([0.3] * 9 + [0.1], [0.3] * 6 + [0.1] * 4, "undecided"),  # three of ten fell, none left it
+        ([0.3] * 9 + [0.1], [0.1] + [0.3] * 8 + [0.3], "held"),
+    ],
+)
+def test_seeds_that_fall_to_chance_are_seen_though_others_were_there(was: Any, now: Any, status: str) -> None:
+    rules = GateTable.model_validate({"pruned_top1": {"tolerance": 40.0}})
+    sides = (baseline(group({"pruned_top1": values}, keys=key)) for values, key in ((was, "k"), (now, "o")))
+    found = check(*sides, rules)
+    assert found.exit_code == (3 if status == "undecided" else 0)
+    kinds = {item.status for item in found.items if item.rule == "collapse"}
+    assert ("undecided" in kinds) == (status == "undecided")
+
+
 def test_a_network_that_never_trained_counts_at_chance_pruned_or_not() -> None:
     cell = group({"pruned_top1": [0.6, 0.61, 0.62]})
     lucky = group({"pruned_top1": [0.6, 0.61, 0.62]}, keys="o")

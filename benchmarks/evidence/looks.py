@@ -1,8 +1,8 @@
 """How often rounds of seeds end in a wrong verdict, and what they find: planned looks, drawn from the populations.
 
-    python benchmarks/evidence/looks.py [--draws 1000] [--first 3] [--last 30] [--only NAME]
+    python benchmarks/evidence/looks.py [--draws 1000] [--first 5] [--last 30] [--only NAME]
 
-Each draw is a suite with ``seeds = {from = 3, to = 30}`` that is run until it is decided: at every look the report is
+Each draw is a suite with ``seeds = {from = 5, to = 30}`` that is run until it is decided: at every look the report is
 judged with its share of the error rate, what is decided stays decided, and more seeds go only to optimizers with
 an open question that is not hopeless. Wrong is a draw in which any look said anything that is not so.
 """
@@ -77,7 +77,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=3, help="seeds at the first look")
+    parser.add_argument("--first", type=int, default=5, help="seeds at the first look, at least 5")
     parser.add_argument("--last", type=int, default=30, help="seeds at the last look")
     parser.add_argument("--only", default="", help="populations whose name has this in it")
     options = parser.parse_args()

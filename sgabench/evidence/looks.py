@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FILE = "looks.json"
 MAX_BYTES = 20_000_000
+FIRST = 5  # seeds: with fewer, optimizers whose networks are of two kinds differ by chance too often to look and go on
 HOPELESS = 3  # times the seeds that are left: what would take more is not gone on with
 
 Text = Annotated[str, Field(max_length=1000)]
@@ -137,8 +138,8 @@ def trial_place(trial: TrialPlan) -> Place:
 
 
 def planned_looks(first: int, last: int) -> tuple[int, ...]:
-    """Numbers of seeds to look at, each about 1.6 times the one before: 3, 5, 8, 13, 21, 30."""
-    looks = [min(first, last)]
+    """Numbers of seeds to look at, not below `FIRST`, each about 1.6 times the one before: 5, 8, 13, 21, 30."""
+    looks = [min(max(first, FIRST), last)]
     while looks[-1] < last:
         following = round(1.6 * looks[-1] + 0.25)
         looks.append(last if following > 0.8 * last else following)
@@ -280,7 +281,8 @@ def notes(looks: Looks | None) -> tuple[str, ...]:
             f"to {5 * len(counts)} %, not 5 %; seeds = {{from = {counts[0]}, to = {counts[-1]}}}, or run "
             "--until-decided, plans and pays for looks",
         )
-    planned = f"{len(counts)} of {len(looks.planned)} planned looks were taken, at {_listed(counts)} seeds"
+    were = "was" if len(counts) == 1 else "were"
+    planned = f"{len(counts)} of {len(looks.planned)} planned looks {were} taken, at {_listed(counts)} seeds"
     ended = "; nothing is left that more seeds are likely to decide" if looks.finished else ""
     return (f"{planned}, each at {100 * looks.share:.3g} % of the error rate{ended}",)
 

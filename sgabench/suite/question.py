@@ -29,7 +29,7 @@ class SeedRange(BaseModel):
 
 
 def read_range(data: Mapping[str, Any]) -> SeedRange:
-    """Check ``seeds = {from = 3, to = 30}``.
+    """Check ``seeds = {from = 5, to = 30}``.
 
     Raises:
         InputError: without the file's name, which the caller knows.

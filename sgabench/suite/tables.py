@@ -292,7 +292,7 @@ class SuiteFile(Table):
     seeds: tuple[Annotated[int, Field(strict=True, ge=0, lt=2**63)], ...] = Field(
         default=(0, 1, 2),
         max_length=MAX_SEEDS,
-        description="One training for each; or {from = 3, to = 30}: rounds until every question is decided.",
+        description="One training for each; or {from = 5, to = 30}: rounds until every question is decided.",
         json_schema_extra=lambda schema: schema.update(anyOf=[dict(schema), SeedRange.model_json_schema()]),
     )
     ratios: tuple[Ratio, ...] = Field(

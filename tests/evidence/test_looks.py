@@ -29,7 +29,7 @@ from sgabench.suite.plan import Plan, make_plan
 from sgabench.suite.resolving import load_suite
 
 SUITE = """
-seeds = {from = 3, to = 12}
+seeds = {from = 5, to = 20}
 ratios = [0.5, 0.8]
 datasets = [{name = "digits"}]
 models = [{name = "resnet8"}]
@@ -92,8 +92,10 @@ def look(plan: Plan, looks: Looks, fill: Callable[[Plan], Path]) -> Looks:
 
 
 def test_looks_grow_and_end_at_the_last_seed() -> None:
-    assert planned_looks(3, 30) == (3, 5, 8, 13, 21, 30)
-    assert planned_looks(3, 3) == (3,)
+    assert planned_looks(5, 30) == (5, 8, 13, 21, 30)
+    assert planned_looks(3, 30) == planned_looks(5, 30)  # three seeds err too often to be looked at on the way
+    assert planned_looks(3, 4) == (4,)
+    assert planned_looks(8, 13) == (8, 13)
     assert planned_looks(5, 6) == (5, 6)
     for last in range(3, 200):
         looks = planned_looks(3, last)
@@ -104,22 +106,22 @@ def test_looks_grow_and_end_at_the_last_seed() -> None:
 def test_only_who_is_open_gets_more_seeds_and_what_is_decided_stays(plan: Plan, fill: Callable[[Plan], Path]) -> None:
     looks = looks_of(fill(replace(plan, trials=())), plan.suite)
     assert looks is not None
-    assert len(looks.restrict(plan, coming=True).trials) == 9  # three optimizers, three seeds
+    assert len(looks.restrict(plan, coming=True).trials) == 15  # three optimizers, five seeds
     first = look(plan, looks, fill)
     (decided,) = first.taken[0].decided
-    assert (decided.first, decided.outcome, decided.n_paired) == ("good", "better", 3)
+    assert (decided.first, decided.outcome, decided.n_paired) == ("good", "better", 5)
     assert decided.level <= 0.04 / len(looks.planned)
     assert {part.optimizer: part.open for part in first.taken[0].given} == {"adam": True, "good": False, "twin": True}
     second = first.restrict(plan, coming=True)
     seeds = {name: sum(t.optimizer.label == name for t in second.trials) for name in MEANS}
-    assert seeds == {"adam": looks.planned[1], "good": 3, "twin": looks.planned[1]}
+    assert seeds == {"adam": looks.planned[1], "good": 5, "twin": looks.planned[1]}
     write_looks(first, fill(second), plan.suite)
     with Store(fill(second)) as store:
         tables = make_tables(store, plan)  # as of the last look, whatever is stored beyond it
     curves = tables.curves.set_index("optimizer")
     assert curves.loc["good", "outcome"] == "better"
     assert curves.loc["good", "difference_low"] == decided.difference_low
-    assert set(tables.leaderboard["n"]) == {3}
+    assert set(tables.leaderboard["n"]) == {5}
     assert "1 of" in tables.notes[0]
 
 

@@ -36,7 +36,7 @@ class Axis:
     unit: str
     units: str
 
-    def told(self, *costs: float) -> str:
+    def in_words(self, *costs: float) -> str:
         """``1 pass``, ``100 and 200 passes``."""
         numbers = [_plain(cost) for cost in costs]
         return f"{' and '.join(numbers)} {self.unit if numbers == ['1'] else self.units}"
@@ -94,11 +94,11 @@ def at_cost(frames: Frames, by: str) -> AtCost:
         lengths = _lengths(of_block, names, axis)
         levels = _levels(lengths, axis)
         for cost, found in levels:
-            named = f"{model} at {axis.told(cost)}"
+            named = f"{model} at {axis.in_words(cost)}"
             asked += [{"dataset": dataset, "model": model, "level": named, **row} for rows in found for row in rows]
         if levels:
             ranked = max(levels, key=lambda level: (len(level[1]), level[0]))[0]
-            blocks.add((str(dataset), f"{model} at {axis.told(ranked)}"))
+            blocks.add((str(dataset), f"{model} at {axis.in_words(ranked)}"))
         compared = {row["name"] for _, found in levels for rows in found for row in rows}
         of_model = of_block["optimizer"].map(names).unique()
         left_out += [
@@ -267,4 +267,4 @@ def _plain(cost: float) -> str:
 def _costs(lengths: _Lengths | None, axis: Axis) -> str:
     if lengths is None:
         return "no training of a known cost"
-    return axis.told(*lengths.costs.mean())
+    return axis.in_words(*lengths.costs.mean())

@@ -159,5 +159,5 @@ def test_single_ratios_are_judged_where_nothing_is_interpolated() -> None:
 
 
 def test_one_pass_is_told_as_one() -> None:
-    assert [AXES["passes"].told(1.0), AXES["passes"].told(1.0, 2.0)] == ["1 pass", "1 and 2 passes"]
-    assert AXES["train-seconds"].told(1.0) == "1 s of training"
+    assert [AXES["passes"].in_words(1.0), AXES["passes"].in_words(1.0, 2.0)] == ["1 pass", "1 and 2 passes"]
+    assert AXES["train-seconds"].in_words(1.0) == "1 s of training"

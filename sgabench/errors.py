@@ -6,9 +6,10 @@ import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MAX_MESSAGE = 3000
 MAX_SUGGESTIONS = 2000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import io
 import sys
 from typing import Annotated, NoReturn
@@ -25,6 +24,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        import importlib.metadata
+
         typer.echo(f"sgabench {importlib.metadata.version('sgabench')}")
         raise typer.Exit
 

@@ -89,8 +89,8 @@ def report(
     from sgabench.evidence.layers import layer_table
     from sgabench.evidence.leaderboard import make_tables
     from sgabench.evidence.revisions import earlier_records
-    from sgabench.report import render
     from sgabench.report.display import warnings
+    from sgabench.report.formats import render
     from sgabench.report.lists import render_list
     from sgabench.report.rows import LAYERS, PROBES, layers_as_text, probes_as_text
     from sgabench.store.store import Store

@@ -84,7 +84,6 @@ def run(
     Several runs can share a results folder: each trial is run by one of them.
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
-    from sgabench.report.display import failure_lines
     from sgabench.report.progress import listener, print_tables
     from sgabench.report.run import run_and_write
     from sgabench.running.options import Options
@@ -119,6 +118,8 @@ def run(
     if not quiet:
         print_tables(tables, results / plan.suite.folder)
     if len(tables.failures):
+        from sgabench.report.display import failure_lines
+
         for line in failure_lines(tables) if quiet else []:
             typer.echo(line, err=True)
         raise typer.Exit(1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import torch
-from sklearn.datasets import load_digits as sklearn_digits
 
 from sgabench.datasets.base import Dataset, stratified_choice
+from sgabench.errors import InputError
 
 TEST_SIZE = 360
 
@@ -16,11 +19,14 @@ def load_digits() -> Dataset:
 
     There is no published split of these: a fifth of each class, drawn once and for all, is the test
     split. Source: UCI "Optical Recognition of Handwritten Digits", its test part.
+
+    Raises:
+        InputError: scikit-learn is not as it was installed.
     """
-    bunch = sklearn_digits()
-    shades = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    rows = _rows()
+    shades = np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = torch.from_numpy(shades)[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    labels = torch.from_numpy(rows[:, -1].astype(np.int64))
     test = stratified_choice(labels, TEST_SIZE, "test split of digits")
     in_training = torch.ones(len(labels), dtype=torch.bool)
     in_training[test] = False
@@ -32,3 +38,16 @@ def load_digits() -> Dataset:
         test_images=images[test],
         test_labels=labels[test],
     )
+
+
+def _rows() -> np.ndarray:
+    """Each digit's 64 shades and its label, from the file that scikit-learn has: to import all of it takes a second."""
+    package = find_spec("sklearn")
+    places = package.submodule_search_locations if package else None
+    if not places:
+        raise InputError("data set 'digits': there is no scikit-learn; install it again")
+    file = Path(places[0]) / "datasets" / "data" / "digits.csv.gz"
+    try:
+        return np.loadtxt(file, delimiter=",")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"data set 'digits': {file}: {error}; install scikit-learn again") from None

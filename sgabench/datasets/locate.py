@@ -8,7 +8,6 @@ import socket
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from http.client import HTTPException
 from pathlib import Path
 
 from sgabench.errors import InputError
@@ -53,6 +52,8 @@ def fetch(name: str, data_dir: Path, folder: str, download: Callable[[Path], obj
     Raises:
         InputError: no network, a damaged download, or nowhere to write; one line.
     """
+    from http.client import HTTPException
+
     target = data_dir / folder
     try:
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from sgabench.evidence.comparison import DENSE
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report import csv, records
 from sgabench.report.display import LEFT, environment_lines, percent, ratio, without_limits
 from sgabench.report.markdown import escape, pipe_table
+from sgabench.report.numbers import csv, records
 from sgabench.report.terminal import NARROW, WIDE
 
 NOTE = (

@@ -15,9 +15,9 @@ from sgabench.evidence.curves import KEEPS
 from sgabench.evidence.decisions import FEWEST, MOST_SEEDS
 from sgabench.evidence.leaderboard import Tables
 from sgabench.evidence.mixing import code_of
+from sgabench.report.folder import FAILURES
 from sgabench.system.tracebacks import has_traceback, in_a_line
 
-FAILURES = "failures.txt"
 HEADINGS = {
     "pruner": "pruner",
     "ratio": "ratio",

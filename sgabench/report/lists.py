@@ -14,6 +14,7 @@ from sgabench.report.display import LEFT
 from sgabench.report.latex import escape as latex_text
 from sgabench.report.latex import number as latex_number
 from sgabench.report.markdown import pipe_table
+from sgabench.report.numbers import csv
 
 WIDE = 180
 
@@ -28,8 +29,6 @@ def render_list(rows: pd.DataFrame, texts: pd.DataFrame, form: str, title: str) 
         title: of the table.
     """
     if form == "csv":
-        from sgabench.report import csv
-
         return csv(rows)
     if form == "json":
         return json.dumps(json.loads(rows.to_json(orient="records", double_precision=15)), indent=1) + "\n"

@@ -15,9 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from sgabench.errors import counted
-from sgabench.evidence.leaderboard import Tables
 from sgabench.report.forecast import Forecast, duration
-from sgabench.report.terminal import WIDE, renderable
 from sgabench.running.listening import Listener, Silent
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
@@ -26,6 +24,7 @@ from sgabench.system.showing import Advance, Show, showing, silently
 from sgabench.system.tracebacks import in_a_line
 
 if TYPE_CHECKING:
+    from sgabench.evidence.leaderboard import Tables
     from sgabench.training.progress import Progress
 
 LINE_SECONDS = 10.0
@@ -262,6 +261,8 @@ def _measured(record: Record) -> str:
 
 def print_tables(tables: Tables, folder: Path) -> None:
     """Print the leaderboard, and where it was written."""
+    from sgabench.report.terminal import WIDE, renderable
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDE)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from sgabench.evidence.leaderboard import Tables, make_tables
 from sgabench.plugins.registry import load_plugin_file
-from sgabench.report import prepare_folder, write_leaderboard
+from sgabench.report.folder import prepare_folder
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.listening import Listener, Silent
 from sgabench.running.options import SNAPSHOT_MINUTES, Options
@@ -19,6 +18,9 @@ from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, make_plan
 from sgabench.suite.resolving import Suite, load_suite
 from sgabench.system.threads import wait_politely
+
+if TYPE_CHECKING:
+    from sgabench.evidence.leaderboard import Tables
 
 
 def run(
@@ -109,6 +111,10 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
     else:
         _run(plan, options, listener)
         note_look(plan, options)
+    # Not before the trainings, which need neither pandas nor SciPy: they begin earlier.
+    from sgabench.evidence.leaderboard import make_tables
+    from sgabench.report.formats import write_leaderboard
+
     with Store(options.results) as store, Quiet(options.results).busy():
         tables = make_tables(store, plan)
         write_leaderboard(tables, prepare_folder(options.results / plan.suite.folder), plan.suite)

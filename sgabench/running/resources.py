@@ -13,7 +13,6 @@ from sgabench.running.executors.executor import Executor
 from sgabench.running.executors.here import Here
 from sgabench.running.executors.processes import Processes
 from sgabench.running.executors.ray_cluster import ClusterRequest
-from sgabench.running.executors.ray_worker import Setup
 from sgabench.running.options import Options
 from sgabench.suite.plan import TrialPlan
 from sgabench.system.environment import choose_device, cores
@@ -101,6 +100,7 @@ def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
 
 def _on_ray(request: ClusterRequest, options: Options) -> Executor:
     from sgabench.running.executors.on_ray import OnRay
+    from sgabench.running.executors.ray_worker import Setup
 
     plugins = tuple((path.name, contents_of(path)) for path in options.plugins)
     variables = {name: value for name, value in os.environ.items() if name.startswith("SGABENCH_")}

@@ -46,6 +46,22 @@ for command in ("--help", "plan tiny.toml", "report", "list optimizers", "schema
     assert done.returncode == 0, done.stderr
 
 
+def test_what_help_and_the_first_step_wait_for_is_little(tmp_path: Path) -> None:
+    code = """
+import sys
+from sgabench.cli import main
+try:
+    main(["--help"])
+except SystemExit as stop:
+    assert not stop.code
+assert not {"pydantic", "numpy", "pandas", "scipy"} & sys.modules.keys()
+import sgabench.report.progress, sgabench.report.run  # of tables nothing is needed before the trainings
+assert not {"pandas", "scipy", "asyncio"} & sys.modules.keys()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_names_every_command(sgabench: Run) -> None:
     text = sgabench("--help").stdout
     for command in ("run", "tune", "baseline", "check", "report", "list", "plan", "env", "schema"):

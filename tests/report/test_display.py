@@ -15,8 +15,8 @@ from small_tables import cells, curve, tables
 
 from sgabench.evidence.comparison import Question, verdict
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report import Format, render
 from sgabench.report.display import answers, in_short, sections, without_limits
+from sgabench.report.formats import Format, render
 
 SEEDS = 6
 

@@ -17,7 +17,7 @@ from support import variant
 
 from sgabench.evidence.leaderboard import make_tables
 from sgabench.report import html as page_module
-from sgabench.report import render
+from sgabench.report.formats import render
 from sgabench.report.html import sort_key
 from sgabench.report.plots import safe
 from sgabench.store.store import Store

@@ -13,7 +13,7 @@ import pytest
 from study import HOSTILE, MARKUP, Study
 
 from sgabench.report import html as page_module
-from sgabench.report import render
+from sgabench.report.formats import render
 
 selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from study import Study
 
-from sgabench.report import render
+from sgabench.report.formats import render
 from sgabench.report.latex import escape, number
 
 

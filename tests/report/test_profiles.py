@@ -12,7 +12,7 @@ from small_tables import curve, tables
 
 from sgabench.evidence.comparison import Question
 from sgabench.evidence.leaderboard import Tables
-from sgabench.report import render
+from sgabench.report.formats import render
 from sgabench.report.profiles import profile_table
 
 

@@ -13,8 +13,9 @@ import pytest
 from support import fill, variant
 
 from sgabench.evidence.leaderboard import Tables, make_tables
-from sgabench.report import Format, prepare_folder, render, write_leaderboard
 from sgabench.report.display import spread, times
+from sgabench.report.folder import prepare_folder
+from sgabench.report.formats import Format, render, write_leaderboard
 from sgabench.report.markdown import escape
 from sgabench.store.store import Store
 from sgabench.suite.plan import make_plan

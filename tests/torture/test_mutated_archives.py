@@ -19,7 +19,7 @@ from support import TINY
 
 from sgabench.errors import InputError
 from sgabench.evidence.leaderboard import make_tables
-from sgabench.report import render
+from sgabench.report.formats import render
 from sgabench.store.archive import export, import_archive
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import make_plan

@@ -1,0 +1,19 @@
+"""A table's numbers for programs: CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """A table as CSV; text that a spreadsheet would take for a formula is quoted by an apostrophe."""
+    safe = frame.map(lambda value: "'" + value if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value)
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def records(frame: pd.DataFrame) -> Any:
+    """A table as JSON values, a dictionary per row; what is not finite is None."""
+    return json.loads(frame.to_json(orient="records", double_precision=15))

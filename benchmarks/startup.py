@@ -2,8 +2,8 @@
 
     python benchmarks/startup.py [--rounds 5]
 
-Seconds of wall clock and of processor time, medians; the commands take turns, each in a process of its own. The suite is
-of digits, in a folder that is removed.
+Seconds of wall clock and of processor time, medians; the commands take turns, each in a process of its own. The suite
+is of digits, in a folder that is removed.
 """
 
 from __future__ import annotations

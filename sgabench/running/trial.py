@@ -344,8 +344,8 @@ class _TrialRun:
         for plan in plans:
             probe, part = plan.probe, of_probe(self.trial, subject, plan)
             with self.isolated(part):
-                told = replace(context, evaluate=self._accuracy)
-                detail = probes[probe.name].build(copy.deepcopy(network), told, **probe.options)
+                given = replace(context, evaluate=self._accuracy)
+                detail = probes[probe.name].build(copy.deepcopy(network), given, **probe.options)
                 self._emit_probe(plan, subject, detail)
 
     def _emit_probe(self, plan: ProbePlan, subject: str, found: Any) -> None:

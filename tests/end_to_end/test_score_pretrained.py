@@ -49,7 +49,7 @@ def test_published_weights_need_no_file(sgabench: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--model", "timm:test_resnet", "--dataset", "digits"), "fc, conv1.0 would be untrained; train it on (epochs"),
         (
@@ -60,10 +60,12 @@ def test_published_weights_need_no_file(sgabench: Run, tmp_path: Path) -> None:
         (("net.pth", "--model", "timm:test_resnet", "--dataset", "digits"), "--pretrained: takes the place of files"),
     ],
 )
-def test_what_cannot_be_scored_is_a_line(sgabench: Run, tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_scored_is_a_line(
+    sgabench: Run, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
     done = sgabench("score", *COMMON, *arguments)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "results").exists()
 
 

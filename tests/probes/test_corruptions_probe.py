@@ -157,6 +157,6 @@ def test_wrong_options_are_a_line(suite: Path, option: str, problem: str, capsys
     variant(suite, "strengths = [1, 5]", option)
     with pytest.raises(SystemExit, match="2"):
         main(["plan", str(suite)])
-    told = capsys.readouterr().err
-    assert problem in told
-    assert told.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert problem in errors
+    assert errors.count("\n") == 1

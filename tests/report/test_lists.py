@@ -69,7 +69,7 @@ def test_what_was_run_is_shown_in_every_format(suite: Path, tmp_path: Path, sgab
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (["--layers", "--probes"], "--layers and --probes: each is shown instead of the leaderboard"),
         (["--cells", "--layers"], "--cells and --layers: each is shown instead of the leaderboard"),

@@ -69,7 +69,10 @@ def _removals(structure: Structure, names: list[str]) -> Iterator[np.ndarray]:
     """Numbers of channels: half of each unit, and another part of each, so that no two sizes agree by chance."""
     generator, others = np.random.default_rng(0), np.random.default_rng(1)
     halves = {name: generator.permutation(unit)[: len(unit) // 2] for name, unit in structure.units.items()}
-    parts = {name: others.permutation(unit)[: others.integers(len(unit))] for name, unit in structure.units.items()}
+    parts = {
+        name: others.permutation(unit)[: others.integers(len(unit) // 2, len(unit))]
+        for name, unit in structure.units.items()
+    }
     for gone in (halves, parts):
         yield np.concatenate([np.empty(0, dtype=np.int64), *(gone[name] for name in names)])
 

@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         sys.stdout = None  # who read it has seen enough
         sys.exit(0)
+    except SystemExit as left:  # click and rich leave with code 1 when a reader is gone
+        sys.exit(0 if isinstance(left.__context__, BrokenPipeError) else left.code)
     except OSError as error:
         stop(f"error: cannot write the output: {error.strerror or error}", 2)
     except _WrongUsage as wrong:

@@ -202,6 +202,10 @@ def test_output_that_nobody_reads_or_can_show_harms_nothing(
 ) -> None:
     command = f"{sys.executable} -m sgabench run tiny.toml --only '*/adam/0' 2>&1 >/dev/null | head -1"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, capture_output=True)
+    help_ = "set -o pipefail; for command in '' list; do "
+    help_ += f"{sys.executable} -m sgabench $command --help | {{ exec <&-; }} || exit; done"
+    left = subprocess.run(["bash", "-c", help_], cwd=tmp_path, check=False, capture_output=True)
+    assert (left.returncode, left.stderr) == (0, b"")
     again = sgabench("run", tiny, "--only", "*/adam/0")
     assert (again.returncode, again.stderr) == (0, "nothing to do: all of it is stored\n")
     shown = sgabench_process("report", tiny, PYTHONIOENCODING="ascii", LC_ALL="C")

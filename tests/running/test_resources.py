@@ -60,7 +60,7 @@ def test_options_that_do_not_go_together_are_refused(arguments: tuple[Any, ...],
 
 
 @pytest.mark.parametrize(
-    ("request", "trials"),
+    ("cluster", "trials"),
     [
         (ClusterRequest(None, 1), 16),
         (ClusterRequest(None, 5), 3),
@@ -71,8 +71,8 @@ def test_options_that_do_not_go_together_are_refused(arguments: tuple[Any, ...],
         (ClusterRequest(None, 32), 0),
     ],
 )
-def test_a_node_takes_as_many_trials_as_all_of_them_fit(request: ClusterRequest, trials: int) -> None:
-    assert fits({"CPU": 16.0, "GPU": 4.0}, request) == trials
+def test_a_node_takes_as_many_trials_as_all_of_them_fit(cluster: ClusterRequest, trials: int) -> None:
+    assert fits({"CPU": 16.0, "GPU": 4.0}, cluster) == trials
 
 
 def test_without_the_extra_ray_is_refused(sgabench: Run, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,4 +62,4 @@ def test_what_cannot_be_compared_is_refused(sgabench: Run, tiny: Path) -> None:
     assert sgabench("run", tiny).returncode == 0
     done = sgabench("report", tiny, "--by", "passes")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "adam on digits, resnet8 (1 passes); stochgradadam on digits, resnet8 (2 passes)" in done.stderr
+    assert "adam on digits, resnet8 (1 pass); stochgradadam on digits, resnet8 (2 passes)" in done.stderr

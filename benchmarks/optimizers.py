@@ -127,7 +127,7 @@ def section(found: dict[str, dict[str, str]]) -> str:
             f"**`{source}:`** ({package} {version(package)}): " + ", ".join(f"`{name}`" for name in works) + ".",
             "",
         ]
-    lines += ["What does not, or not wholly, and why:", "", "| name | reason |", "|---|---|"]
+    lines += ["Names that do not work, or only partly, and why:", "", "| name | reason |", "|---|---|"]
     for source, of_source in found.items():
         for name, reason in of_source.items():
             if reason:

@@ -250,12 +250,15 @@ def page(rows: list[dict[str, Any]]) -> str:
         "",
         f"{len(rows)} networks of {len(FAMILIES)} families: channels are really removed in {len(removed)}.",
         "",
-        "The list was fixed before the run, and all rows are of one state of the code. Each network is built at the",
-        "smallest of a few sizes that it takes, trained for a step, and pruned by half (of its parameters, or as far",
-        "as it goes): by single weights and by channels, then trained for another step, stored and loaded; with the",
-        "patterns 2:4, blocks of 4 x 4 and filters, then run. Channels of layers that are kept whole cannot be removed",
-        "without changing what the others give; a cell's record names these layers (`kept_whole`). Where they are",
-        "added to those of the input layer, they stay because that is excluded.",
+        "All rows are of one run of one state of the code. Each network is built at the smallest of a few image",
+        "sizes that it accepts, trained for a step, and pruned by half (of its parameters, or as far as possible):",
+        "by single weights and by channels, then trained for another step, saved and loaded; with the patterns 2:4,",
+        "blocks of 4 x 4 and filters, then run. Layers whose channels cannot be removed without changing what the",
+        "others compute are kept whole; a cell's record names them (`kept_whole`). Layers whose outputs are added",
+        "to those of the input layer keep their channels, too, because that layer is excluded.",
+        "",
+        "The list and the code were made with the results of earlier runs in sight: networks that failed were",
+        "mended. So read the share as what works, not as an estimate for networks that nobody has tried.",
         "",
         "| network | size | parameters | weights | other patterns | parameters removed with channels "
         "| layers kept whole | processor time (s) | a further ratio (s) | memory |",
@@ -280,8 +283,10 @@ def page(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "Processor time of one thread. Memory: the most that pruning to the first ratio held beyond the dense network,",
-        "the copy that is pruned included, and the same in times of the network's size.",
+        "Processor time of one thread, the search for what can be removed included. Memory: the most that pruning",
+        "to the first ratio held beyond the dense network, the copy that is pruned included, also as a multiple of",
+        "the network's size. Activations of four images count, too, which weigh most where networks are small or",
+        "images large.",
     ]
     return "\n".join(lines)
 

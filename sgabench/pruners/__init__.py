@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pruners.derive(scores, composed)
 
 
-@pruners.register("structured", revision=2)
+@pruners.register("structured", revision=3)
 def structured(
     network: nn.Module,
     ratio: float,
@@ -38,7 +38,7 @@ def structured(
     return prune_channels(network, ratio, context, scope, of)
 
 
-@pruners.register_source("tp", names=importance_names, check=check_importance, added=("pattern", *OPTIONS))
+@pruners.register_source("tp", revision=2, names=importance_names, check=check_importance, added=("pattern", *OPTIONS))
 def of_torch_pruning(
     name: str,
     network: nn.Module,

@@ -38,12 +38,14 @@ class Variant:
     Attributes:
         weight: of the other comparisons at most, in units of what one has itself.
         least: of its own variance, that a comparison is left with.
+        full: borrowed degrees of freedom count in full, however much a comparison spreads itself.
         shipped: the prior is the median spread of the shipped populations, not that of the other comparisons.
         curves: chance of a wrong verdict among curves.
     """
 
     weight: float = 1.0
-    least: float = 1.0
+    least: float = 0.0
+    full: bool = False
     shipped: bool = False
     curves: float = study.CURVES
 
@@ -52,11 +54,11 @@ VARIANTS = {
     "as it is": Variant(),
     "others weigh twice as much": Variant(weight=2.0),
     "others weigh without bound": Variant(weight=np.inf),
-    "variances may fall to 0.8 of their own": Variant(least=0.8),
-    "variances may fall below their own": Variant(least=0.0),
+    "no variance falls below its own": Variant(least=1.0),
+    "borrowed degrees of freedom count in full": Variant(full=True),
     "a prior from the shipped populations": Variant(shipped=True),
-    "10 % for curves instead of 4": Variant(curves=0.1),
-    "4 % for each of the four curves": Variant(curves=0.16),
+    "10 % for curves instead of 3": Variant(curves=0.1),
+    "3 % for each of the four curves": Variant(curves=0.12),
 }
 
 
@@ -90,7 +92,8 @@ def use(variant: Variant, usual: float) -> None:
             lent = min(1.0, 4 / (1 + 1 / others + 2 * contrasts.SHARED) - 1)
         weight = np.minimum(prior, variant.weight * (n - 1))
         shared = (weight * scale + freedom * of_seed) / (weight + freedom)
-        return np.maximum(shared, variant.least * of_seed) / n, freedom + lent * weight
+        trust = np.ones_like(shared) if variant.full else np.minimum(1.0, shared / of_seed)
+        return np.maximum(shared, variant.least * of_seed) / n, freedom + lent * weight * trust
 
     contrasts.moderated = moderated
     study.CURVES = variant.curves

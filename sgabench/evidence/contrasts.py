@@ -10,9 +10,10 @@ The spread of a few seeds is a poor estimate of the spread, so it borrows, and e
    Degrees of freedom: Satterthwaite, "An approximate distribution of estimates of variance components", 1946;
 2. from the other comparisons of the data set and model: variances are moderated (Smyth, "Linear models and empirical
    Bayes methods for assessing differential expression", 2004, section 6.2), the others counting at most as much as the
-   comparison itself, since optimizers do spread differently, and less where they are one or two;
-3. and it is never less than what the means over the ratios show by themselves, nor than what counting whole images
-   gives.
+   comparison itself, since optimizers do spread differently, and less where they are one or two.
+
+Before the second step it is never less than what the means over the ratios show by themselves, nor than what counting
+whole images gives. And who spreads more than what is lent would have it borrows fewer degrees of freedom, by as much.
 """
 
 from __future__ import annotations
@@ -182,10 +183,13 @@ class _Spread:
             alike: 1 / the number of ratios of equal variance that do not go together, that would tell as much.
             others: comparisons in the family that the former two are known from.
         """
-        variance = np.maximum(self.parts * (1 + (self.ratios - 1) * together), self.own)
+        pooled = self.parts * (1 + (self.ratios - 1) * together)
         alike = np.clip(alike, 1 / self.ratios, 1.0)
         independent = others / (1 + (others - 1) * SHARED)
-        return np.maximum(variance, self.least) / self.n, (self.n - 1) / (alike + (1 - alike) / independent)
+        freedom = self.n - 1
+        lent = freedom / (alike + (1 - alike) / independent) - freedom
+        variance = np.maximum(np.maximum(pooled, self.own), self.least)
+        return variance / self.n, freedom + lent * _trust(pooled, self.own)
 
     def alike(self) -> Floats:
         """Sum of squared eigenvalues of the ratios' covariance / squared sum; NaN where nothing shows it.
@@ -263,10 +267,11 @@ def _pooled(
 
 
 def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Moderate the variances of the estimates of a family; never below what each is by itself.
+    """Moderate the variances of the estimates of a family.
 
     Source: Smyth (2004), section 6.2, for the prior's variance and degrees of freedom; the latter allow for a shared
-    reference, and are at most n - 1, fewer where there are few others to know the prior from.
+    reference, and are at most n - 1, fewer where there are few others to know the prior from, and where one spreads
+    more than they.
 
     Args:
         variance: of the estimates, shape (comparisons,), greater than 0.
@@ -289,7 +294,12 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     # What the mean of two variances is worth, the own one and that of so many others, of which all go together.
     others = (len(variance) - 1) / (1 + (len(variance) - 2) * SHARED)
     lent = min(1.0, 4 / (1 + 1 / others + 2 * SHARED) - 1)
-    return np.maximum(shared, of_seed) / n, freedom + lent * weight
+    return shared / n, freedom + lent * weight * _trust(shared, of_seed)
+
+
+def _trust(lent: Floats, own: Floats) -> Floats:
+    """The part of borrowed degrees of freedom that counts: less where the own variance is above what is lent."""
+    return np.asarray(np.divide(lent, own, out=np.ones_like(own), where=own > lent))
 
 
 def _inverse_trigamma(value: float) -> float:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from sgabench.evidence.contrasts import Contrasts, Sides, contrasts, moderated
+from sgabench.evidence.contrasts import Contrasts, Sides, _spreads, contrasts, moderated
 from sgabench.evidence.intervals import log_odds
 
 IMAGES = 1000.0
@@ -19,9 +19,12 @@ Floats = NDArray[np.float64]
 
 def compare(first: Floats, second: Floats, *, paired: bool = True, images: float = IMAGES) -> Contrasts:
     """Comparisons of one family; shape (rows, seeds, ratios)."""
+    return contrasts([sides(first, second, paired=paired, images=images)], len(first))
+
+
+def sides(first: Floats, second: Floats, *, paired: bool = True, images: float = IMAGES) -> Sides:
     rows = len(first)
-    where = np.arange(rows), np.zeros(rows, dtype=np.int64)
-    return contrasts([Sides(*where, first, second, np.full(rows, images), paired)], rows)
+    return Sides(np.arange(rows), np.zeros(rows, dtype=np.int64), first, second, np.full(rows, images), paired)
 
 
 def accuracies(rows: int, n: int, ratios: int, seed: int = 0) -> Floats:
@@ -47,12 +50,26 @@ def test_one_comparison_of_other_seeds_is_welchs_test() -> None:
     assert found.error[0] == pytest.approx(np.hypot(stats.sem(a[0, :, 0]), stats.sem(b[0, :, 0])))
 
 
-def test_ratios_lend_degrees_of_freedom_and_never_lower_the_variance_below_its_own() -> None:
+def test_ratios_lend_degrees_of_freedom_and_others_lower_no_variance_below_half_its_own() -> None:
     a, b = accuracies(5, 6, 4), accuracies(5, 6, 4, seed=1)
     found = compare(a, b)
     own = (log_odds(a, IMAGES) - log_odds(b, IMAGES)).mean(2).var(1, ddof=1) / 6
-    assert (found.variance >= own * (1 - 1e-12)).all()
+    assert (found.variance >= own / 2).all()
+    alone = [compare(a[[row]], b[[row]]).variance[0] for row in range(5)]
+    assert (alone >= own * (1 - 1e-12)).all()
     assert (found.freedom > 5).all()
+
+
+def test_who_spreads_more_than_the_ratios_apart_would_borrows_less_from_them() -> None:
+    """One comparison of five whose ratios go together: its mean spreads more than the family's correlation says."""
+    a, b = accuracies(5, 6, 4), accuracies(5, 6, 4, seed=1)
+    a[0], b[0] = a[0, :, :1], b[0, :, :1]
+    spread = _spreads(sides(a, b))[0]
+    own, freedom = spread.of_mean(np.full(5, 0.1), np.full(5, 0.25), np.full(5, 5.0))
+    assert own[0] == pytest.approx(spread.own[0] / 6)
+    pooled = spread.parts[0] * (1 + 3 * 0.1) / spread.own[0]
+    assert freedom[0] == pytest.approx(5 + (freedom.max() - 5) * pooled)
+    assert freedom[0] < freedom.max()
 
 
 def test_ratios_that_are_one_lend_nothing() -> None:
@@ -68,11 +85,12 @@ def test_moderation_is_smyths_with_at_most_as_much_weight_as_one_has_oneself() -
     n = np.full(4, 5)
     variance = np.array([1.0, 2.0, 3.0, 2.5]) / n
     found, freedom = moderated(variance, np.full(4, 4.0), n)
-    assert (found >= variance).all()  # upwards only
-    assert found[0] > variance[0]
-    assert found[0] < variance.mean() * 1.5
+    assert variance[0] < found[0] < variance.mean()
+    assert variance[2] / 2 < found[2] < variance[2]
     assert (freedom <= 8).all()
     assert (freedom > 4).all()
+    # Who spreads more than what is lent would have it borrows fewer degrees of freedom, by as much.
+    assert freedom[2] == pytest.approx(4 + (freedom[0] - 4) * found[2] / variance[2])
     alone, own = moderated(variance[:1], np.full(1, 4.0), n[:1])
     assert (alone[0], own[0]) == (variance[0], 4.0)
 

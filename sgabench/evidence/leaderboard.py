@@ -233,7 +233,7 @@ def each_cell(tables: Tables) -> Tables:
         **{f"{name}_mean": cells.get(name) for name in WITH_SPREAD},
         **{f"{name}_{number}": float("nan") for name in WITH_SPREAD for number in SPREAD[1:]},
         **{name: cells.get(name, float("nan")) for name in (*MEANS, *SPEEDS)},
-        no_speed=_no_speed(cells),
+        no_speed=_no_speed(_of_a_pattern(cells)),
         trained=cells["trained"].astype(int),
         trained_low=float("nan"),
         trained_high=float("nan"),
@@ -286,7 +286,7 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
     grouped = numbers[cells["status"] == "done"].groupby(row[~lacking])
     board[list(MEANS)] = grouped[list(MEANS)].mean().reindex(board.index)
     board[list(SPEEDS)] = grouped[list(SPEEDS)].median().reindex(board.index)
-    board["no_speed"] = _no_speed(cells).groupby(row).max().reindex(board.index)
+    board["no_speed"] = _no_speed(np.bincount(row, _of_a_pattern(cells), minlength=len(board)) > 0)
     board = board.assign(**{name: texts.take(board[name].to_numpy()) for name, (_, texts) in labels.items()})
     board = with_verdicts(board, compared[compared["ratio"].notna()], reference, resolution)
     order = ["dataset", "model", "pruner", "ratio", "pruned_top1_mean"]
@@ -318,13 +318,18 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _no_speed(cells: pd.DataFrame) -> pd.Series[str]:
-    """Why there are no speeds of a pattern that would be faster on kernels for it."""
+def _of_a_pattern(cells: pd.DataFrame) -> NDArray[Any]:
+    """Whether cells have no speeds, though kernels for their pattern would be faster."""
     import numpy as np
-    import pandas as pd
 
-    patterns = cells["pattern_only"].notna() if "pattern_only" in cells else np.zeros(len(cells), dtype=bool)
-    return pd.Series(np.where(patterns, PATTERN_ONLY, ""), index=cells.index, dtype=object)
+    return cells["pattern_only"].notna().to_numpy() if "pattern_only" in cells else np.zeros(len(cells), dtype=bool)
+
+
+def _no_speed(of_a_pattern: NDArray[Any]) -> NDArray[Any]:
+    """Why there are no speeds."""
+    import numpy as np
+
+    return np.where(of_a_pattern, PATTERN_ONLY, "").astype(object)
 
 
 def _exact_shares(successes: NDArray[Any], n: NDArray[Any]) -> Floats:

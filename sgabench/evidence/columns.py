@@ -76,6 +76,10 @@ def _array(values: tuple[Any, ...], types: set[type]) -> NDArray[Any]:
 class Columns:
     """Sound records of one kind, in the order of their keys.
 
+    Args:
+        kind: trial, cell or probe.
+        labelled: read labels and descriptions; otherwise only the labels of those that are not done.
+
     Attributes:
         keys, parents, statuses, descriptions: a value per record.
         made_in: per record, the number of its environment among ``environments``.
@@ -83,8 +87,9 @@ class Columns:
         failures: of those that are not done: status, labels and error.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, labelled: bool = True) -> None:
         self.kind = kind
+        self.labelled = labelled
         self.keys: list[str] = []
         self.parents: list[str | None] = []
         self.statuses: list[str] = []
@@ -108,30 +113,41 @@ class Columns:
             The key of one that is not well formed, if there is one; what is here is not to be used then.
         """
         keys, kinds, parents, statuses, labels, texts, results, _, made_in, times, errors, _ = zip(*rows, strict=True)
-        self._described |= {text: parse(text) for text in {*texts} - self._described.keys()}  # many are the same
-        descriptions = [self._described[text] for text in texts]
-        of, numbers = parse(*labels), parse(*results)
-        if of is None or numbers is None or None in descriptions:
+        read = [number for number, status in enumerate(statuses) if self.labelled or status != "done"]
+        of, numbers = parse(*[labels[number] for number in read]) if read else [], parse(*results)
+        if of is None or numbers is None or not self._describe(texts):
             return next(str(row[0]) for row in rows if parse(*row[4:7]) is None)
-        parts = self.labels.add(of), self.results.add(numbers)
+        parts = (self.labels if self.labelled else Values()).add(of), self.results.add(numbers)
         if not all_fit(self.kind, (keys, kinds, parents, statuses, errors, times), *parts):
+            all_labels = of if self.labelled else [labels_of and labels_of[0] for labels_of in map(parse, labels)]
             for number, values in enumerate(
-                zip(keys, kinds, parents, statuses, of, numbers, errors, times, strict=True)
+                zip(keys, kinds, parents, statuses, all_labels, numbers, errors, times, strict=True)
             ):
-                if not fits(*values):
+                if all_labels[number] is None or not fits(*values):
                     return str(keys[number])
         self.keys += keys
         self.parents += parents
         self.statuses += statuses
-        self.descriptions += [description[0] for description in descriptions if description]
         for identity in {*made_in} - self._numbers.keys():
             self._numbers[identity] = len(self.environments)
             self.environments.append(environments[identity])
         self.made_in += [self._numbers[identity] for identity in made_in]
         self.failures += [
-            (status, of[number], errors[number]) for number, status in enumerate(statuses) if status != "done"
+            (statuses[number], labels_of, errors[number])
+            for number, labels_of in zip(read, of, strict=True)
+            if statuses[number] != "done"
         ]
         return None
+
+    def _describe(self, texts: Sequence[Any]) -> bool:
+        """Append descriptions, if they are read; no if one is damaged."""
+        if self.labelled:
+            self._described |= {text: parse(text) for text in {*texts} - self._described.keys()}  # many are the same
+            descriptions = [self._described[text] for text in texts]
+            if None in descriptions:
+                return False
+            self.descriptions += [description[0] for description in descriptions if description]
+        return True
 
 
 def read_columns(store: Store, keys: Set[str] | None = None) -> dict[str, Columns]:
@@ -139,13 +155,14 @@ def read_columns(store: Store, keys: Set[str] | None = None) -> dict[str, Column
 
     Args:
         store: where they are.
-        keys: only these; default: all. If one of them is not there, it may have been the key of a record that is
-            damaged, which is then named whatever its key is now.
+        keys: of a plan, only these; default: all. If one of them is not there, it may have been the key of a record
+            that is damaged, which is then named whatever its key is now. Cells have no labels and descriptions then:
+            a plan has them, and that they are what was written, their checksum says.
 
     Raises:
         InputError: a record is damaged.
     """
-    columns = {kind: Columns(kind) for kind in KINDS}
+    columns = {kind: Columns(kind, labelled=keys is None or kind != "cell") for kind in KINDS}
     batches: dict[str, list[Sequence[Any]]] = {kind: [] for kind in KINDS}
     environments: dict[str, Mapping[str, Any]] = {}
     others = []

@@ -114,6 +114,20 @@ def test_a_record_that_is_not_well_formed_is_named(store: Store, plan: Plan, cha
             read_columns(store, keys)
 
 
+def test_labels_of_cells_in_a_plan_are_read_where_they_are_shown(store: Store, plan: Plan) -> None:
+    """A plan has labels of its own; the list of failures shows the stored ones."""
+    cell = next(store.records("cell", detail=True))
+    store.put(replace(cell, labels={"dataset": "digits"}))
+    assert cell.key in read_columns(store, keys_of(plan))["cell"].keys
+    with pytest.raises(InputError, match=f"record {cell.key} is damaged"):
+        read_columns(store)
+    store.put(replace(cell, labels={"dataset": "digits"}, status="failed", error="no"))
+    with pytest.raises(InputError, match=f"record {cell.key} is damaged"):
+        read_columns(store, keys_of(plan))
+    store.put(replace(cell, status="failed", error="no"))
+    assert read_columns(store, keys_of(plan))["cell"].failures == [("failed", cell.labels, "no")]
+
+
 CHANGES = [
     ("result = replace(result, 'fp32', 'bf16')", "trial"),
     ("kind = 'probe'", "cell"),

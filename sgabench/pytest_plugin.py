@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     option("--sgabench-suite", metavar="FILE", type=Path, help="Suite file: every check of its gate becomes a test.")
     option("--sgabench-baseline", metavar="FILE", type=Path, help="What sgabench baseline wrote.")
     option("--sgabench-results", metavar="DIR", type=Path, help="Results folder. Default: results.")
-    option("--sgabench-run", action="store_true", help="First run what the store does not have yet.")
+    option("--sgabench-run", action="store_true", help="First run what is not stored yet.")
     option("--sgabench-only", metavar="GLOB", help="Only trials (dataset/model/optimizer/seed) that match.")
     option("--sgabench-plugin", metavar="FILE.py", type=Path, action="append", help="Python file of plugins.")
 
@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sgabench: a check of the gate (--sgabench-suite)")
     suite, baseline = config.getoption("sgabench_suite"), config.getoption("sgabench_baseline")
     if (suite is None) != (baseline is None):
-        raise pytest.UsageError("--sgabench-suite and --sgabench-baseline belong together; give both")
+        raise pytest.UsageError("--sgabench-suite and --sgabench-baseline go together; give both")
     if suite is None and (config.getoption("sgabench_run") or config.getoption("sgabench_only")):
         raise pytest.UsageError("--sgabench-run and --sgabench-only need --sgabench-suite and --sgabench-baseline")
 

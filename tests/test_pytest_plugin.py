@@ -120,7 +120,7 @@ def test_workers_of_xdist_see_the_same_gate(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (GATE[:2], "--sgabench-suite and --sgabench-baseline belong together"),
+        (GATE[:2], "--sgabench-suite and --sgabench-baseline go together"),
         ((*GATE[:3], "none.json"), "--baseline none.json: No such file"),
         ((*GATE, "--sgabench-only", "*/sgd/*"), "--only */sgd/*: matches no trial"),
         ((*GATE, "--sgabench-run", "--sgabench-plugin", "none.py"), "--plugin none.py: No such file"),

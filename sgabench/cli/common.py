@@ -67,7 +67,7 @@ def confirm(what: str) -> None:
         InputError: there is nobody to ask, or the answer is no.
     """
     if not sys.stdin.isatty():
-        raise InputError(f"{what}; if that is meant, pass --yes")
+        raise InputError(f"{what}; pass --yes to confirm")
     try:
         if typer.confirm(f"{what}. Run them?", err=True):
             return
@@ -85,7 +85,7 @@ def stoppable() -> Iterator[None]:
             yield
     except (KeyboardInterrupt, Terminated) as stop:
         ignore_ctrl_c()
-        typer.echo("stopped: what was finished is stored; run the same command to go on", err=True)
+        typer.echo("stopped: finished work is stored; run the same command to continue", err=True)
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
 
 
@@ -105,4 +105,4 @@ def require_store(results: Path) -> None:
     except OSError as error:
         raise InputError(f"results folder: {error.strerror or error}") from None
     if not there:
-        raise InputError(f"results folder {results}: not there; run a suite first, or name another with --results")
+        raise InputError(f"results folder {results}: does not exist; run a suite first, or name another with --results")

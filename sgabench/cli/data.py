@@ -25,19 +25,19 @@ class Action(StrEnum):
 
 @app.command()
 def data(
-    action: Annotated[Action, typer.Argument(help="list what there is, check every image, or prepare what is large.")],
+    action: Annotated[Action, typer.Argument(help="list data sets, check every image, or prepare large ones.")],
     of: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SUITE|NAME|NAME:PATH...", help="Data sets: those of a suite, or e.g. svhn, folder:PATH."
+            metavar="SUITE|NAME|NAME:PATH...", help="Data sets: those of a suite, or names such as svhn, folder:PATH."
         ),
     ] = None,
     data_dir: DataDir = None,
-    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    download: Annotated[bool, typer.Option(help="Download a missing data set.")] = True,
     set_: Set = None,
     plugin: Plugins = None,
 ) -> None:
-    """List data sets, look through their images, or decode them once before a run does.
+    """List data sets, check their images, or decode them once before a run does.
 
     Exit code 0; 1 when check finds images that cannot be used; 2 for bad input.
     """
@@ -107,4 +107,4 @@ def _load(choice: Choice, data_dir: Path, download: bool) -> None:
     loaded = datasets[choice.name].build(data_dir, download, **choice.options)
     shape = " x ".join(map(str, loaded.train_images.shape[1:]))
     counts = f"{len(loaded.train_labels):,} train + {len(loaded.test_labels):,} test images of {shape}"
-    typer.echo(f"{choice.label}: {counts}, {len(loaded.classes)} classes; sound, and used as it is")
+    typer.echo(f"{choice.label}: {counts}, {len(loaded.classes)} classes; valid, and used as it is")

@@ -41,17 +41,17 @@ class GateFormat(StrEnum):
 @app.command()
 def baseline(
     suite: SuiteFile,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="The baseline (JSON), to be kept with your code.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The baseline (JSON), to keep with your code.")],
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
     allow_incomplete: Annotated[
-        bool, typer.Option("--allow-incomplete", help="Freeze what is there, though results are missing or failed.")
+        bool, typer.Option("--allow-incomplete", help="Freeze what is there, even if results are missing or failed.")
     ] = False,
     set_: Set = None,
     plugin: Plugins = None,
     force: Force = False,
 ) -> None:
-    """Freeze what a suite measured, for sgabench check to compare with."""
+    """Freeze a suite's results, for sgabench check to compare with."""
     from sgabench.gate.baseline import write_baseline
     from sgabench.gate.measured import complete, measured
 
@@ -72,11 +72,11 @@ def check(
     suite: SuiteFile,
     baseline: Annotated[Path, typer.Option(metavar="FILE", help="What sgabench baseline wrote.")],
     results: Results = DEFAULT_RESULTS,
-    run: Annotated[bool, typer.Option("--run", help="First run what the store does not have yet.")] = False,
-    form: Annotated[GateFormat, typer.Option("--format", help="How to write it.")] = GateFormat.text,
+    run: Annotated[bool, typer.Option("--run", help="First run what is not stored yet.")] = False,
+    form: Annotated[GateFormat, typer.Option("--format", help="Output format.")] = GateFormat.text,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
     data_dir: DataDir = None,
-    download: Annotated[bool, typer.Option(help="With --run: fetch a data set that is not there.")] = True,
+    download: Annotated[bool, typer.Option(help="With --run: download a missing data set.")] = True,
     device: Annotated[Device, typer.Option(help="With --run: where to compute.")] = Device.auto,
     precision: InPrecision = Precision.auto,
     jobs: Jobs = 1,
@@ -85,7 +85,7 @@ def check(
     plugin: Plugins = None,
     yes: Yes = False,
 ) -> None:
-    """Compare what is stored with a baseline: do networks prune worse than they did?
+    """Compare what is stored with a baseline: do networks prune worse than before?
 
     Where the suite has no gate table: no accuracy may be shown worse by more than 1 point, or drop by more than 10
     points, or collapse in more seeds; and it must be shown that it is not worse. Size and multiply-adds on non-zero

@@ -27,15 +27,15 @@ def prune(
             metavar="GLOB", help="Only networks (dataset/model/optimizer/seed/pruner/ratio) that match. Default: all."
         ),
     ] = "*",
-    export: Annotated[bool, typer.Option("--export", help="Write each with torch.export, too (.pt2).")] = False,
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write each as ONNX, too; needs the extra export.")] = False,
+    export: Annotated[bool, typer.Option("--export", help="Also write each with torch.export (.pt2).")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write each as ONNX; needs the extra export.")] = False,
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
     set_: Set = None,
     plugin: Plugins = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
 ) -> None:
-    """Prune stored networks as a suite's cells ask for, and keep what comes out: weights and how to build it again.
+    """Prune stored networks as a suite's cells specify, and keep the results: weights and how to rebuild a network.
 
     Nothing is trained that the cells do not ask for. Exit code 0, or 2 for bad input.
     """
@@ -49,9 +49,7 @@ def prune(
     def on_file(path: Path, record: Record) -> None:
         labels, top1 = record.labels, 100 * record.result["top1"]
         name = f"{labels['optimizer']}/{labels['seed']}/{labels['pruner']}/{labels['ratio']:g}"
-        typer.echo(
-            f"{path}: {name}, top-1 {top1:.1f} %, {record.result['nonzero_params']} parameters that are not zero"
-        )
+        typer.echo(f"{path}: {name}, top-1 {top1:.1f} %, {record.result['nonzero_params']} non-zero parameters")
 
     try:
         with stoppable():

@@ -43,11 +43,11 @@ def list_plugins(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
     filter_: Annotated[
         str | None,
-        typer.Option("--filter", metavar="TEXT", help="Only names and descriptions with this text."),
+        typer.Option("--filter", metavar="TEXT", help="Only names and descriptions that contain this text."),
     ] = None,
     plugin: Plugins = None,
 ) -> None:
-    """List what a suite can name: parameters with their defaults, and where it comes from."""
+    """List what a suite can name, with parameters, defaults and origin."""
     from sgabench.plugins.registry import REGISTRIES
     from sgabench.report.listing import print_listing
 
@@ -60,9 +60,9 @@ def list_plugins(
 
 @app.command()
 def env(
-    device: Annotated[Device, typer.Option(help="The device that is described.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="The device to describe.")] = Device.auto,
 ) -> None:
-    """Show the environment as a record would keep it (JSON)."""
+    """Show the environment as records keep it (JSON)."""
     from sgabench.plugins.registry import REGISTRIES
     from sgabench.system.environment import choose_device, cores, describe_environment
 
@@ -77,9 +77,7 @@ def bench(
     subject: Annotated[Subject, typer.Argument(help="What to measure.")],
     models: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME", help="A model, as in a suite. Repeatable. Default: one to three for each subject."
-        ),
+        typer.Option(metavar="NAME", help="A model, as in a suite. Repeatable. Default: one to three per subject."),
     ] = None,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     channels_last: Annotated[
@@ -89,10 +87,10 @@ def bench(
         int | None,
         typer.Option(metavar="N", min=1, help="Pruning: images of the test split. Default: 1000; on CUDA 10000."),
     ] = None,
-    form: Annotated[BenchFormat, typer.Option("--format", help="How to write it.")] = BenchFormat.table,
+    form: Annotated[BenchFormat, typer.Option("--format", help="Output format.")] = BenchFormat.table,
     plugin: Plugins = None,
 ) -> None:
-    """Measure this machine: training, steps of optimizers, one more ratio of a pruner, inference of pruned networks."""
+    """Benchmark this machine: training, optimizer steps, one more ratio of a pruner, inference of pruned networks."""
     from sgabench.report.benchmark import render
     from sgabench.system.environment import choose_device
 

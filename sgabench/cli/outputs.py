@@ -11,7 +11,7 @@ import typer
 
 from sgabench.errors import InputError
 
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 
 
 def prepare_output(

@@ -51,11 +51,11 @@ class ComparisonFormat(StrEnum):
 @app.command()
 def report(
     suite: Annotated[
-        Path | None, typer.Argument(metavar="[SUITE]", help="Suite file (TOML); default: all that is stored.")
+        Path | None, typer.Argument(metavar="[SUITE]", help="Suite file (TOML); default: everything stored.")
     ] = None,
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
-    form: Annotated[ReportFormat, typer.Option("--format", help="How to write it.")] = ReportFormat.table,
+    form: Annotated[ReportFormat, typer.Option("--format", help="Output format.")] = ReportFormat.table,
     cells: Annotated[bool, typer.Option("--cells", help="Every cell, a row per seed, instead of means.")] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Zeros and channels of every layer instead of the leaderboard.")
@@ -64,7 +64,7 @@ def report(
     by: Annotated[
         Axis,
         typer.Option(
-            help="A row per ratio asked for; or per achieved compression or multiply-adds; or per ratio, where "
+            help="A row per requested ratio; or per achieved compression or multiply-adds; or per ratio, where "
             "trainings took equally many passes or seconds."
         ),
     ] = Axis.ratio,
@@ -76,13 +76,13 @@ def report(
     ] = PairsOf.reference,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the figures, too, as PNG and SVG (needs matplotlib).")
+        Path | None, typer.Option(metavar="DIR", help="Also write the figures, as PNG and SVG (needs matplotlib).")
     ] = None,
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
 ) -> None:
-    """Show the leaderboard from what is stored; JSON holds the cells and trials, too."""
+    """Show the leaderboard of what is stored; JSON also has the cells and trials."""
     gc.disable()  # a large store makes millions of objects and no cycles; looking for these doubles the time
 
     from sgabench.evidence.details import load_details
@@ -97,7 +97,7 @@ def report(
 
     instead = [f"--{name}" for name, on in (("cells", cells), ("layers", layers), ("probes", probes)) if on]
     if len(instead) > 1:
-        raise InputError(f"{' and '.join(instead)}: each is shown instead of the leaderboard; give one of them")
+        raise InputError(f"{' and '.join(instead)}: each is shown instead of the leaderboard; give only one")
     if form is ReportFormat.html and (layers or probes):
         raise InputError(f"{instead[0]}: the page has layers and probes in any case; leave it out, or the format")
     require_store(results)
@@ -110,7 +110,7 @@ def report(
             notes = "".join(f"; {line}" for line in earlier_records(store, plan))
             raise InputError(
                 f"results folder {results}: nothing of {suite} is stored here{notes}; run it first, or leave the suite "
-                "out to see all that is"
+                "out to see everything stored"
             )
         of_layers = layer_table(store, tables) if layers else None
         details = load_details(store, tables) if form is ReportFormat.html or figures else None
@@ -141,12 +141,12 @@ def report(
 @app.command()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Results folder: the reference.")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Results folder that is compared with it.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Results folder to compare with it.")],
     suite: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Only trials and cells of this suite. Default: all.")
     ] = None,
     data_dir: DataDir = None,
-    form: Annotated[ComparisonFormat, typer.Option("--format", help="How to write it.")] = ComparisonFormat.table,
+    form: Annotated[ComparisonFormat, typer.Option("--format", help="Output format.")] = ComparisonFormat.table,
     changed: Annotated[bool, typer.Option("--changed", help="Only what differs, or what one side lacks.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write here instead of to the terminal.")] = None,
     only: Only = None,

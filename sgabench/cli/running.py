@@ -48,7 +48,7 @@ def run(
     suite: SuiteFile,
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
-    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    download: Annotated[bool, typer.Option(help="Download a missing data set.")] = True,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     precision: InPrecision = Precision.auto,
     jobs: Jobs = 1,
@@ -60,7 +60,7 @@ def run(
     ] = 5,
     trial_timeout: Annotated[
         float | None,
-        typer.Option(metavar="MINUTES", help="End a trial that takes longer; it has failed. Default: none is ended."),
+        typer.Option(metavar="MINUTES", help="Stop a trial that takes longer; it counts as failed. Default: no limit."),
     ] = None,
     shard: Shard = None,
     executor: RunOn = Executor.local,
@@ -68,18 +68,19 @@ def run(
     trial_cpus: TrialCpus = None,
     trial_gpus: TrialGpus = None,
     storage: StorageUrl = None,
-    retry: Annotated[Retry | None, typer.Option(help="Take up only what is recorded as failed.")] = None,
+    retry: Annotated[Retry | None, typer.Option(help="Run only what is recorded as failed.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, show the plan, train nothing.")] = False,
     until_decided: Annotated[
         bool,
         typer.Option(
-            "--until-decided", help="Seeds in rounds, only where they can still decide; looks are planned and paid for."
+            "--until-decided",
+            help="Add seeds in rounds, only where they can still decide; planned looks share the error rate.",
         ),
     ] = False,
     yes: Yes = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but failures.")] = False,
 ) -> None:
-    """Run what the store does not have yet, and show the leaderboard.
+    """Run what is not stored yet, and show the leaderboard.
 
     Several runs can share a results folder: each trial is run by one of them.
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
@@ -141,17 +142,18 @@ def tune(
         typer.Option(metavar="N", help="Seed of the trainings and the search. Repeatable: the mean. Default: 1000."),
     ] = None,
     lr_factors: Annotated[
-        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Learning rates searched, times the given one.")
+        tuple[float, float],
+        typer.Option(metavar="LOW HIGH", help="Learning rates to search, as multiples of the given one."),
     ] = (0.01, 10.0),
     weight_decays: Annotated[
-        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Weight decays searched, beside 0.")
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="Weight decays to search, besides 0.")
     ] = (1e-5, 0.1),
     objective: Annotated[
         str, typer.Option(metavar="dense|pruned@RATIO", help="Judge tries dense, or after magnitude pruning.")
     ] = "dense",
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
-    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    download: Annotated[bool, typer.Option(help="Download a missing data set.")] = True,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     precision: InPrecision = Precision.auto,
     set_: Set = None,
@@ -189,7 +191,7 @@ def tune(
     trainings = len(subjects) * len(loaded.datasets) * len(loaded.models) * len(settings.seeds) * tries
     if trainings > ASK_ABOVE and not yes:
         confirm(
-            f"{suite}: up to {trainings} trainings ({len(subjects)} optimizers with {tries} tries each) are to be run"
+            f"{suite}: up to {trainings} trainings ({len(subjects)} optimizers with {tries} tries each) would be run"
         )
     try:
         with listener(quiet) as display:
@@ -197,7 +199,7 @@ def tune(
             tuned, held_out = tune_subjects(subjects, loaded, settings, options, display)
     except KeyboardInterrupt:
         ignore_ctrl_c()
-        typer.echo("stopped: every finished try is stored; run the same command to go on", err=True)
+        typer.echo("stopped: every finished try is stored; run the same command to continue", err=True)
         raise typer.Exit(130) from None
     except TryFailed as error:
         stop(f"failed: {error}", 1)
@@ -221,7 +223,7 @@ def init(
 
     suites = shipped_suites()
     if name not in suites:
-        raise InputError(f"{name}: no such suite comes with sgabench{suggestion(name, suites)}")
+        raise InputError(f"{name}: sgabench has no such suite{suggestion(name, suites)}")
     target = output or Path(f"{Path(name).name}.toml")
     prepare_output(target, [], [], replace=force, option="--output " if output else "")
     write(suites[name].read_text(encoding="utf-8"), target)

@@ -17,11 +17,11 @@ def score(
     dataset: Annotated[str, typer.Option(metavar="NAME", help="The data set, e.g. cifar10, folder:PATH.")],
     weights: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LABEL=]WEIGHTS...", help="Files of weights: .safetensors, .pt or .pth."),
+        typer.Argument(metavar="[LABEL=]WEIGHTS...", help="Weights files: .safetensors, .pt or .pth."),
     ] = None,
     pretrained: Annotated[
         bool,
-        typer.Option("--pretrained", help="The published weights of a timm: or torchvision: model, in place of files."),
+        typer.Option("--pretrained", help="The published weights of a timm: or torchvision: model, instead of files."),
     ] = False,
     pruner: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A pruner. Repeatable. Default: magnitude.")
@@ -33,13 +33,13 @@ def score(
         str | None,
         typer.Option(
             metavar="data|pretrained|MEAN/STD",
-            help="What they were trained with: the data's statistics (default; with --pretrained the other), those of "
-            "published weights, or numbers.",
+            help="What they were trained with: the data's statistics (default without --pretrained), those of "
+            "published weights (default with it), or numbers.",
         ),
     ] = None,
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
-    download: Annotated[bool, typer.Option(help="Fetch a data set that is not there.")] = True,
+    download: Annotated[bool, typer.Option(help="Download a missing data set.")] = True,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     jobs: Jobs = 1,
     set_: Set = None,

@@ -23,7 +23,7 @@ def doctor(
     results: Results = DEFAULT_RESULTS,
     data_dir: DataDir = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set aside what is damaged, after a backup copy; run computes it again.")
+        bool, typer.Option("--repair", help="Set aside what is damaged, after a backup; run recomputes it.")
     ] = False,
 ) -> None:
     """Check the store, its weights, versions, data sets and devices.
@@ -46,19 +46,19 @@ def doctor(
 
 @app.command("export")
 def export_archive(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive that is written.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The archive to write.")],
     results: Results = DEFAULT_RESULTS,
     suite: Annotated[
         Path | None, typer.Option(metavar="SUITE", help="Only trials and cells of this suite. Default: all.")
     ] = None,
-    weights: Annotated[bool, typer.Option(help="The trained weights, too.")] = False,
+    weights: Annotated[bool, typer.Option(help="Include the trained weights.")] = False,
     data_dir: DataDir = None,
     only: Only = None,
     set_: Set = None,
     plugin: Plugins = None,
     force: Force = False,
 ) -> None:
-    """Write records, and weights on request, into one portable file."""
+    """Write records, and weights on request, to one portable file."""
     from sgabench.store.archive import export
     from sgabench.suite.plan import keys_of
 
@@ -76,9 +76,9 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive that export wrote.")],
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Take the records and weights of an archive into a results folder, all or nothing.
+    """Import the records and weights of an archive into a results folder, all or nothing.
 
-    Exit code 0; 1 when records disagree with those that are there, which are kept; 2 for bad input.
+    Exit code 0; 1 when records conflict with existing ones, which are kept; 2 for bad input.
     """
     from sgabench.store.archive import import_archive
 
@@ -88,11 +88,11 @@ def import_(
 @app.command()
 def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Results folders of other machines.")],
-    results: Annotated[Path, typer.Option(metavar="DIR", help="The results folder that takes them in.")],
+    results: Annotated[Path, typer.Option(metavar="DIR", help="The results folder to merge into.")],
 ) -> None:
-    """Take the records and weights of other results folders into one.
+    """Merge the records and weights of other results folders into one.
 
-    Exit code 0; 1 when records disagree, of which the first is kept; 2 for bad input.
+    Exit code 0; 1 when records conflict (the first is kept); 2 for bad input.
     """
     from sgabench.store.merging import merge as merge_folders
 
@@ -102,17 +102,17 @@ def merge(
 def _print_merged(sources: list[tuple[Path, Merged]]) -> None:
     for source, merged in sources:
         parts = [
-            f"{counted(merged.new, 'record')} and the weights of {counted(merged.weights, 'trial')} taken",
-            f"{merged.same} were there",
+            f"{counted(merged.new, 'record')} and the weights of {counted(merged.weights, 'trial')} imported",
+            f"{merged.same} already there",
         ]
         if merged.kept:
             parts.append(f"{merged.kept} only failed there")
         if merged.conflicts:
-            parts.append(f"{len(merged.conflicts)} disagree with what is here, which is kept")
+            parts.append(f"{len(merged.conflicts)} in conflict with what is here, which is kept")
         if merged.left_out:
-            parts.append(f"{merged.left_out} left out, of networks that were not taken")
+            parts.append(f"{merged.left_out} left out, of networks that were not imported")
         typer.echo(f"{source}: {'; '.join(parts)}")
         for name in merged.conflicts:
-            typer.echo(f"  disagrees: {name}")
+            typer.echo(f"  conflict: {name}")
     if any(merged.conflicts for _, merged in sources):
         raise typer.Exit(1)

@@ -89,7 +89,7 @@ def imagenet(
     path: Annotated[str, Field(min_length=1)] = "imagenet",
     image_size: ImageSize = 224,
 ) -> Dataset:
-    """ImageNet (ILSVRC 2012), or a part of it: PATH/train/CLASS/*.JPEG and PATH/val/CLASS/*.JPEG; not downloaded."""
+    """ImageNet (ILSVRC 2012), or a subset of it: PATH/train/CLASS/*.JPEG and PATH/val/CLASS/*.JPEG; not downloaded."""
     from sgabench.datasets.ilsvrc import load_imagenet
 
     return load_imagenet(data_dir, path, image_size)
@@ -128,7 +128,7 @@ def huggingface(
     test: str = "test",
     split: DrawnSplit | None = None,
 ) -> Dataset:
-    """What save_to_disk of Hugging Face's library datasets wrote, in the folder PATH (extra huggingface)."""
+    """Data that save_to_disk of Hugging Face's library datasets wrote to the folder PATH (extra huggingface)."""
     from sgabench.datasets.huggingface import load_huggingface
 
     options = {"path": path, "image": image, "label": label, "train": train, "test": test, "split": split}

@@ -130,7 +130,7 @@ def _python_files(
         layouts = f"folder {binary_folder} or {reader.base_folder}"
         how = "put one there by hand"
         if not download:
-            raise not_found(name, layouts, data_dir, f"{how}, or allow the download of 170 MB")
+            raise not_found(name, layouts, data_dir, f"{how}, or allow the download (170 MB)")
         folder = fetch(
             name,
             data_dir,
@@ -148,7 +148,7 @@ def _unpickle(reader: Any, folder: Path, train: bool) -> Examples:
     expected = [*reader.train_list, *reader.test_list, (reader.meta["filename"], reader.meta["md5"])]
     for file, checksum in expected:
         if not check_integrity(folder / file, checksum):
-            problem = "damaged: not the published checksum" if (folder / file).is_file() else "is missing"
+            problem = "damaged: its checksum is not the published one" if (folder / file).is_file() else "is missing"
             raise InputError(f"{folder / file}: {problem}; remove {folder} to have it downloaded again")
     examples = reader(folder.resolve().parent, train=train)
     images = np.ascontiguousarray(examples.data.transpose(0, 3, 1, 2))

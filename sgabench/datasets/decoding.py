@@ -78,7 +78,7 @@ def memory_limit() -> int:
     if text:
         size = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.lower())
         if size is None:
-            raise InputError(f"{MEMORY}={text}: is no size; valid are e.g. 500MB, 8GB and 0")
+            raise InputError(f"{MEMORY}={text}: is not a size; valid are e.g. 500MB, 8GB and 0")
         return int(float(size[1]) * _UNITS[size[2]])
     left = available()
     return sys.maxsize if left is None else left // SHARE

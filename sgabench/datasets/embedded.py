@@ -45,7 +45,7 @@ def _rows() -> np.ndarray:
     package = find_spec("sklearn")
     places = package.submodule_search_locations if package else None
     if not places:
-        raise InputError("data set 'digits': there is no scikit-learn; install it again")
+        raise InputError("data set 'digits': scikit-learn is missing; install it again")
     file = Path(places[0]) / "datasets" / "data" / "digits.csv.gz"
     try:
         return np.loadtxt(file, delimiter=",")

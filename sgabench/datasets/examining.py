@@ -23,7 +23,7 @@ def examine(listing: Listing) -> tuple[list[str], list[str]]:
         Problems, a line for each image that cannot be used; and notes on what is done with the others.
     """
     paths = [file.source for file in listing.all_files]
-    found = list(decoded(paths, _looked_at, f"{listing.root.name}: looking at {len(paths)} images", cores()))
+    found = list(decoded(paths, _looked_at, f"{listing.root.name}: checking {len(paths)} images", cores()))
     problems = [problem for _, problem, _ in found if problem]
     looks = [look for look, _, _ in found if look is not None]
     notes = [*_notes(looks)] if looks else []
@@ -48,12 +48,12 @@ def _notes(looks: list[Look]) -> Iterator[str]:
         yield f"not RGB: {', '.join(f'{number} {kind}' for kind, number in sorted(kinds.items()))}"
     turned, transparent = (sum(getattr(look, name) for look in looks) for name in ("turned", "transparent"))
     if turned:
-        yield f"turned as EXIF data say: {turned}"
+        yield f"rotated by EXIF data: {turned}"
     if transparent:
-        yield f"laid on the background where they are transparent: {transparent}"
+        yield f"transparent, composited onto the background: {transparent}"
     oblong = sum(max(look.size) > 2 * min(look.size) for look in looks)
     if oblong:
-        yield f"more than half is cropped away, twice as long as wide: {oblong}"
+        yield f"more than half cropped away, over twice as long as wide: {oblong}"
     sides = [min(look.size) for look in looks]
     yield f"shorter sides: {min(sides)} to {max(sides)} pixels"
 

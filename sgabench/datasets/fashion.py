@@ -83,7 +83,7 @@ def load_fashion_mnist(data_dir: Path, download: bool) -> Dataset:
         how = "install Debian's package dataset-fashion-mnist or put the files there by hand"
         if not download:
             wanted = f"{TRAIN_IMAGES.name}, FashionMNIST/raw or fashion-mnist"
-            raise not_found(name, wanted, data_dir, f"{how}, or allow the download of 30 MB")
+            raise not_found(name, wanted, data_dir, f"{how}, or allow the download (30 MB)")
         folder = fetch(name, data_dir, "FashionMNIST", _download, how) / "raw"
     return Dataset(
         name=name,
@@ -115,7 +115,7 @@ def read_idx(folder: Path, file: IdxFile) -> Tensor:
         found = f"{len(content)}" if len(content) < expected else "more"
         raise InputError(f"{path}: damaged: expected {expected} bytes decompressed, found {found}")
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        raise InputError(f"{path}: damaged, or not Fashion-MNIST: the content is not the published one")
+        raise InputError(f"{path}: damaged, or not Fashion-MNIST: its content is not the published one")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=file.header).reshape(file.shape)
 
 

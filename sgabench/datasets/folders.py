@@ -128,7 +128,7 @@ def list_folder(data_dir: Path, path: str, *, drawn: bool) -> Listing:
         raise InputError(f"data set 'folder': path: no folder {root}")
     there = [split for split in SPLITS if (root / split).is_dir()]
     if drawn and there:
-        raise InputError(f"data set 'folder': split: {root} has {' and '.join(there)} already; leave split out")
+        raise InputError(f"data set 'folder': split: {root} already has {' and '.join(there)}; leave split out")
     alone = "; for CLASS/IMAGES alone, set split = {test = 0.2} (for a command: --set datasets.1.split={test=0.2})"
     hint = "" if there else alone
     return list_splits("folder", root, {"": ""} if drawn else {split: split for split in SPLITS}, hint)
@@ -169,7 +169,7 @@ def _list_split(name: str, folder: Path, layout: str) -> tuple[tuple[str, ...], 
     entries = _visible(name, folder)
     stray = next((entry for entry in entries if not entry.is_dir()), None)
     if stray:
-        raise InputError(f"data set {name!r}: {stray} is not a folder; images lie in {layout}")
+        raise InputError(f"data set {name!r}: {stray} is not a folder; images belong in {layout}")
     files = [file for label, entry in enumerate(entries) for file in images_in(name, entry, label)]
     return tuple(entry.name for entry in entries), files
 
@@ -258,7 +258,7 @@ def images_in(name: str, folder: Path, label: int) -> list[ImageFile]:
     entries = _visible(name, folder)
     stray = next((entry for entry in entries if not entry.is_file()), None)
     if stray:
-        raise InputError(f"data set {name!r}: {stray} is not a file; images lie directly in {folder}")
+        raise InputError(f"data set {name!r}: {stray} is not a file; images belong directly in {folder}")
     if not entries:
         raise InputError(f"data set {name!r}: class {folder.name!r} has no images in {folder}")
     large = next((entry for entry in entries if entry.stat().st_size > MAX_FILE_BYTES), None)

@@ -116,14 +116,14 @@ def _files(folder: Path) -> list[Path]:
     try:
         return [folder / Path(file["filename"]).name for file in _json(folder / _STATE)["_data_files"]]
     except (KeyError, TypeError):
-        raise InputError(f"{_WHERE}: {folder / _STATE}: names no files; save it anew") from None
+        raise InputError(f"{_WHERE}: {folder / _STATE}: names no files; save it again") from None
 
 
 def _json(path: Path) -> dict[str, Any]:
     with foreign(f"{_WHERE}: {path}: cannot be read: "):
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise ValueError("it is no table")
+            raise ValueError("it is not a table")
     return content
 
 
@@ -157,7 +157,7 @@ def _column(folder: Path, kinds: Mapping[str, str], what: str, asked: str | None
     if asked not in kinds:
         raise InputError(f"{_WHERE}: {folder}: {what}: no column {asked!r}; it has {has}")
     if asked not in fit:
-        kind = {"image": "Image", "label": "ClassLabel, or whole numbers or texts"}[what]
+        kind = {"image": "Image", "label": "ClassLabel, integers or strings"}[what]
         raise InputError(f"{_WHERE}: {folder}: {what}: column {asked!r} is {kinds[asked]}; it must be {kind}")
     return asked
 

@@ -83,7 +83,7 @@ def load_tiny_imagenet(data_dir: Path, download: bool, image_size: int) -> Datas
     root = _tiny_folder(data_dir)
     if not root.is_dir():
         if not download:
-            how = f"unpack {TINY}.zip there, or allow the download of 248 MB"
+            how = f"unpack {TINY}.zip there, or allow the download (248 MB)"
             raise not_found("tiny_imagenet", f"folder {TINY}", data_dir, how)
         root = fetch("tiny_imagenet", data_dir, TINY, _download, f"unpack {TINY}.zip there by hand")
     return load_listed("tiny_imagenet", list_tiny_imagenet(root), _decoding(image_size), data_dir)
@@ -109,7 +109,7 @@ def list_tiny_imagenet(root: Path) -> Listing:
         classes = sorted(entry.name for entry in train.iterdir() if not entry.name.startswith("."))
         annotations = (val / ANNOTATIONS).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise InputError(f"data set {name!r}: {error.filename}: {error.strerror}; unpack {TINY}.zip anew") from None
+        raise InputError(f"data set {name!r}: {error.filename}: {error.strerror}; unpack {TINY}.zip again") from None
     labels = {wnid: label for label, wnid in enumerate(classes)}
     trained = [file for wnid, label in labels.items() for file in images_in(name, train / wnid / "images", label)]
     tested = []
@@ -121,7 +121,7 @@ def list_tiny_imagenet(root: Path) -> Listing:
         tested.append(ImageFile(val / "images" / file, labels[wnid]))
     found = {"classes": len(classes), "train": len(trained), "val": len(tested)}
     if found != TINY_COUNTS:
-        raise InputError(f"data set {name!r}: {root}: has {_counts(found)}, not {_counts(TINY_COUNTS)}; unpack it anew")
+        raise InputError(f"data set {name!r}: {root}: has {_counts(found)}, not {_counts(TINY_COUNTS)}; unpack again")
     return Listing(root, tuple(classes), {"train": trained, "test": tested})
 
 

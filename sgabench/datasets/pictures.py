@@ -154,15 +154,15 @@ def _problem(image: Image) -> str:
     """Why the pixels that Pillow would give are not what the file means; empty if they are."""
     tags = getattr(image, "tag_v2", {})  # of TIFF
     if UNSPECIFIED in tags.get(EXTRA_SAMPLES, ()):
-        return "has channels beside its colours that are no transparency; remove them"
+        return "has channels other than colours and transparency; remove them"
     if image.mode not in EIGHT_BIT_MODES:
         return f"samples of mode {image.mode!r}; only 8-bit images can be used"
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
         return "has more than one frame; only still images can be used"
     if _bits(image) > 8:  # of colours Pillow keeps the upper 8 bits, which are zeros where a camera used 12 of 16
-        return f"{_bits(image)} bits a sample; only 8-bit images can be used"
+        return f"{_bits(image)} bits per sample; only 8-bit images can be used"
     if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
-        return "CMYK without Adobe's marker, which says whether 0 or 255 is no ink; convert it to RGB"
+        return "CMYK without Adobe's marker, which says whether 0 or 255 means no ink; convert it to RGB"
     if any(form != UNSIGNED for form in tags.get(SAMPLE_FORMAT, ())):
         return "signed samples; only unsigned ones can be used"
     return ""

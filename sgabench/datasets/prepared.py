@@ -172,10 +172,10 @@ class Prepared:
                 while content := file.read(_READ_BYTES):
                     checksum = zlib.crc32(content, checksum)
             if checksum != about["crc32"]:
-                raise ValueError("its checksum is another one than when it was written")
+                raise ValueError("its checksum differs from when it was written")
             return ImageFile(path, start, shape)
         except (OSError, ValueError) as error:
-            _logger.warning("warning: %s: damaged (%s); it is made anew", self.folder, error)
+            _logger.warning("warning: %s: damaged (%s); it is made again", self.folder, error)
             return None
 
     def make(self) -> ImageFile:
@@ -197,7 +197,7 @@ class Prepared:
             ) from None
         images = self.open()
         if images is None:
-            raise InputError(f"{self.folder}: what was written there a moment ago cannot be read; is the disk full?")
+            raise InputError(f"{self.folder}: what was just written there cannot be read; is the disk full?")
         return images
 
     def _about(self) -> Any:
@@ -215,8 +215,8 @@ class Prepared:
         free = shutil.disk_usage(self.folder.parent).free
         if self.bytes > free:
             raise InputError(
-                f"data set {self.name!r}: decoded images take {in_words(self.bytes)}, and {in_words(free)} are free in "
-                f"{self.folder.parent}; name another folder with {CACHE}"
+                f"data set {self.name!r}: decoded images take {in_words(self.bytes)}, but only {in_words(free)} are "
+                f"free in {self.folder.parent}; name another folder with {CACHE}"
             )
         threads = threads_for(self.name, self.root, self.paths)
         part.mkdir()

@@ -52,7 +52,7 @@ class ImageFile:
             with self._alone:
                 self._file.seek(self._start + int(wanted[first]) * self._size)
                 if self._file.readinto(part) != len(part):
-                    raise InputError(f"{self._path}: ends too early; it was changed while it was in use")
+                    raise InputError(f"{self._path}: ends too early; it was changed while in use")
             first = end
         return read
 

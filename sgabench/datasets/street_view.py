@@ -34,7 +34,7 @@ def load_svhn(data_dir: Path, download: bool) -> Dataset:
     if folder is None:
         how = "put them there by hand"
         if not download:
-            raise not_found("svhn", " and ".join(names), data_dir, f"{how}, or allow the download of 250 MB")
+            raise not_found("svhn", " and ".join(names), data_dir, f"{how}, or allow the download (250 MB)")
         folder = fetch("svhn", data_dir, FOLDER, _download, how)
     train, test = (_read(folder / SVHN.split_list[split][1], SVHN.split_list[split][2]) for split in SPLITS)
     return Dataset("svhn", tuple(map(str, range(10))), *train, *test)
@@ -45,7 +45,7 @@ def _read(path: Path, md5: str) -> tuple[Tensor, Tensor]:
     from torchvision.datasets.utils import check_integrity
 
     if not check_integrity(path, md5):
-        problem = "damaged: not the published checksum" if path.is_file() else "is missing"
+        problem = "damaged: its checksum is not the published one" if path.is_file() else "is missing"
         raise InputError(f"{path}: {problem}; remove {path.parent} to have it downloaded again")
     with foreign(f"{path}: cannot be read: "):
         content: Any = loadmat(path)

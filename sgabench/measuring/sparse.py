@@ -31,7 +31,7 @@ def compress(network: nn.Module, excluded: Collection[str]) -> int:
     Raises:
         InputError: there are none, or the kernels take none of them.
     """
-    packed, problem = 0, "no linear layer that may be pruned has two zeros among every four weights"
+    packed, problem = 0, "no prunable linear layer has two zeros in every four weights"
     for layer in prunable_layers(network, excluded).values():
         if not isinstance(layer, nn.Linear) or not _is_two_of_four(layer.weight):
             continue
@@ -86,7 +86,7 @@ def check_logits(found: Tensor, expected: Tensor) -> None:
     """
     difference = float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
     if not difference <= TOLERANCES[expected.dtype]:
-        raise InputError(f"the kernels give other logits: they differ by {difference:.1%} of the greatest")
+        raise InputError(f"the kernels give different logits: they differ by {difference:.1%} of the largest")
 
 
 def _is_two_of_four(weight: Tensor) -> bool:

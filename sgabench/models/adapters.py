@@ -133,7 +133,7 @@ def replace_stem(label: str, network: nn.Module, spec: ImageSpec) -> None:
     """
     convolution = getattr(network, "conv1", None)
     if not isinstance(convolution, nn.Conv2d) or not isinstance(getattr(network, "maxpool", None), nn.Module):
-        raise InputError(f"{label}: stem 'cifar' needs a network that begins as ImageNet's ResNets do")
+        raise InputError(f"{label}: stem 'cifar' needs a network that begins like ImageNet's ResNets")
     stem = nn.Conv2d(spec.channels, convolution.out_channels, kernel_size=3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     network.conv1 = stem
@@ -191,7 +191,7 @@ def _check_name(label: str, name: str, valid: Iterable[str]) -> None:
 def _check_options(label: str, options: Mapping[str, Any]) -> None:
     for option in sorted(RESERVED.intersection(options)):
         raise InputError(
-            f"{label}: {option}: cannot be set; networks are fitted to the data set; pretrained = true loads weights"
+            f"{label}: {option}: cannot be set; networks are adapted to the data set; pretrained = true loads weights"
         )
 
 

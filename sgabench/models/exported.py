@@ -70,4 +70,4 @@ def _images(spec: ImageSpec, number: int = 3) -> Tensor:
 def _compare(network: nn.Module, found: Tensor, path: Path, spec: ImageSpec) -> None:
     expected = network(_images(spec, 5))
     if float((expected - found).abs().max()) > TOLERANCE * max(1.0, float(expected.abs().max())):
-        raise InputError(f"{path.name}: what was exported gives other logits than the network")
+        raise InputError(f"{path.name}: the exported network gives different logits")

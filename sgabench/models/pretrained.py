@@ -36,7 +36,7 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
     if found is None:
         raise InputError(
             f"normalize = 'pretrained': no weights of {name!r} are published; "
-            "write normalize = {mean = [...], std = [...]}, as it was trained with"
+            "write normalize = {mean = [...], std = [...]}that it was trained with"
         )
     return tuple(found.mean), tuple(found.std)
 

@@ -58,7 +58,7 @@ def save_network(
     again = _restored(json.loads(json.dumps(description)), content, str(path))
     with torch.inference_mode():
         if not torch.allclose(again(images), network(images), rtol=1e-4, atol=1e-4):
-            raise InputError(f"{path.name}: the network cannot be built again from numbers: it gives other logits")
+            raise InputError(f"{path.name}: the network cannot be rebuilt from numbers: it gives different logits")
     path.write_bytes(content)
     path.with_suffix(".json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -87,7 +87,7 @@ def load_network(path: str | Path) -> nn.Module:
         found = description.get("format") if isinstance(description, dict) else description
         raise InputError(f"{path.with_suffix('.json')}: format must be {FORMAT}, got {shorten(found)}")
     if hashlib.sha256(content).hexdigest() != description.get("weights_sha256"):
-        raise InputError(f"{path}: is damaged: its checksum is not the one in {path.with_suffix('.json').name}")
+        raise InputError(f"{path}: damaged: its checksum is not the one in {path.with_suffix('.json').name}")
     try:
         return _restored(description, content, str(path))
     except (KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
@@ -115,7 +115,7 @@ def _take(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Give a network tensors of other shapes; what several modules share, they share again."""
     expected = network.state_dict().keys()
     if expected != state.keys():
-        raise InputError(f"{where}: has other tensors than its model: {', '.join(sorted(expected ^ state.keys())[:3])}")
+        raise InputError(f"{where}: tensors differ from the model's: {', '.join(sorted(expected ^ state.keys())[:3])}")
     shared: dict[int, nn.Parameter] = {}
     for name, parameter in list(network.named_parameters(remove_duplicate=False)):
         owner, _, attribute = name.rpartition(".")
@@ -133,7 +133,7 @@ def _differences(network: nn.Module, built: nn.Module, model: str) -> dict[str, 
     own, others = dict(network.named_modules()), dict(built.named_modules())
     kinds = [{name: type(module) for name, module in of.items()} for of in (own, others)]
     if kinds[0] != kinds[1]:
-        raise InputError(f"the network has other modules than model {model!r} makes: it cannot be kept")
+        raise InputError(f"the network's modules are not those that model {model!r} makes: it cannot be kept")
     found = {name: _numbers(module, others[name]) for name, module in own.items()}
     return {name: numbers for name, numbers in found.items() if numbers}
 

@@ -19,14 +19,14 @@ NamedParameters = list[tuple[str, Any]]
 
 _SCHEDULE_FREE = {"AdamW": "AdamWScheduleFree", "RAdam": "RAdamScheduleFree", "SGD": "SGDScheduleFree"}
 _SECOND_ORDER = "needs gradients of gradients, which the training loop does not make"
-_NO_LR = "has no learning rate by itself, which the schedule could change; set lr"
+_NO_LR = "has no learning rate of its own that the schedule could change; set lr"
 # Of Muon's family: they want to be told which parameters are theirs.
 _OF_MUON = ("adago", "adamuon", "distributedmuon", "muon", "muonclip", "normuon")
 _REFUSED = {
     **dict.fromkeys(("adahessian", "sophiah"), _SECOND_ORDER),
     **dict.fromkeys(("adalomo", "adammini", "lomo"), "takes a whole network, not its parameters"),
     **dict.fromkeys(("a2grad", "alig"), "has no learning rate that a schedule could change"),
-    **dict.fromkeys(("madgrad", "spam"), "cannot go on from its own state dict"),
+    **dict.fromkeys(("madgrad", "spam"), "cannot resume from its own state dict"),
 }
 
 

@@ -75,7 +75,7 @@ def check_sampling(group: Group) -> None:
         if not 0 < rate <= 1:
             raise ValueError(f"Invalid {name}: {rate}; it must be in (0, 1]")
     if not isinstance(hold, int) or hold < 1:
-        raise ValueError(f"Invalid hold: {hold}; it must be a whole number of steps, 1 or more")
+        raise ValueError(f"Invalid hold: {hold}; it must be an integer number of steps, 1 or more")
     if isinstance(exclude, str) or not all(isinstance(pattern, str) for pattern in exclude):
         raise ValueError(f"Invalid exclude: {exclude!r}; it must be a list of name patterns")
     if exclude and "param_names" not in group:

@@ -116,7 +116,7 @@ def build_around(
     """
     base = build(name, parameters, options, tuple(option for option in own if option not in _NO_OPTIONS))
     if needs_closure(base):
-        raise InputError(f"nothing can be around {name}: it takes its gradients itself, several of them in a step")
+        raise InputError(f"{name} cannot be wrapped: it computes its gradients itself, several per step")
     try:
         return wrapper(base, **own)
     except ValueError as error:

@@ -49,7 +49,7 @@ class _TwoPasses(Wrapper):
             RuntimeError: there is no closure.
         """
         if closure is None:
-            raise RuntimeError(f"{type(self).__name__} looks at a batch twice: call step(closure)")
+            raise RuntimeError(f"{type(self).__name__} needs a second pass over the batch: call step(closure)")
         first = [(g, p, p.grad) for g in self.param_groups for p in g["params"] if p.grad is not None]
         before = [parameter.detach().clone() for _, parameter, _ in first]
         seen = self.perturb(first)

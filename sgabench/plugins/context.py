@@ -46,7 +46,7 @@ def check_context(kind: str, name: str, function: Callable[..., Any], *, is_sour
     where = f" (line {line})" if line else ""
     raise InputError(
         f"{kind} {name!r}{where}: {wrong[0].name!r} {gets}: sgabench passes ({', '.join(passed)}) by position, and "
-        f"options stand behind a *; write: {_right_line(function, parameters, wrong)}"
+        f"options come after a *; write: {_right_line(function, parameters, wrong)}"
     )
 
 

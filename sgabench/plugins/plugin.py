@@ -133,7 +133,7 @@ class Plugin:
 
     def _with_preset(self, options: Mapping[str, Any]) -> dict[str, Any]:
         for name in self.preset.keys() & options.keys():
-            raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to set it otherwise")
+            raise InputError(f"{name}: is set by {self.alias!r}; name {self.name!r} to change it")
         return {**self.preset, **options}
 
     def check_use(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -181,6 +181,6 @@ class Plugin:
         inside = file.is_relative_to(folder.resolve())
         name = file.relative_to(folder.resolve()).as_posix() if inside else str(file)
         raise InputError(
-            f"{self.kind} {self.name!r} reads {name} without declaring it: results would stay when it changes; "
+            f"{self.kind} {self.name!r} reads {name} without declaring it: results would not follow its changes; "
             f"register it with files=[{name!r}], or with a fingerprint where an option names the file"
         )

@@ -65,7 +65,7 @@ class Registry:
             InputError: the name is taken by a plugin from elsewhere, or what is declared cannot be.
         """
         if ":" in name:
-            raise InputError(f"{self.kind} {name!r}: a name has no colon; use register_source for a source")
+            raise InputError(f"{self.kind} {name!r}: a name must not contain a colon; use register_source for a source")
         return partial(self._add, self._plugins, name, tags, revision)
 
     def register_source(self, source: str, *, revision: int = 1, **tags: Any) -> Callable[[Factory], Factory]:
@@ -87,7 +87,7 @@ class Registry:
         self, table: dict[str, Plugin], name: str, tags: Mapping[str, Any], revision: int, factory: Factory
     ) -> Factory:
         if type(revision) is not int or revision < 1:
-            raise InputError(f"{self.kind} {name!r}: revision must be a positive whole number, got {revision!r}")
+            raise InputError(f"{self.kind} {name!r}: revision must be a positive integer, got {revision!r}")
         origin = _origin.get()
         if origin is BUILT_IN:
             origin = origin_of(factory)
@@ -223,7 +223,7 @@ def load_plugin_file(path: Path) -> None:
     try:
         if path.suffix != ".py" and path.is_file():
             hint = f"; a suite is an argument: sgabench run {path}" if path.suffix == ".toml" else ""
-            raise InputError(f"is no Python file (.py){hint}")
+            raise InputError(f"is not a Python file (.py){hint}")
         sources = of_file(path)
         prepare(sources, _files_in_use(but=sources.path))
     except OSError as error:

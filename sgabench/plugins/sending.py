@@ -31,7 +31,7 @@ def contents_of(path: Path) -> dict[str, bytes]:
                 if not place.resolve().is_relative_to(sources.folder):
                     raise InputError(
                         f"--plugin {path}: {plugin.name} declares {name}, which is outside the plugin's folder and "
-                        "does not come along to the nodes of Ray; put it there, or declare its whole path"
+                        "is not sent to the Ray nodes; put it there, or declare its full path"
                     )
                 places[Path(name).as_posix()] = place
     try:

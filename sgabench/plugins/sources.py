@@ -205,7 +205,7 @@ def prepare(sources: Sources, others: Iterable[Sources]) -> None:
         for name, module in sources.modules.items():
             if other.path and name in other.modules and other.modules[name].path != module.path:
                 raise InputError(
-                    f"imports {name!r} from beside it, and so does {other.label} another one; rename one of them"
+                    f"imports {name!r} from beside it, and {other.label} imports a different one; rename one of them"
                 )
     if any(_is_another(name, module) for name, module in sources.modules.items()):
         for name in sources.modules:

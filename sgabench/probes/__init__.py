@@ -53,7 +53,7 @@ def corruptions(
         tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1), AfterValidator(_different)
     ] = ALL_STRENGTHS,
 ) -> dict[str, Any]:
-    """Top-1 on test images with noise, blur, less contrast, ..., in five strengths each, as CIFAR-10-C has them."""
+    """Top-1 on test images with noise, blur, less contrast, ..., at five strengths each, as in CIFAR-10-C."""
     from sgabench.probes.corruptions import accuracy_on_corrupted
 
     return accuracy_on_corrupted(network, context, kinds, strengths)
@@ -61,7 +61,7 @@ def corruptions(
 
 @probes.register("step-norm", on="training")
 def step_norm(network: nn.Module) -> TrainingProbe:
-    """How far steps go: the mean norm of the update of all weights, per epoch of the training."""
+    """How long steps are: the mean norm of the update of all weights, per epoch of the training."""
     from sgabench.probes.steps import StepNorms
 
     return StepNorms(network)
@@ -71,7 +71,7 @@ def step_norm(network: nn.Module) -> TrainingProbe:
 def weights(
     network: nn.Module, context: PruningContext, *, bins: Annotated[int, Field(ge=2, le=1000)] = 64
 ) -> dict[str, Any]:
-    """How the weights are spread: moments, quantiles and a histogram of their magnitudes."""
+    """Distribution of the weights: moments, quantiles and a histogram of their magnitudes."""
     from sgabench.probes.weights import describe_weights
 
     return describe_weights(network, bins)

@@ -40,7 +40,7 @@ def fields_of(allocation: Any, names: Sequence[str]) -> list[Field]:
         return [Field(tuple(everyone))]
     for name in allocation:
         if not any(fnmatchcase(layer, name) for layer in names):
-            raise InputError(f"allocation: {name!r} fits no prunable layer{suggestion(name, names)}")
+            raise InputError(f"allocation: {name!r} matches no prunable layer{suggestion(name, names)}")
     given = [next((r for name, r in allocation.items() if fnmatchcase(layer, name)), None) for layer in names]
     rest = tuple(number for number in everyone if given[number] is None)
     alone = [Field((number,), given[number]) for number in everyone if given[number] is not None]
@@ -84,7 +84,7 @@ def _with_rest(counts: list[int], sizes: Sequence[int], total: int, ratio: float
     if -1 not in counts:
         if abs(total - given) > len(counts):
             raise InputError(
-                f"allocation: the table is about every layer and prunes {given / sum(sizes):.3g} of the weights, "
+                f"allocation: the table covers every layer and prunes {given / sum(sizes):.3g} of the weights, "
                 f"not {ratio:g}; leave layers out, or set ratios = [{given / sum(sizes):.3g}]"
             )
         return counts

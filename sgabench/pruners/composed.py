@@ -75,7 +75,7 @@ class ScorePruner(Plugin):
         assert self.score is not None
         if allocation == "lamp" and self.score.tags.get("signed"):
             raise InputError(
-                f"allocation: 'lamp' divides squares of scores, and those of {self.name!r} have a sign; "
+                f"allocation: 'lamp' divides squared scores, but those of {self.name!r} are signed; "
                 "valid: 'global', 'layer', 'erk', a table"
             )
         return resolved

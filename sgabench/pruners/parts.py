@@ -82,7 +82,7 @@ def check_allocation(written: Any) -> Any:
         valid = ", ".join(map(repr, ALLOCATIONS))
         raise ValueError(f"must be {valid} or a table of ratios by layer names, got {shorten(written)}")
     if not 1 <= len(written) <= MAX_NAMES:
-        raise ValueError(f"a table of ratios has from 1 to {MAX_NAMES} names, got {len(written)}")
+        raise ValueError(f"a table of ratios has 1 to {MAX_NAMES} names, got {len(written)}")
     for name, ratio in written.items():
         if type(ratio) not in (int, float) or not 0 <= ratio < 1:
             raise ValueError(f"the ratio of {shorten(name)} must be in [0, 1), got {shorten(ratio)}")
@@ -104,4 +104,4 @@ def check_ratios(pattern: Pattern, allocation: Any, ratios: tuple[float, ...]) -
             raise InputError(f"ratios: {message}: {ratio:g} is impossible; give this entry ratios of its own")
     for name, ratio in allocation.items() if isinstance(allocation, Mapping) else ():
         if 0 < ratio < pattern.least:
-            raise InputError(f"allocation: {message}: {ratio:g} of {name!r} is impossible; 0 leaves a layer as it is")
+            raise InputError(f"allocation: {message}: {ratio:g} of {name!r} is impossible; 0 leaves a layer unchanged")

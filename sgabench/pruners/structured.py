@@ -94,8 +94,8 @@ def removable(network: nn.Module, context: PruningContext) -> Structure:
     structure = proven(network, find_structure(network, images[:1], kept), images)
     if not structure.units:
         raise InputError(
-            f"structured pruning can remove no channel of {type(network).__name__} without changing what the others "
-            "give; choose another pruner for this model"
+            f"structured pruning cannot remove any channel of {type(network).__name__} without changing the "
+            "output of the others; choose another pruner for this model"
         )
     return structure
 
@@ -156,7 +156,7 @@ def _remove(network: nn.Module, structure: Structure, kept: np.ndarray, images: 
     zero(network, structure, kept)
     if not agree(logits, masked_logits(network, structure, kept, images)):
         raise InputError(
-            f"{type(network).__name__} without the removed channels does not give what it gives with them at zero; "
-            "choose another pruner for this model"
+            f"{type(network).__name__} without the removed channels does not give the same output as with them at "
+            "zero; choose another pruner for this model"
         )
     return pruned

@@ -101,9 +101,7 @@ def _rank(
     zeros_first: bool,
 ) -> list[_Ranked]:
     if not isinstance(found, Mapping):
-        raise InputError(
-            f"the score returns {type(found).__name__}, not a dictionary of a tensor for each layer's name"
-        )
+        raise InputError(f"the score returns {type(found).__name__}, not a dictionary of layer names to tensors")
     modules = list(layers.values())
     scores = [_checked(name, layer, found) for name, layer in layers.items()]
     zeros = [weight_of(layer).detach() == 0 for layer in modules]
@@ -115,7 +113,7 @@ def _rank(
         scores, zeros = [score for score, _ in groups], [zero for _, zero in groups]
     if allocation == "lamp":
         if any(bool((score < 0).any()) for score in scores):
-            raise InputError("allocation: 'lamp' divides squares of scores, and these have a sign; name another one")
+            raise InputError("allocation: 'lamp' divides squared scores, but these are signed; name another one")
         scores = [layer_adaptive(score) for score in scores]
     if zeros_first and not _are_lowest(scores, zeros):
         scores = [s.masked_fill(zero, -torch.inf) for s, zero in zip(scores, zeros, strict=True)]

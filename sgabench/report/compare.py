@@ -20,9 +20,8 @@ from sgabench.report.numbers import csv, records
 from sgabench.report.terminal import NARROW, WIDE
 
 NOTE = (
-    "Top-1 on the test split, means over the n seeds that both have; dense and pruned. Verdicts have an interval as "
-    "wide as it takes for all of them to be right at once with 95 %; whole curves first, single ratios inside those "
-    "that are decided."
+    "Top-1 on the test split, means over the n seeds that both have; dense and pruned. Verdicts have "
+    "simultaneous 95 % intervals: whole curves first, single ratios inside those that are decided."
 )
 
 

@@ -47,7 +47,7 @@ def _published(data_dir: Path) -> Iterator[_Row]:
         if not (images := plugin.tags.get("images")):
             continue
         folder, missing = find(data_dir, LAYOUTS.get(plugin.name, []))
-        where = "downloaded when it is needed" if folder is None else str(folder)
+        where = "downloaded when needed" if folder is None else str(folder)
         if plugin.name not in LAYOUTS:
             where = "comes along"
         elif missing:

@@ -52,11 +52,11 @@ _EXPLAINED = {
     ("top5",): "Top-5: after pruning, the right class is among the first five; from 20 classes on.",
     ("retention",): "Retention: pruned / dense top-1 of the same trial.",
     ("interval",): "Interval: 95 % for the mean of pruned top-1.",
-    ("leading",): "Leads: not shown to be worse than another, and above all that are.",
+    ("leading",): "Leads: not shown to be worse than any other, and above all that are.",
     (
         "verdict",
-    ): "Verdict: difference in pruned top-1, paired by seed, with an interval as wide as it takes for all verdicts of "
-    "this report to be right at once with 95 %; whole curves first, single ratios inside those that are decided.",
+    ): "Verdict: difference in pruned top-1, paired by seed, with a simultaneous 95 % interval for all verdicts of "
+    "this report; whole curves first, single ratios inside those that are decided.",
     ("sparsity",): "Sparsity: zeros among the prunable weights.",
     ("compression",): "Compression: parameters / non-zero parameters.",
     ("theoretical",): "Theory: speedup by multiply-adds, all / those on non-zero weights.",
@@ -242,7 +242,7 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
         parts.append(clause + _cost(left, reference, seconds))
     if few := of.get("few", []) + of.get("none", []):
         clause = f"too few seeds: {_names(few)}"
-        parts.append(clause if parts else f"no verdict; it takes at least {FEWEST} seeds of each {tables.arm}")
+        parts.append(clause if parts else f"no verdict; at least {FEWEST} seeds are needed of each {tables.arm}")
     return "; ".join(parts)
 
 
@@ -272,7 +272,7 @@ def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
     known = seconds == seconds
     minutes = max(1, round(2 * few * seconds / 60)) if known else 0
     time = f" (at least {2 * few} trainings, about {minutes} minute{'s' if minutes > 1 else ''})" if known else ""
-    return f"; {more} of {easiest['optimizer']} and {reference}{time} would decide a difference like the one that shows"
+    return f"; {more} of {easiest['optimizer']} and {reference}{time} would decide a difference like the observed one"
 
 
 def without_limits(verdict: str) -> str:
@@ -356,9 +356,7 @@ def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
     lines = [f"{row['status']}: {row['kind']} {row['name']}: {in_a_line(str(row['error']))}" for row in rows[:limit]]
     lines += [f"... and {len(rows) - limit} more"] if len(rows) > limit else []
     if any(has_traceback(str(row["error"])) for row in rows):
-        lines.append(
-            f"tracebacks: in {FAILURES}, beside the leaderboard of the run, and under failures in --format json"
-        )
+        lines.append(f"tracebacks: in {FAILURES}, beside the run's leaderboard, and under failures in --format json")
     trials = tables.trials
     guessing = trials[trials["at_chance"]].to_dict("records") if "at_chance" in trials else []
     return lines + [

@@ -287,12 +287,12 @@ def _notes(tables: Tables, details: Details) -> dict[str, str]:
     every = "sgabench report --format csv has every row"
     if rows > MOST_ROWS:
         notes["leaderboard"] = (
-            f"The {rows:,} rows of the leaderboard are too many for a page. This table has a row per curve over the "
+            f"The {rows:,} rows of the leaderboard are too many for one page. This table has a row per curve over the "
             f"ratios instead; {every}."
         )
     if blocks > MOST_PANELS:
         notes["curves"] = (
-            f"{blocks:,} panels of curves are too many for a page. The map has the area under each curve instead; "
+            f"{blocks:,} panels of curves are too many for one page. The map has the area under each curve instead; "
             "sgabench report --only draws the curves of some trials."
         )
     elif len(tables.cells) > MOST_POINTS:

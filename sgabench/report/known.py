@@ -23,7 +23,7 @@ def known_lines(suite: Suite) -> list[str]:
             if "fingerprint" in choice.tags:
                 parts[f"the fingerprint of {choice.label}"] = None
     return [
-        f"{label}: keys know {', '.join(parts)}; not files that are read later than in its call, "
+        f"{label}: keys cover {', '.join(parts)}; not files that are read after its call, "
         "or by native code, nor modules that are imported by computed names"
         for label, parts in known.items()
     ]

@@ -26,7 +26,7 @@ SPECIAL = str.maketrans(
     }
 )
 HEADER = (
-    "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than another,\n% "
+    "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}. Bold: not shown to be worse than any other,\n% "
     "and above all that are. Verdicts are against the reference, in points of pruned top-1.\n% The other "
     "formats have retention, sparsity and speed, too."
 )

@@ -28,7 +28,7 @@ from sgabench.report.series import (
 HEIGHT = 420
 LONGEST = 28  # characters of a name in a figure
 AXIS_TITLES = {
-    "ratio": "ratio that was asked for",
+    "ratio": "requested ratio",
     "compression": "compression: parameters / non-zero parameters",
     "macs": "theoretical speedup: multiply-adds / those on non-zero weights",
 }

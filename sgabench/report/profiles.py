@@ -12,9 +12,9 @@ from sgabench.report.display import interval, percent
 SHOWN = (0.5, 0.7, 0.9)  # accuracies whose shares are in the table
 NOTE = (
     "A run is a trained network, its score the mean of its pruned top-1 over all pruners and ratios that every "
-    "optimizer has. The interquartile mean is of the middle half of all runs; shares count each data set and model "
-    "alike. Intervals: 95 %, by a bootstrap of seeds within data sets and models; not corrected for the number "
-    "of optimizers, and decide nothing: verdicts do."
+    "optimizer has. The interquartile mean is that of the middle half of all runs; shares weight each data set and "
+    "model equally. Intervals: 95 %, by a bootstrap of seeds within data sets and models; not corrected for the number "
+    "of optimizers, so they decide nothing: verdicts do."
 )
 
 

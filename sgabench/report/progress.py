@@ -178,7 +178,7 @@ class InLines:
 
     def placed(self, worker: int, trial: TrialPlan, where: str) -> None:
         """Say where a trial begins."""
-        self.say(f"{trial.name}: begins on {where}")
+        self.say(f"{trial.name}: started on {where}")
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
         """Say how far a training is, now and then."""

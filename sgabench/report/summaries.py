@@ -115,7 +115,7 @@ def curves_in_words(panel: Panel) -> str:
         if (known := ~np.isnan(curve.mean)).any()
     ]
     if not ends:
-        return "Nothing is measured."
+        return "Nothing was measured."
     last = max(float(curve.x["ratio"][-1]) for curve in panel.lines)
     place = f"{last:g}x {panel.of}" if panel.of in IS_BUDGET else f"{last:g} of {panel.of}"
     return f"Top-1 at {place}: {', '.join(ends)}."
@@ -173,11 +173,11 @@ def ranks_in_words(ranks: Ranks) -> str:
     left_out = f" Left out, because a block is missing: {', '.join(ranks.left_out)}." if ranks.left_out else ""
     if np.isnan(ranks.critical_difference):
         why = "two blocks" if ranks.blocks < 2 else "two optimizers"
-        return f"Mean ranks over {blocks}: {listed}. No critical difference: it takes at least {why}.{left_out}"
+        return f"Mean ranks over {blocks}: {listed}. No critical difference: at least {why} are needed.{left_out}"
     few = " So few blocks can hardly show a difference." if ranks.blocks < 5 else ""
     return (
         f"Mean ranks over {blocks}: {listed}. Ranks that differ by less than {ranks.critical_difference:.2f} are not "
-        f"told apart (Friedman p = {ranks.p:.2g}).{few}{left_out}"
+        f"distinguished (Friedman p = {ranks.p:.2g}).{few}{left_out}"
     )
 
 

@@ -72,7 +72,9 @@ def renderable(tables: Tables, width: int) -> RenderableType:
         parts += [Text(), *_probes(tables.probes, tables.arm), Text()]
     parts.append(Text(note(shown), style="dim") if parts else Text("nothing is stored yet"))
     if left_out:
-        hint = f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats have all."
+        hint = (
+            f"Left out here: {', '.join(left_out)}. A terminal of {WIDE} columns and the other formats show everything."
+        )
         parts.append(Text(hint, style="dim"))
     parts.extend(Text(line, style="red") for line in failure_lines(tables))
     return Group(*(Text(line, style="red") for line in warnings(tables)), *parts)

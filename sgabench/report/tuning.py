@@ -41,7 +41,7 @@ def listener(quiet: bool) -> Iterator[Listener]:
     if not console.is_terminal:
         yield _Lines(None)
         return
-    with console.status("looking at data and optimizers") as status:
+    with console.status("checking data and optimizers") as status:
         yield _Lines(status)
 
 
@@ -78,7 +78,7 @@ class _Lines:
             ranges = ", ".join(f"{name} from {low:g} to {high:g}" for name, (low, high) in subject.ranges.items())
             zero = " or 0" if "weight_decay" in subject.ranges else ""
             others = [repr(choice.label) for choice in subject.members[1:]]
-            same = f"; the same but for these: {', '.join(others)}, tuned as one" if others else ""
+            same = f"; differing only in these: {', '.join(others)}, tuned as one" if others else ""
             self._print(f"{subject.label}: {ranges}{zero}{same}")
 
     def progressed(self, trial: TrialPlan, progress: Progress) -> None:
@@ -147,7 +147,7 @@ def print_tuning(
     console.print(view)
     console.print(
         f"Given → chosen. Validation: mean {objective.measured} on images held out of the training split, of the best "
-        "try; the best of many is flattered, so only a run says which optimizer is better. The test split was not "
+        "try; the best of many is optimistic, so only a run says which optimizer is better. The test split was not "
         "used.",
         style="dim",
     )
@@ -172,4 +172,4 @@ def _cautions(of: Tuned) -> Iterator[str]:
         value = of.chosen.values[name]
         option = "--lr-factors" if name == "lr" else "--weight-decays"
         if value and low < high and (value < low * NEAR or value > high / NEAR):
-            yield f"{of.subject.label}: {name} {value:g} is at an end of what was searched; widen it by {option}"
+            yield f"{of.subject.label}: {name} {value:g} is at an end of the searched range; widen it with {option}"

@@ -59,7 +59,7 @@ def keep(plan: Plan, pattern: str, kept: Kept, options: Options, on_file: Callab
         trained = {record.key: record for record in found if record.status == "done"}
     for trial, _ in cells:
         if trial.key not in trained or not store.weights_path(trial.key).is_file():
-            raise InputError(f"{trial.name}: is not trained yet; run the suite first: sgabench run {plan.suite.source}")
+            raise InputError(f"{trial.name}: not trained yet; run the suite first: sgabench run {plan.suite.source}")
     kept.folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(options.device)
     for key in dict.fromkeys(trial.key for trial, _ in cells):

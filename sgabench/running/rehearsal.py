@@ -57,7 +57,7 @@ def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
             return
         message = f"{task.trial.name}: {failure_of(record)}"
         again = "after the training" if task.trial.trains else "on all of them"
-        _logger.warning("warning: %s (found on a few images; it is tried again %s)", message, again)
+        _logger.warning("warning: %s (on a few images; it is tried again %s)", message, again)
     run_trial(task, emit, alone)
 
 
@@ -125,7 +125,7 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
 
     def patience() -> None:
         yet = "its training has" if task.trial.trains else "all of them have"
-        _logger.warning("%s: %s takes long on a few images; %s not begun yet", task.trial.name, at[0], yet)
+        _logger.warning("%s: %s takes long on a few images; %s not started yet", task.trial.name, at[0], yet)
 
     with (
         in_the_meantime(patience),

@@ -57,8 +57,8 @@ def reload(
         return network
     changes = ", ".join(f"{name} {found[name]} instead of {recorded[name]}" for name in found)
     _logger.warning(
-        "%s keeps something that training changes outside of its weights (a buffer with persistent=False, say): "
-        "loaded again it has %s, so it is trained again",
+        "%s keeps state outside its weights that training changes (a buffer with persistent=False, for example): "
+        "reloaded, it has %s, so it is trained again",
         trained.labels["model"],
         changes,
     )

@@ -66,18 +66,18 @@ def cluster_request(
     if executor == "local":
         for option, given in (("address", address), ("trial-cpus", cpus), ("trial-gpus", gpus)):
             if given is not None:
-                raise InputError(f"--{option} {given}: is about clusters of Ray; add --executor ray")
+                raise InputError(f"--{option} {given}: is for Ray clusters; add --executor ray")
         return None
     if jobs != 1:
         raise InputError(f"--jobs {jobs}: on Ray, --trial-cpus and --trial-gpus say how many trials a node takes")
     if cpus is not None and cpus < 1:
-        raise InputError(f"--trial-cpus {cpus}: must be a whole number, at least 1")
+        raise InputError(f"--trial-cpus {cpus}: must be an integer, at least 1")
     if gpus is None:
         gpus = 1.0 if device == "cuda" else 0.0
     if gpus < 0 or (gpus > 1 and gpus != int(gpus)) or not math.isfinite(gpus):
-        raise InputError(f"--trial-gpus {gpus:g}: must be a part of 1, or a whole number")
+        raise InputError(f"--trial-gpus {gpus:g}: must be a fraction of 1, or an integer")
     if device != "auto" and (device == "cuda") != (gpus > 0):
-        raise InputError(f"--trial-gpus {gpus:g}: does not go with --device {device}; leave one of them out")
+        raise InputError(f"--trial-gpus {gpus:g}: conflicts with --device {device}; leave one of them out")
     return ClusterRequest(address, cpus or 1, gpus)
 
 

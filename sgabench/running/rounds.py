@@ -20,7 +20,7 @@ def looks_at(plan: Plan, options: Options) -> Looks:
     """
     suite = plan.suite
     if suite.checkpoints:
-        raise InputError("--until-decided: the seeds of checkpoints are given; leave it out")
+        raise InputError("--until-decided: the seeds of checkpoints are fixed; leave it out")
     rounds = suite.rounds or _range_of(len(suite.seeds))
     planned = planned_looks(rounds.first, rounds.last)
     looks = read_looks(options.results, suite)
@@ -30,14 +30,14 @@ def looks_at(plan: Plan, options: Options) -> Looks:
         return looks
     before = "without a plan" if not looks.planned else f"planned at {', '.join(map(str, looks.planned))} seeds"
     raise InputError(
-        f"{suite.source}: this question was looked at before, {before}; looks at {', '.join(map(str, planned))} seeds "
-        'cannot be planned any more. Go on as before, or give the suite another name = "..." and other seeds'
+        f"{suite.source}: this question has already been looked at, {before}; looks at {', '.join(map(str, planned))} "
+        'seeds can no longer be planned. Continue as before, or give the suite another name = "..." and other seeds'
     )
 
 
 def _range_of(seeds: int) -> SeedRange:
     if seeds < 3:
-        raise InputError(f"--until-decided: it takes at least 3 seeds, the suite has {seeds}; add some, or from and to")
+        raise InputError(f"--until-decided: needs at least 3 seeds, the suite has {seeds}; add some, or from and to")
     return SeedRange.model_validate({"from": 3, "to": seeds})
 
 
@@ -57,9 +57,9 @@ def run_rounds(plan: Plan, options: Options, run: Callable[[Plan], None]) -> Non
     from sgabench.evidence.leaderboard import make_tables
 
     if options.only is not None:
-        raise InputError("--only: rounds of seeds are about all optimizers; leave it out")
+        raise InputError("--only: rounds of seeds concern all optimizers; leave it out")
     if options.shard is not None:
-        raise InputError("--shard: rounds of seeds are about all results so far; leave it out")
+        raise InputError("--shard: rounds of seeds concern all results so far; leave it out")
     looks = looks_at(plan, options)
     while not looks.finished:
         part = looks.restrict(plan, coming=True)

@@ -47,7 +47,7 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
         InputError: what cannot be run; if strict, also what would make a trial fail at once.
     """
     if options.jobs != "auto" and (not isinstance(options.jobs, int) or options.jobs < 1):
-        raise InputError(f"--jobs {options.jobs}: must be a whole number, at least 1, or auto")
+        raise InputError(f"--jobs {options.jobs}: must be an integer, at least 1, or auto")
     if not options.snapshot_minutes >= 0:
         raise InputError(f"--snapshot-minutes {options.snapshot_minutes}: must be 0 or more")
     if options.trial_minutes is not None and not options.trial_minutes > 0:

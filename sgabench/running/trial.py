@@ -282,7 +282,7 @@ class _TrialRun:
         except torch.OutOfMemoryError as error:
             if micro_batches > 1:
                 raise
-            _logger.warning("%s: once more with half a batch at a time: %s", self.trial.name, describe(error))
+            _logger.warning("%s: retried with half a batch at a time: %s", self.trial.name, describe(error))
         torch.cuda.empty_cache()  # has no effect where there is no CUDA
         return None
 

@@ -132,7 +132,7 @@ def _add_weights(archive: zipfile.ZipFile, name: str, path: Path, record: Record
             digest.update(chunk)
             target.write(chunk)
     if digest.hexdigest() != record.result.get("weights_sha256"):
-        raise InputError(f"{path}: not the weights of its record; sgabench doctor --results {results} --repair")
+        raise InputError(f"{path}: not its record's weights; sgabench doctor --results {results} --repair")
     return digest.hexdigest()
 
 
@@ -173,7 +173,7 @@ def _refusing_damage(file: Path) -> Iterator[None]:
         ValueError,
     ) as error:
         raise InputError(
-            f"{file}: not an archive of sgabench export, or damaged ({error}); nothing was taken"
+            f"{file}: not an archive of sgabench export, or damaged ({error}); nothing was imported"
         ) from None
 
 
@@ -278,7 +278,7 @@ class _Archive:
         return value
 
     def _refuse(self, why: str) -> NoReturn:
-        raise InputError(f"{self.file}: {why}; nothing was taken") from None
+        raise InputError(f"{self.file}: {why}; nothing was imported") from None
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

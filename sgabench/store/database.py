@@ -47,7 +47,7 @@ class DamagedStore(InputError):
 
     def __init__(self, path: Path, finding: object) -> None:
         doctor = f"sgabench doctor --results {path.parent}"
-        super().__init__(f"{path}: not a store of sgabench, or damaged ({finding}); {doctor} says what can be done")
+        super().__init__(f"{path}: not a store of sgabench, or damaged ({finding}); {doctor} says what to do")
 
 
 # How SQLite complains; the second where it cites a damaged file in bytes that are no text.
@@ -177,7 +177,7 @@ def _check(database: sqlite3.Connection, path: Path, create: bool) -> None:
     if version > SCHEMA_VERSION:
         raise InputError(
             f"{path}: written by a newer sgabench (store version {version}, this one reads "
-            f"{SCHEMA_VERSION}); upgrade sgabench or name another folder with --results"
+            f"{SCHEMA_VERSION}); upgrade sgabench, or name another folder with --results"
         )
     if version < SCHEMA_VERSION:
         raise _not_ours(database, path)

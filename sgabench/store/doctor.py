@@ -87,7 +87,7 @@ def check_store(results: Path) -> list[Check]:
                 return [*checks, check_versions([])]
             found = inspect(store)
     except DamagedStore as error:
-        mend = f"{REPAIR} keeps every record whose checksum is right, after a backup copy; run computes the others"
+        mend = f"{REPAIR} keeps every record with a valid checksum, after a backup; run recomputes the others"
         return [Check("store", "problem", str(error), mend), check_versions([])]
     return [*checks, *_check_records(found), *_check_files(found), check_versions(found.environments)]
 
@@ -138,13 +138,13 @@ def _check_structure(path: Path) -> Check:
         except Complaint as error:
             found = [str(error)]
     if found == ["ok"]:
-        return Check("database", "ok", "its structure is sound")
-    return Check("database", "problem", _some(found), f"{REPAIR} rebuilds it from its sound records")
+        return Check("database", "ok", "its structure is intact")
+    return Check("database", "problem", _some(found), f"{REPAIR} rebuilds it from its intact records")
 
 
 def _check_records(found: Findings) -> list[Check]:
-    again = f"{REPAIR} removes them after a backup copy; run computes them again"
-    damaged = Check("records", "ok", f"{found.records}, all as they were written")
+    again = f"{REPAIR} removes them after a backup; run recomputes them"
+    damaged = Check("records", "ok", f"{found.records}, all intact")
     if found.damaged:
         damaged = Check("records", "problem", f"{_of(found.damaged, 'record')} damaged", again)
     parents = Check("parents", "ok", "every cell has its trial, every probe its network")
@@ -156,18 +156,18 @@ def _check_records(found: Findings) -> list[Check]:
 def _check_files(found: Findings) -> list[Check]:
     weights = Check("weights", "ok", "every trial has its own")
     if found.damaged_weights:
-        message = f"{_of([path.name for path in found.damaged_weights], 'file')} not as written"
+        message = f"{_of([path.name for path in found.damaged_weights], 'file')} damaged"
         weights = Check(
-            "weights", "problem", message, f"run trains again when a cell needs them; {REPAIR} moves them away"
+            "weights", "problem", message, f"run trains them again when a cell needs them; {REPAIR} moves them away"
         )
     elif found.without_weights:
         message = f"{_of(found.without_weights, 'trial')} without weights"
-        weights = Check("weights", "warning", message, "nothing to do: run trains again when a cell needs them")
-    files = Check("files", "ok", "nothing that belongs to no record")
+        weights = Check("weights", "warning", message, "nothing to do: run trains them again when a cell needs them")
+    files = Check("files", "ok", "none without a record")
     strays = [path.name for path in (*found.orphans, *found.leftovers)]
     if strays:
-        message = f"{_of(strays, 'file')} without a record, of a run that goes on or was stopped"
-        files = Check("files", "warning", message, f"{REPAIR} moves what no run is writing to lost/")
+        message = f"{_of(strays, 'file')} without a record, of an unfinished run"
+        files = Check("files", "warning", message, f"{REPAIR} moves those that no run is writing to lost/")
     return [weights, files]
 
 
@@ -210,7 +210,7 @@ def check_data_sets(data_dir: Path) -> Check:
             absent.append(name)
         elif missing:
             message = f"{name}: {folder} lacks {_some(missing)}"
-            return Check("data sets", "warning", message, f"complete it, or remove {folder} to have it downloaded")
+            return Check("data sets", "warning", message, f"complete it, or remove {folder} to download it again")
         else:
             there.append(name)
     message = "digits works"
@@ -238,7 +238,7 @@ def check_devices() -> list[Check]:
         except InputError as error:
             sums, message = [], str(error)
         right = sums == [4, 6, 4, 6, 9, 6, 4, 6, 4]
-        mend = "" if right else "install the driver and a PyTorch that fit each other, or use the other --device"
+        mend = "" if right else "install a matching driver and PyTorch, or use the other --device"
         checks.append(
             Check(device, "ok" if right else "problem", message if right or not sums else f"gave {sums}", mend)
         )

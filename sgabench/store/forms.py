@@ -160,10 +160,10 @@ def finite(values: Any) -> Any:
         return [finite(value) for value in values]
     if values is None or isinstance(values, bool | int | str):
         return values
-    raise TypeError(f"{type(values).__name__} cannot be stored; a number, a text, a list or a dictionary can")
+    raise TypeError(f"{type(values).__name__} cannot be stored; a number, a string, a list or a dictionary can")
 
 
 def _name(key: Any) -> str:
     if not isinstance(key, str | int):
-        raise TypeError(f"a dictionary with {type(key).__name__} among its keys cannot be stored; texts can")
+        raise TypeError(f"a dictionary with {type(key).__name__} among its keys cannot be stored; strings can")
     return str(key)

@@ -113,7 +113,7 @@ def shared(folder: Path, when_alone: Callable[[], None] = lambda: None) -> Itera
                 unlock(file)
         if not (alone and not SHARES) and not _taken(file, folder, shared=True, seconds=PATIENCE):
             raise Busy(
-                f"results folder {folder}: a command that needs it for itself (tune, import, merge, doctor --repair) "
+                f"results folder {folder}: a command that needs it exclusively (tune, import, merge, doctor --repair) "
                 "is writing to it; wait for it or name another with --results"
             )
         yield
@@ -217,6 +217,6 @@ def _taken(file: IO[Any], folder: Path, shared: bool = False, seconds: float = 0
         return lock(file, shared=shared, seconds=seconds)
     except OSError as error:
         raise InputError(
-            f"results folder {folder}: cannot be locked ({error.strerror or error}); name one on a disk of this "
-            "machine with --results"
+            f"results folder {folder}: cannot be locked ({error.strerror or error}); name one on a local disk "
+            "with --results"
         ) from None

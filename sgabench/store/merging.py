@@ -62,7 +62,7 @@ def merge(folders: Sequence[Path], results: Path) -> list[tuple[Path, Merged]]:
         if not (folder / "store.sqlite").is_file():
             raise InputError(f"results folder {folder}: no store.sqlite in it; name folders that runs wrote")
         if folder.resolve() == results.resolve():
-            raise InputError(f"results folder {folder}: is the one that --results names; name the others only")
+            raise InputError(f"results folder {folder}: is the one that --results names; name only the others")
     with Store(results, create=True) as store, store.writing():
         merged = []
         for folder in folders:
@@ -104,7 +104,9 @@ def absorb(store: Store, source: Source) -> Merged:
             temporary.replace(path)
     except OSError as error:
         where = error.filename or store.folder
-        raise InputError(f"{where}: {error.strerror or error}; fix that and run it again; nothing was taken") from None
+        raise InputError(
+            f"{where}: {error.strerror or error}; fix that and run it again; nothing was imported"
+        ) from None
     finally:
         for temporary, _ in staged:
             with suppress(OSError):
@@ -188,7 +190,7 @@ def _stage_weights(store: Store, source: Source, record: Record, staged: list[tu
         file.flush()
         os.fsync(file.fileno())
     if digest.hexdigest() != expected:
-        raise InputError(f"weights of {_name(record)}: damaged, not those of its record; nothing was taken")
+        raise InputError(f"weights of {_name(record)}: damaged, not those of its record; nothing was imported")
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:

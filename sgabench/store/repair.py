@@ -69,7 +69,7 @@ def _rebuild_damaged(results: Path) -> list[str]:
         for ending in ("-wal", "-shm"):  # first: a log of the old file must never meet the new one
             path.with_name(path.name + ending).unlink(missing_ok=True)
         fresh.replace(path)
-    return [f"rebuilt store.sqlite from {len(rows)} sound records; as it was, it is {backup.name}"]
+    return [f"rebuilt store.sqlite from {len(rows)} intact records; the original is {backup.name}"]
 
 
 def _salvage(path: Path) -> tuple[list[Row], list[Row]]:
@@ -127,7 +127,7 @@ def _mend(results: Path) -> list[str]:
             with closing(connect(store.path)) as database:
                 backup = back_up(database, results / BACKUP)
             store.remove(unsound)
-            done.append(f"removed {counted(len(unsound), 'record')}; store.sqlite as it was is {backup.name}")
+            done.append(f"removed {counted(len(unsound), 'record')}; the original store.sqlite is {backup.name}")
             done += [f"  removed {key}" for key in unsound]
             found = inspect(store)
         for file in (*found.damaged_weights, *found.orphans, *found.leftovers):

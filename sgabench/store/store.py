@@ -228,7 +228,7 @@ class Store:
         """What to say of a record that is not what was written."""
         return InputError(
             f"{self.path}: record {key} is damaged; sgabench doctor --results {self.folder} --repair removes it, "
-            "and the next run computes it again"
+            "and the next run recomputes it"
         )
 
     def _read(
@@ -315,7 +315,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes its place when it is complete; if anything is raised, never."""
     if path.exists() and not path.is_file():
-        raise OSError(errno.EEXIST, "is there and is no regular file")
+        raise OSError(errno.EEXIST, "exists and is not a regular file")
     temporary = unfinished_name(path)
     try:
         with temporary.open("wb") as file:

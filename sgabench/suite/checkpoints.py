@@ -103,7 +103,9 @@ def _checkpoint(
         raise InputError("epochs and optimizer must be the same for all replicates of a label; give it another label")
     seed = len(replicates) if entry.seed is None else entry.seed
     if any(other.seed == seed for other in replicates):
-        raise InputError(f"seed: {seed} is taken by another file of this label; replicates have different seeds")
+        raise InputError(
+            f"seed: {seed} is already used by another file with this label; replicates have different seeds"
+        )
     return Checkpoint(model, optimizer, weights, seed, entry.epochs > 0)
 
 
@@ -168,17 +170,19 @@ def check_checkpoints(
     taken = {choice.label for choice in optimizers}
     for checkpoint in checkpoints:
         if checkpoint.label in taken:
-            raise InputError(f"checkpoints: {checkpoint.label!r} is the label of an optimizer; give it another one")
+            raise InputError(
+                f"checkpoints: {checkpoint.label!r} is also the label of an optimizer; give it another one"
+            )
     if rounds is not None:
-        raise InputError("checkpoints: their seeds are given; write seeds as a list, not as a range")
+        raise InputError("checkpoints: their seeds are fixed; write seeds as a list, not as a range")
     tuned = next((p.label for p in pruners if p.settings["finetune"] or p.settings.get("schedule")), None)
     rewound = next((p.label for p in pruners if "to" in (p.settings.get("schedule") or {})), None)
     if rewound is not None and not all(checkpoint.trains for checkpoint in checkpoints):
-        raise InputError(f"pruners: {rewound!r}: schedule.to: a checkpoint has no training to go back into")
+        raise InputError(f"pruners: {rewound!r}: schedule.to: a checkpoint has no training to rewind to")
     untrained = next((c.label for c in checkpoints if c.optimizer.name == NO_OPTIMIZER), None)
     if tuned is not None and untrained is not None:
         raise InputError(
-            f"pruners: {tuned!r} trains on, but checkpoint {untrained!r} has no optimizer; "
+            f"pruners: {tuned!r} needs training, but checkpoint {untrained!r} has no optimizer; "
             'set its optimizer = {name = "sgd", lr = 0.01}, for example'
         )
 

@@ -122,7 +122,7 @@ def choice_of(section: str, entry: Entry, swept: Mapping[str, Any], settings: An
             has = ", ".join(plugin.parameters) or "none"
             raise InputError(
                 f"[training] lr {lr:g} cannot reach it: optimizer {plugin.name!r} has no option lr (its options: "
-                f"{has}); write lr into the entries of the optimizers that have one, in place of [training] lr"
+                f"{has}); write lr into the entries of the optimizers that have one, instead of [training] lr"
             )
         options["lr"] = lr
     resolved = plugin.resolve(options, also_valid=declared)

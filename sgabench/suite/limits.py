@@ -50,7 +50,7 @@ def check_values(data: Mapping[str, Any]) -> None:
         if depth > MAX_DEPTH:
             raise InputError(f"{shorten(where)}: nested more than {MAX_DEPTH} levels deep")
         if type(value) is int and not -(2**63) <= value < 2**63:
-            raise InputError(f"{where}: must be a whole number of at most 64 bits, got {shorten(value)}")
+            raise InputError(f"{where}: must be a 64-bit integer, got {shorten(value)}")
         if isinstance(value, Mapping):
             left += [(f"{where}.{key}" if where else str(key), item, depth + 1) for key, item in value.items()]
         elif isinstance(value, list):
@@ -73,7 +73,7 @@ def count_variants(sweep: Mapping[str, Sequence[Any]], rest: Any) -> int:
     text = number * (_length(rest) + sum(max(map(_length, values)) for values in sweep.values()))
     if number > 1 and text > MAX_VARIANTS_TEXT:
         raise InputError(
-            f"sweep: {number} combinations are {text} characters together; at most {MAX_VARIANTS_TEXT} are possible"
+            f"sweep: {number} combinations have {text} characters in total; at most {MAX_VARIANTS_TEXT} are possible"
         )
     return number
 
@@ -86,7 +86,7 @@ def check_variants(section: str, numbers: Iterable[int]) -> None:
     """
     number = sum(numbers)
     if number > MAX_VARIANTS:
-        raise InputError(f"{section}: {number} entries, sweeps multiplied out; at most {MAX_VARIANTS} are possible")
+        raise InputError(f"{section}: {number} entries, sweeps expanded; at most {MAX_VARIANTS} are possible")
 
 
 def check_records(trials: int, cells: int, probes: int) -> None:

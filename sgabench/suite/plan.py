@@ -197,7 +197,7 @@ def _check_different(trials: Sequence[TrialPlan]) -> None:
     for trial in trials:
         if trial.checkpoint is not None and names.setdefault(trial.key, trial.name) != trial.name:
             raise InputError(
-                f"checkpoints: {names[trial.key]} and {trial.name} have files of the same content; remove one"
+                f"checkpoints: {names[trial.key]} and {trial.name} have files with the same content; remove one"
             )
 
 
@@ -260,8 +260,8 @@ def left_out(dataset: Choice, images: int, batch_size: int) -> str | None:
     if dropped <= MOST_LEFT_OUT * images or images < batch_size:
         return None
     return (
-        f"dataset {dataset.label!r}: batch_size {batch_size} leaves {dropped} of {images} training images out of "
-        "each epoch, other ones each time (the last batch is dropped); a batch_size that divides train_size leaves none"
+        f"dataset {dataset.label!r}: batch_size {batch_size} drops {dropped} of {images} training images in "
+        "each epoch, different ones each time (the last batch); a batch_size that divides train_size drops none"
     )
 
 

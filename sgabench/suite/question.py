@@ -19,7 +19,7 @@ class SeedRange(BaseModel):
     first: int = Field(
         alias="from", strict=True, default=3, ge=3, le=MAX_SEEDS, description="Seeds of the first round."
     )
-    last: int = Field(alias="to", strict=True, ge=3, le=MAX_SEEDS, description="Seeds at the most.")
+    last: int = Field(alias="to", strict=True, ge=3, le=MAX_SEEDS, description="Maximum number of seeds.")
 
     @model_validator(mode="after")
     def _fits(self) -> SeedRange:
@@ -51,13 +51,17 @@ class QuestionTable(BaseModel):
     )
     pruner: str | None = Field(
         default=None,
-        description="Label of the pruner that is asked about; the others are judged only when it is decided.",
+        description="Label of the pruner in question; the others are judged only when it is decided.",
     )
     ratio: Annotated[float, Field(strict=True, ge=0, lt=1)] | None = Field(
-        default=None, description="The ratio of that pruner that is asked about; default: all of its ratios together."
+        default=None, description="The ratio of that pruner in question; default: all of its ratios together."
     )
     resolution: float = Field(
-        strict=True, default=2.0, ge=0, le=100, description="A difference that does not matter, in percentage points."
+        strict=True,
+        default=2.0,
+        ge=0,
+        le=100,
+        description="The largest difference that does not matter, in percentage points.",
     )
 
     def check(self, optimizers: list[str], ratios: dict[str, list[float]]) -> None:
@@ -77,7 +81,7 @@ class QuestionTable(BaseModel):
         if self.pruner is not None and self.pruner not in ratios:
             raise InputError(f"question.pruner: no pruner {self.pruner!r}{suggestion(self.pruner, ratios)}")
         if self.ratio is not None and self.pruner is None:
-            raise InputError("question.ratio: of which pruner? Set question.pruner, too")
+            raise InputError("question.ratio: for which pruner? Also set question.pruner")
         if self.ratio is not None and self.pruner is not None and self.ratio not in ratios[self.pruner]:
             raise InputError(
                 f"question.ratio: pruner {self.pruner!r} has no ratio {self.ratio:g}; it has "

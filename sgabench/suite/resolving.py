@@ -250,7 +250,7 @@ def _check_schedules(suite: Suite) -> None:
     for pruner in suite.pruners:
         if pruner.settings.get("schedule") and not pruner.tags.get("schedules"):
             raise InputError(
-                f"pruners: {pruner.label!r}: schedule: {pruner.name!r} prunes at once; only scores have schedules"
+                f"pruners: {pruner.label!r}: schedule: {pruner.name!r} prunes in one step; only scores have schedules"
             )
     for pruner, optimizer in itertools.product(suite.pruners, suite.optimizers):
         schedule, epochs = pruner.settings.get("schedule") or {}, optimizer.settings["training"]["epochs"]

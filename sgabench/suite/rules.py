@@ -86,9 +86,9 @@ def parse_floor(text: str) -> Floor:
         raise ValueError(f"floor {shorten(text)}: unknown metric {name!r}{suggestion(name, METRICS)}")
     sign = ">=" if METRICS[name].lower_is_worse else "<="
     if found["sign"] != sign:
-        raise ValueError(f"floor {shorten(text)}: {name} gets worse the other way; write {name} {sign} ...")
+        raise ValueError(f"floor {shorten(text)}: {name} gets worse in the other direction; write {name} {sign} ...")
     if name == "dense_top1" and found["ratio"]:
-        raise ValueError(f"floor {shorten(text)}: dense_top1 is of a network that is not pruned; leave the ratio out")
+        raise ValueError(f"floor {shorten(text)}: dense_top1 is for a network that is not pruned; leave the ratio out")
     try:
         bound, ratio = float(found["bound"]), float(found["ratio"]) if found["ratio"] else None
     except ValueError:
@@ -149,15 +149,15 @@ class GateTable(Table):
         default=MAX_DROP,
         gt=0,
         le=100,
-        description="Points that the mean accuracy of a trial or a cell may drop, whatever a test says; more where the "
-        "baseline itself spreads so much.",
+        description="Points by which the mean accuracy of a trial or a cell may drop, whatever a test says; more where "
+        "the baseline itself spreads that much.",
     )
     leeway: float = Field(
         strict=True,
         default=LEEWAY,
         ge=0,
         le=100,
-        description="A gate is green where a loss of more than the tolerance and so many standard deviations of the "
+        description="A gate is green where a loss of more than the tolerance plus this many standard deviations of the "
         "baseline over seeds, but never more than max_drop, is ruled out.",
     )
     dense_top1: MetricRule = Field(default=MetricRule(), description="Top-1 accuracy before pruning.")
@@ -165,14 +165,14 @@ class GateTable(Table):
     retention: MetricRule = Field(default=MetricRule(), description="Pruned / dense accuracy of the same trial.")
     sparsity: MetricRule = Field(default=MetricRule(), description="Zeros among the prunable weights.")
     compression_ratio: MetricRule = Field(default=MetricRule(), description="Parameters / non-zero parameters.")
-    macs: MetricRule = Field(default=MetricRule(), description="Multiply-adds for one image; more is worse.")
+    macs: MetricRule = Field(default=MetricRule(), description="Multiply-adds per image; more is worse.")
     nonzero_macs: MetricRule = Field(
-        default=MetricRule(), description="Those that touch no zero weight; more is worse."
+        default=MetricRule(), description="Multiply-adds on non-zero weights; more is worse."
     )
     bytes: MetricRule = Field(default=MetricRule(), description="Size as a safetensors file; more is worse.")
     gzip_bytes: MetricRule = Field(default=MetricRule(), description="The same file after gzip; more is worse.")
     images_per_s: MetricRule = Field(
-        default=MetricRule(), description="Throughput of the pruned network; only compared on the same device."
+        default=MetricRule(), description="Throughput of the pruned network; compared only on the same device."
     )
 
     @model_validator(mode="after")

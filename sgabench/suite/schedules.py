@@ -40,10 +40,10 @@ class Rewind(Table):
     """Back to an early point of the training, and trained from there again with what is left."""
 
     kind: Literal["rewind"]
-    to: int = Field(strict=True, default=0, ge=0, description="Epochs of the training that are kept.")
+    to: int = Field(strict=True, default=0, ge=0, description="Epochs of the training to keep.")
     steps: int = Field(strict=True, default=1, ge=1, le=MAX_STEPS, description="Rounds of pruning and training.")
     restore: Literal["weights", "rates"] = Field(
-        default="weights", description="What goes back: weights and learning rates, or the rates alone."
+        default="weights", description="What is rewound: weights and learning rates, or the rates alone."
     )
 
 

@@ -46,10 +46,10 @@ def scoring_suite(
         InputError: anything wrong.
     """
     if pretrained and weights:
-        raise InputError("--pretrained: takes the place of files of weights; leave one out")
+        raise InputError("--pretrained: replaces weights files; leave one out")
     if not pretrained and not weights:
         raise InputError(
-            "name files of weights, or --pretrained for the published weights of a timm: or torchvision: model"
+            "name weights files, or --pretrained for the published weights of a timm: or torchvision: model"
         )
     if pretrained and model.partition(":")[0] not in PUBLISHED:
         raise InputError(

@@ -30,10 +30,10 @@ class Recipe(Table):
 
     epochs: int = Field(strict=True, default=10, ge=1, le=100_000, description="Passes over the training split.")
     batch_size: int = Field(
-        strict=True, default=128, ge=2, le=2**31, description="Images in a step; a last smaller batch is left out."
+        strict=True, default=128, ge=2, le=2**31, description="Images per step; a smaller last batch is dropped."
     )
     lr: float | None = Field(
-        strict=True, default=None, gt=0, description="Learning rate of every optimizer that does not set its own."
+        strict=True, default=None, gt=0, description="Learning rate of every optimizer that sets none of its own."
     )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32",
@@ -41,7 +41,7 @@ class Recipe(Table):
     )
     decay: Literal["all", "weights"] = Field(
         default="all",
-        description="What an optimizer's weight decay is for: all, or parameters of two or more dimensions only.",
+        description="What an optimizer's weight decay applies to: all, or only parameters of two or more dimensions.",
     )
     schedule: Literal["constant", "cosine", "linear", "step", "one-cycle", "wsd"] = Field(
         default="constant", description="How the learning rate changes over the steps."
@@ -50,20 +50,20 @@ class Recipe(Table):
     step_milestones: tuple[Annotated[float, Field(strict=True, gt=0, lt=1)], ...] = Field(
         default=(0.5, 0.75),
         max_length=MAX_LIST,
-        description="Of schedule 'step': fractions of the training after which the rate drops.",
+        description="For schedule 'step': fractions of the training after which the rate drops.",
     )
     step_factor: float = Field(
-        strict=True, default=0.1, gt=0, lt=1, description="Of schedule 'step': factor of each drop."
+        strict=True, default=0.1, gt=0, lt=1, description="For schedule 'step': factor of each drop."
     )
     cooldown: float = Field(
         strict=True,
         default=0.2,
         gt=0,
         le=1,
-        description="Of schedule 'wsd': the last part, in which the rate falls to zero.",
+        description="For schedule 'wsd': the final fraction, in which the rate decays to zero.",
     )
     clip_norm: float | None = Field(
-        strict=True, default=None, gt=0, description="Scale a step's gradients down to this norm, all of them together."
+        strict=True, default=None, gt=0, description="Clip a step's gradients, all together, to this norm."
     )
     label_smoothing: float = Field(
         strict=True, default=0.0, ge=0, lt=1, description="Label smoothing of the cross-entropy."
@@ -74,17 +74,17 @@ class Recipe(Table):
         "flip: left-right with probability 1/2; cutout: a black square.",
     )
     crop_padding: int = Field(
-        strict=True, default=4, ge=1, le=10_000, description="Of augmentation 'crop': pixels added to each side."
+        strict=True, default=4, ge=1, le=10_000, description="For augmentation 'crop': pixels added on each side."
     )
     crop_scale: float = Field(
         strict=True,
         default=0.08,
         gt=0,
         le=1,
-        description="Of augmentation 'resized-crop': the least part of an image's area.",
+        description="For augmentation 'resized-crop': the smallest fraction of an image's area.",
     )
     cutout_size: int = Field(
-        strict=True, default=8, ge=1, le=10_000, description="Of augmentation 'cutout': pixels of a side of the square."
+        strict=True, default=8, ge=1, le=10_000, description="For augmentation 'cutout': side of the square in pixels."
     )
     mixup: float = Field(
         strict=True,
@@ -97,12 +97,12 @@ class Recipe(Table):
         default="off", description="ema: measure an exponential moving average of the weights."
     )
     ema_decay: float = Field(
-        strict=True, default=0.999, gt=0, lt=1, description="Of weight averaging 'ema': decay a step."
+        strict=True, default=0.999, gt=0, lt=1, description="For weight averaging 'ema': decay per step."
     )
     deterministic: bool = Field(
         strict=True,
         default=False,
-        description="Refuse operations that need not give the same bits at every run.",
+        description="Refuse operations that may not give the same bits in every run.",
     )
 
     @model_validator(mode="after")
@@ -114,7 +114,7 @@ class Recipe(Table):
         if len(set(self.augmentation)) != len(self.augmentation):
             raise ValueError(f"augmentation names one twice: {list(self.augmentation)}")
         if {"crop", "resized-crop"} <= set(self.augmentation):
-            raise ValueError("augmentation: 'crop' and 'resized-crop' do the same in two ways; leave one out")
+            raise ValueError("augmentation: 'crop' and 'resized-crop' are alternatives; leave one out")
         if list(self.step_milestones) != sorted(set(self.step_milestones)):
             raise ValueError(f"step_milestones must increase: {list(self.step_milestones)}")
         return self
@@ -141,9 +141,11 @@ class Distillation(Table):
     """How much a network that is trained on learns from the dense one."""
 
     weight: float = Field(
-        strict=True, default=0.9, gt=0, le=1, description="Share of the loss; the rest is the cross-entropy's."
+        strict=True, default=0.9, gt=0, le=1, description="Share of the loss; the rest is cross-entropy."
     )
-    temperature: float = Field(strict=True, default=4.0, gt=0, le=1000, description="Divides the logits of both.")
+    temperature: float = Field(
+        strict=True, default=4.0, gt=0, le=1000, description="Divides the logits of both networks."
+    )
 
 
 class Finetuning(Table):
@@ -153,7 +155,7 @@ class Finetuning(Table):
     lr: float | None = Field(
         strict=True, default=None, gt=0, description="Learning rate; default: a tenth of the optimizer's."
     )
-    distill: Distillation | None = Field(default=None, description="Learn from the dense network, too.")
+    distill: Distillation | None = Field(default=None, description="Also learn from the dense network.")
 
 
 class Measurement(Table):
@@ -161,10 +163,10 @@ class Measurement(Table):
 
     throughput: bool = Field(strict=True, default=True, description="Time the inference of dense and pruned networks.")
     batch_size: int = Field(
-        strict=True, default=256, ge=1, le=2**31, description="Large batch of the throughput; latency is of batch 1."
+        strict=True, default=256, ge=1, le=2**31, description="Batch size for throughput; latency is for batch size 1."
     )
     min_run_time: float = Field(
-        strict=True, default=0.3, gt=0, le=60, description="Seconds that each timing lasts at least."
+        strict=True, default=0.3, gt=0, le=60, description="Minimum duration of each timing in seconds."
     )
 
 
@@ -174,7 +176,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
 
     name: str = Field(min_length=1, description="The plugin, e.g. 'adam' or 'torch:AdamW'.")
-    label: Label | None = Field(default=None, description="What tables call it.")
+    label: Label | None = Field(default=None, description="Its name in tables.")
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         default_factory=dict, description="Option = list of values: one entry for every combination."
     )
@@ -189,28 +191,30 @@ class Normalization(Table):
     @model_validator(mode="after")
     def _fits(self) -> Normalization:
         if len(self.mean) != len(self.std):
-            raise ValueError(
-                f"mean has {len(self.mean)} numbers and std {len(self.std)}; one of each for every channel"
-            )
+            raise ValueError(f"mean has {len(self.mean)} numbers and std {len(self.std)}; each needs one per channel")
         return self
 
 
 class DatasetEntry(Entry):
     train_size: int | None = Field(
-        strict=True, default=None, ge=1, le=2**40, description="Use only so many training images."
+        strict=True, default=None, ge=1, le=2**40, description="Number of training images to use."
     )
     validation_size: int = Field(
-        strict=True, default=0, ge=0, le=2**40, description="Images taken from the training split for validation."
+        strict=True, default=0, ge=0, le=2**40, description="Images held out of the training split for validation."
     )
     test_size: int | None = Field(
-        strict=True, default=None, ge=1, le=2**40, description="Use only so many test images."
+        strict=True, default=None, ge=1, le=2**40, description="Number of test images to use."
     )
     centre_crop: int | None = Field(
-        strict=True, default=None, ge=1, le=1024, description="Networks see a square of so many pixels of the middle."
+        strict=True,
+        default=None,
+        ge=1,
+        le=1024,
+        description="Networks see a centred square of this many pixels a side.",
     )
     normalize: Literal["data", "pretrained"] | Normalization = Field(
         default="data",
-        description="By what images are normalized: data: the training split's mean and standard deviation; "
+        description="What images are normalized with: data: the training split's mean and standard deviation; "
         "pretrained: those of the model's published weights; or a table of mean and std.",
     )
 
@@ -240,15 +244,15 @@ class PrunerEntry(Entry):
     ratios: tuple[Ratio, ...] | None = Field(
         default=None, max_length=MAX_LIST, description="Ratios of this pruner; default: the suite's."
     )
-    include_input: bool = Field(strict=True, default=False, description="Prune the layer that sees the image, too.")
+    include_input: bool = Field(strict=True, default=False, description="Also prune the layer that sees the image.")
     include_classifier: bool = Field(
-        strict=True, default=False, description="Prune the layer that gives the logits, too."
+        strict=True, default=False, description="Also prune the layer that gives the logits."
     )
     reestimate_bn: bool = Field(
         strict=True, default=False, description="Re-estimate the BatchNorm statistics on training images."
     )
-    finetune: Finetuning | None = Field(default=None, description="Train on after pruning.")
-    schedule: Schedule | None = Field(default=None, description="When it is pruned; default: at once.")
+    finetune: Finetuning | None = Field(default=None, description="Train further after pruning.")
+    schedule: Schedule | None = Field(default=None, description="When to prune; default: at once.")
 
     @field_validator("ratios")
     @classmethod
@@ -263,7 +267,7 @@ class ProbeEntry(Entry):
 class CheckpointEntry(Table):
     """A trained network in a file, which stands where a training would."""
 
-    label: Label = Field(description="What tables call it; files of the same label are replicates.")
+    label: Label = Field(description="Its name in tables; files with the same label are replicates.")
     model: str | None = Field(default=None, description="Label of the model in [[models]]; default: the only one.")
     weights: str | None = Field(
         default=None,
@@ -274,10 +278,14 @@ class CheckpointEntry(Table):
         strict=True, default=None, ge=0, lt=2**63, description="Seed; default: 0, 1, 2, ... for the files of a label."
     )
     epochs: int = Field(
-        strict=True, default=0, ge=0, le=100_000, description="Train on for so many epochs; 0: it is pruned as it is."
+        strict=True,
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Train further for this many epochs; 0: prune it as it is.",
     )
     optimizer: dict[str, Any] | None = Field(
-        default=None, description="An entry as of [[optimizers]]: trains it on, and after pruning."
+        default=None, description="An entry like those of [[optimizers]]: trains it further, and after pruning."
     )
 
 
@@ -296,7 +304,7 @@ class SuiteFile(Table):
         json_schema_extra=lambda schema: schema.update(anyOf=[dict(schema), SeedRange.model_json_schema()]),
     )
     ratios: tuple[Ratio, ...] = Field(
-        default=(0.5,), max_length=MAX_LIST, description="Ratios of every pruner without its own."
+        default=(0.5,), max_length=MAX_LIST, description="Ratios of every pruner that sets none of its own."
     )
     training: Recipe = Recipe()
     measurement: Measurement = Measurement()

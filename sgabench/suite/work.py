@@ -52,12 +52,12 @@ class Work:
         """What networks see of images, and a hint where most of it is evaluation; empty where it is not known."""
         if self.train_images is None or not self.test_images:
             return ""
-        text = f"{self.test_images:,} test images forwards"
+        text = f"{self.test_images:,} test images forward"
         if not self.train_images:  # of what is trained, another test_size would mean new trainings
             return text
-        text = f"{self.train_images:,} images forwards and backwards, {text}"
+        text = f"{self.train_images:,} images forward and backward, {text}"
         if self.test_images > (1 + BACKWARDS) * self.train_images:
-            text += "; most of the time goes into evaluation, and a smaller test_size of the data set saves it"
+            text += "; most of the time is evaluation, which a smaller test_size of the data set would save"
         return text
 
 

@@ -64,7 +64,7 @@ def _compiler() -> list[str]:
     for command in [named] if named else [["g++"], ["c++"], ["clang++"]]:
         if shutil.which(command[0]):
             return command
-    raise Unavailable(f"there is no C++ compiler ({named[0] if named else 'g++'}); CXX may name one")
+    raise Unavailable(f"there is no C++ compiler ({named[0] if named else 'g++'}); name one in CXX")
 
 
 def _version(compiler: list[str]) -> str:
@@ -104,7 +104,7 @@ def cache_folder() -> Path:
         Unavailable: there is no safe place.
     """
     if not hasattr(os, "geteuid"):
-        raise Unavailable("on this system nothing is compiled")
+        raise Unavailable("nothing is compiled on this system")
     named = Path(os.environ.get("XDG_CACHE_HOME") or "")
     try:
         folder = (named if named.is_absolute() else Path.home() / ".cache") / "sgabench"
@@ -114,17 +114,17 @@ def cache_folder() -> Path:
         for parent in folder.parents:
             mode = parent.stat().st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                raise Unavailable(f"the cache {folder} is in a folder that everybody can write to")
+                raise Unavailable(f"the cache {folder} is in a world-writable folder")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise Unavailable(f"the cache {folder} cannot be written")
     except (OSError, RuntimeError) as error:
         if isinstance(error, Unavailable):
             raise
-        raise Unavailable(f"there is no place for a compiled library: {error}; set XDG_CACHE_HOME") from None
+        raise Unavailable(f"there is nowhere to put a compiled library: {error}; set XDG_CACHE_HOME") from None
     return folder
 
 
 def _require_own(path: Path) -> None:
     found = path.stat()
     if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Unavailable(f"{path} belongs to, or can be written by, somebody else")
+        raise Unavailable(f"{path} belongs to, or is writable by, another user")

@@ -129,7 +129,7 @@ class Captured:
             replayed.replay()
             synchronize(self._device)
             right = _agree(expected, [*_gradients(step), *buffers])
-            reason = "a replay does not give the same gradients"
+            reason = "a replay gives different gradients"
         except RuntimeError as error:  # PyTorch's, of what a graph cannot hold
             right, reason = False, describe(error)
             _logger.debug("a capture failed", exc_info=True)

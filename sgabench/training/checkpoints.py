@@ -34,8 +34,8 @@ def load_checkpoint(network: nn.Module, checkpoint: Checkpoint) -> None:
         replaced = (published_weights(network) or {}).get("replaced", [])
         if replaced and not checkpoint.trains:
             raise InputError(
-                f"the published weights of {checkpoint.model.label!r} are for other classes or channels than the data "
-                f"set's: {', '.join(replaced)} would be untrained; train it on (epochs, optimizer in [[checkpoints]])"
+                f"the published weights of {checkpoint.model.label!r} are for other classes or channels than the "
+                f"data set's: {', '.join(replaced)} would be untrained; train it (epochs, optimizer in [[checkpoints]])"
             )
         return
     current = checkpoint.with_content()
@@ -60,7 +60,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path}: has more in it than tensors, and would run code to be read; save network.state_dict() instead"
+            f"{path}: contains more than tensors, and reading it would run code; save network.state_dict() instead"
         ) from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{path}: cannot be read as weights ({describe(error)})") from None
@@ -78,7 +78,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise InputError(
-            f"{path}: no state dict at the top, nor under {', '.join(NESTINGS)}; beside tensors there is {_few(others)}"
+            f"{path}: no state dict at the top, nor under {', '.join(NESTINGS)}; besides tensors, it has {_few(others)}"
         )
     return {str(name): tensor for name, tensor in content.items()}
 

@@ -111,7 +111,7 @@ class Data:
             InputError: they are smaller.
         """
         if size > min(self.spec.height, self.spec.width):
-            raise InputError(f"centre_crop: {size} is more than images have: {self.spec.height} x {self.spec.width}")
+            raise InputError(f"centre_crop: {size} is larger than the images: {self.spec.height} x {self.spec.width}")
         return replace(self, spec=replace(self.spec, height=size, width=size))
 
     def normalize(self, images: Tensor) -> Tensor:

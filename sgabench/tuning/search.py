@@ -125,9 +125,7 @@ def _check(subjects: Sequence[Subject], validation: Validation) -> None:
     try:
         validation.check([subject.with_values(values) for subject, values in ends])
     except InputError as error:
-        raise InputError(
-            f"{error}; it is to be searched there, but for other --lr-factors or --weight-decays"
-        ) from error
+        raise InputError(f"{error}; to avoid searching there, change --lr-factors or --weight-decays") from error
 
 
 def _tune_one(

@@ -50,7 +50,7 @@ class Settings:
         if not (0 < low <= high < math.inf):
             raise InputError(f"--weight-decays {low:g} {high:g}: must be LOW and HIGH with 0 < LOW <= HIGH")
         if len(set(self.seeds)) != len(self.seeds) or not all(0 <= seed < 2**63 for seed in self.seeds):
-            raise InputError(f"--seed: {list(self.seeds)} must be different whole numbers from 0 to 2**63 - 1")
+            raise InputError(f"--seed: {list(self.seeds)} must be different integers from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True)

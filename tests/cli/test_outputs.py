@@ -145,5 +145,5 @@ def test_results_folders_that_are_not_there_are_told_before_an_output_makes_them
 ) -> None:
     for command in (["report"], ["baseline", "tiny.toml"], ["check", "tiny.toml", "--baseline", "x"]):
         done = sgabench(*command, "--output", "results/x")
-        assert "results folder results: not there" in done.stderr
+        assert "results folder results: does not exist" in done.stderr
     assert not (tmp_path / "results").exists()

@@ -113,7 +113,7 @@ def test_every_command_knows_its_plugins_and_folders(project: Path, tiny: Path) 
         assert shown.returncode == (3 if command[0] == "check" else 0), shown.stderr
     assert "of-the-project" in (below / "b.json").read_text()
     elsewhere = called_here(below, ["report", suite, "--results", "none"], {})
-    assert "results folder none: not there" in elsewhere.stderr
+    assert "results folder none: does not exist" in elsewhere.stderr
 
 
 def test_a_suite_of_a_stranger_brings_no_project_file(project: Path, tiny: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
         ("run a b", "got unexpected extra argument(s) (b); see"),
         ("nope", "no such command 'nope'; see"),
         ("run x.toml --nope", "no such option: --nope; see"),
-        ("run x.toml --jobs 0", "invalid value for '--jobs': '0' is neither a positive whole number nor 'auto'; see"),
+        ("run x.toml --jobs 0", "invalid value for '--jobs': '0' is neither a positive integer nor 'auto'; see"),
     ],
 )
 def test_it_is_one_line(sgabench: Run, arguments: str, message: str) -> None:

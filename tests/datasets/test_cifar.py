@@ -174,7 +174,7 @@ def test_changed_pickle_is_never_loaded(python_cifar10: Path, tmp_path: Path, fi
             return Path.touch, (tmp_path / "sprung",)
 
     (python_cifar10 / file).write_bytes(pickle.dumps(Trap()))
-    with pytest.raises(InputError, match=f"{file}: damaged: not the published checksum"):
+    with pytest.raises(InputError, match=f"{file}: damaged: its checksum is not the published one"):
         datasets["cifar10"].build(tmp_path, False)
     assert not (tmp_path / "sprung").exists()
 

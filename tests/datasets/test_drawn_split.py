@@ -85,7 +85,7 @@ def test_a_folder_without_splits_tells_how_to_draw_one(leaves: Path) -> None:
 def test_a_published_split_is_not_drawn_again(leaves: Path) -> None:
     for split in ("train", "test"):
         (leaves / split).mkdir()
-    with pytest.raises(InputError, match="has train and test already; leave split out"):
+    with pytest.raises(InputError, match="already has train and test; leave split out"):
         load(leaves, test=0.2)
 
 

@@ -113,7 +113,7 @@ def test_the_key_has_the_content_and_not_the_place(pets: Path, tmp_path: Path) -
             "image: no column 'picture'; it has image (Image), label (ClassLabel), place (Value), k",
         ),
         ({"image": "label"}, "image: column 'label' is ClassLabel; it must be Image"),
-        ({"label": "image"}, "label: column 'image' is Image; it must be ClassLabel, or whole numbers or texts"),
+        ({"label": "image"}, "label: column 'image' is Image; it must be ClassLabel, integers or strings"),
         ({"test": "validation"}, "pets has no split 'validation'; it has 'train', 'test'; set test to one of them, or"),
         ({"path": "nothing"}, "data set 'huggingface': path: no folder "),
         ({"path": "."}, "is not what save_to_disk writes"),

@@ -155,19 +155,19 @@ REFUSED = {
     ),
     "colour of 16 bits": (
         lambda path: path.write_bytes(png(2, 16, 4, [bytes([1, 2] * 12)] * 4)),
-        "16 bits a sample; only 8-bit images",
+        "16 bits per sample; only 8-bit images",
     ),
     "grey and alpha of 16 bits": (
         lambda path: path.write_bytes(png(4, 16, 4, [bytes([1, 2] * 8)] * 4)),
-        "16 bits a sample; only 8-bit images",
+        "16 bits per sample; only 8-bit images",
     ),
     "pixmap of 16 bits": (
         lambda path: path.write_bytes(b"P6 2 2 4095\n" + bytes([1, 2] * 12)),
-        "16 bits a sample; only 8-bit images",
+        "16 bits per sample; only 8-bit images",
     ),
     "plain pixmap of 16 bits": (
         lambda path: path.write_bytes(b"P3 2 2 65535\n" + b"1 2 3 " * 4),
-        "16 bits a sample; only 8-bit images",
+        "16 bits per sample; only 8-bit images",
     ),
     "floating point": (lambda path: Image.new("F", (8, 8)).save(path, "TIFF"), "mode 'F'; only 8-bit images"),
     "ink without a marker": (lambda path: unmarked(path), "CMYK without Adobe's marker"),
@@ -199,5 +199,5 @@ def test_channels_that_are_no_colours_are_refused(tmp_path: Path) -> None:
     entry = struct.pack("<HHI", 338, 3, 1)  # ExtraSamples, a short: 2 is transparency, 0 is unknown
     at = data.index(entry) + len(entry)
     path.write_bytes(data[:at] + struct.pack("<H", 0) + data[at + 2 :])
-    with pytest.raises(InputError, match="channels beside its colours that are no transparency"):
+    with pytest.raises(InputError, match="channels other than colours and transparency"):
         read(path)

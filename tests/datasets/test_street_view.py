@@ -43,7 +43,9 @@ def test_ten_stands_for_zero_and_images_for_themselves(svhn: Path) -> None:
 
 def test_files_that_are_not_the_published_ones_are_named(svhn: Path) -> None:
     (svhn / "test_32x32.mat").write_bytes((svhn / "test_32x32.mat").read_bytes() + b"!")
-    with pytest.raises(InputError, match=r"test_32x32\.mat: damaged: not the published checksum; remove .*svhn"):
+    with pytest.raises(
+        InputError, match=r"test_32x32\.mat: damaged: its checksum is not the published one; remove .*svhn"
+    ):
         datasets["svhn"].build(svhn.parent, True)
     (svhn / "test_32x32.mat").unlink()
     with pytest.raises(InputError, match=r"test_32x32\.mat: is missing"):

@@ -133,7 +133,7 @@ def test_a_folder_with_nothing_of_a_suite_says_so(sgabench: Run, tiny: Path, pla
     done = sgabench("report", tiny, "--set", "training.epochs=7")
     message = "error: results folder results: nothing of "
     assert (done.returncode, done.stdout, done.stderr[: len(message)]) == (2, "", message)
-    assert done.stderr.endswith("is stored here; run it first, or leave the suite out to see all that is\n")
+    assert done.stderr.endswith("is stored here; run it first, or leave the suite out to see everything stored\n")
 
 
 def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_bad_suites_are_refused_by_every_command(sgabench: Run, tiny: Path, tmp_
         (["run", "tiny.toml", "--results", "/proc/none"], ["results folder /proc/none", "--results"]),
         (["run", "tiny.toml", "--results", "newer"], ["written by a newer sgabench", "upgrade"]),
         (["run", "tiny.toml", "--no-download", "--set", "datasets.digits.name=cifar10"], ["cifar-10-batches-bin"]),
-        (["report", "--results", "nowhere"], ["results folder nowhere", "not there"]),
+        (["report", "--results", "nowhere"], ["results folder nowhere", "does not exist"]),
     ],
     ids=lambda value: " ".join(value[1:4]) if len(value) > 2 else None,
 )

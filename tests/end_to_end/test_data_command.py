@@ -38,9 +38,9 @@ def test_check_tells_what_images_are(photos: Path, sgabench: Run) -> None:
     assert checked.stdout.splitlines() == [
         f"photos ({photos}): 12 train + 12 test images, 2 classes, 12 each",
         "  not RGB: 4 colour with alpha, 4 grey, 4 palette",
-        "  turned as EXIF data say: 4",
-        "  laid on the background where they are transparent: 4",
-        "  more than half is cropped away, twice as long as wide: 12",
+        "  rotated by EXIF data: 4",
+        "  transparent, composited onto the background: 4",
+        "  more than half cropped away, over twice as long as wide: 12",
         "  shorter sides: 20 to 20 pixels",
     ]
 
@@ -82,7 +82,7 @@ def test_class_folders_alone_will_do(photos: Path, sgabench: Run) -> None:
 def test_the_data_sets_of_a_suite_are_checked(tiny: Path, sgabench: Run) -> None:
     checked = sgabench("data", "check", tiny)
     assert (
-        checked.stdout == "digits: 1,437 train + 360 test images of 1 x 8 x 8, 10 classes; sound, and used as it is\n"
+        checked.stdout == "digits: 1,437 train + 360 test images of 1 x 8 x 8, 10 classes; valid, and used as it is\n"
     )
 
 

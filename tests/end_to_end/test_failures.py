@@ -170,9 +170,9 @@ def test_what_failed_is_taken_up_alone(sgabench: Run, tiny: Path, plugin: Path, 
     variant(tiny, "seeds = [0]", "seeds = [0, 1]")
     arguments = ("run", tiny, "--plugin", plugin)
     nowhere = sgabench(*arguments, "--retry", "failed")
-    assert (nowhere.returncode, nowhere.stderr.strip().splitlines()[-1][:34]) == (
+    assert (nowhere.returncode, nowhere.stderr.strip().splitlines()[-1][:45]) == (
         2,
-        "error: results folder results: not",
+        "error: results folder results: does not exist",
     )
     first = sgabench(*arguments, "--only", "*/0")
     assert first.returncode == 1, first.stderr

@@ -169,7 +169,7 @@ def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
     [
         (["--baseline", "none.json"], "--baseline none.json: No such file or directory; make one with sgabench"),
         (["--baseline", "own.toml"], "--baseline own.toml: not JSON"),
-        (["--results", "nowhere"], "results folder nowhere: not there"),
+        (["--results", "nowhere"], "results folder nowhere: does not exist"),
         (["--only", "*/sgd/*"], "--only */sgd/*: matches no trial"),
         (["--output", "own.toml"], "--output own.toml: would replace what it is made from"),
         (["--output", "baselines/own.json"], "would replace what it is made from"),

@@ -19,7 +19,7 @@ def test_pruned_networks_are_kept(sgabench: Any, tiny: Path, tmp_path: Path) -> 
     tiny.write_text(tiny.read_text() + 'finetune = { epochs = 1 }\n[[pruners]]\nname = "structured"\n')
     early = sgabench("prune", tiny, "--output", "kept")
     assert (early.returncode, early.stdout) == (2, "")
-    assert "not there; run a suite first" in early.stderr
+    assert "does not exist; run a suite first" in early.stderr
     assert sgabench("run", tiny, "--quiet", "--only", "*/adam/*").returncode == 0
     done = sgabench("prune", tiny, "--output", "kept", "--only", "*/adam/*")
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def test_pruned_networks_are_kept(sgabench: Any, tiny: Path, tmp_path: Path) -> 
     ("arguments", "message"),
     [
         (["--only", "*/9/*"], "--only */9/*: matches no network (dataset/model/optimizer/seed/pruner/ratio)"),
-        ([], "digits/resnet8/adam/0: is not trained yet; run the suite first: sgabench run"),
+        ([], "digits/resnet8/adam/0: not trained yet; run the suite first: sgabench run"),
     ],
 )
 def test_what_cannot_be_kept_is_one_line(

@@ -139,9 +139,7 @@ def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, p
     assert quiet.stdout == ""
     line, where = quiet.stderr.strip().splitlines()[-2:]
     assert line.startswith("failed: trial digits/resnet8/careful/0: RuntimeError: told to fail (")
-    assert where == (
-        "tracebacks: in failures.txt, beside the leaderboard of the run, and under failures in --format json"
-    )
+    assert where == ("tracebacks: in failures.txt, beside the run's leaderboard, and under failures in --format json")
     (folder,) = (tmp_path / "results").glob("tiny*/")
     assert "Traceback (most recent call last)" in (folder / "failures.txt").read_text()
 
@@ -186,7 +184,7 @@ def test_what_is_finished_survives_a_stop(
     rest = process.stderr.read()
     assert process.wait(timeout=300) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
     if how == signal.SIGINT:
-        assert "what was finished is stored" in rest
+        assert "finished work is stored" in rest
         assert "Traceback" not in rest
 
     plan = sgabench("plan", tiny, "--plugin", plugin)
@@ -221,7 +219,7 @@ def test_a_training_that_is_terminated_goes_on_where_it_was(
         os.killpg(process.pid, signal.SIGTERM)  # as a service manager does: the workers get it, too
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 143
-        assert errors.endswith("stopped: what was finished is stored; run the same command to go on\n")
+        assert errors.endswith("stopped: finished work is stored; run the same command to continue\n")
         assert list(snapshots.glob("[!.]*"))
 
         done = sgabench(*command)
@@ -255,7 +253,7 @@ print(len(tables.cells), tables.leaderboard.loc[0, "n"])
 def test_run_and_plan_warn_of_a_large_part_of_each_epoch_that_is_left_out(
     sgabench: Run, tiny: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warning = "warning: dataset 'digits': batch_size 64 leaves 36 of 100 training images out of each epoch"
+    warning = "warning: dataset 'digits': batch_size 64 drops 36 of 100 training images in each epoch"
     few = ("--set", "datasets.digits.train_size=100")
     assert warning in sgabench("plan", tiny, *few).stdout
     assert sgabench("run", tiny, *few, "--dry-run").returncode == 0

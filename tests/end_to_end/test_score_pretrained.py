@@ -51,13 +51,13 @@ def test_published_weights_need_no_file(sgabench: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "timm:test_resnet", "--dataset", "digits"), "fc, conv1.0 would be untrained; train it on (epochs"),
+        (("--model", "timm:test_resnet", "--dataset", "digits"), "fc, conv1.0 would be untrained; train it (epochs"),
         (
             ("--model", "timm:resnet50", "--dataset", "thousand"),
             "model 'timm:resnet50': its published weights are not av",
         ),
         (("--model", "resnet8", "--dataset", "digits"), "--pretrained: no weights of 'resnet8' are published"),
-        (("net.pth", "--model", "timm:test_resnet", "--dataset", "digits"), "--pretrained: takes the place of files"),
+        (("net.pth", "--model", "timm:test_resnet", "--dataset", "digits"), "--pretrained: replaces weights files"),
     ],
 )
 def test_what_cannot_be_scored_is_a_line(
@@ -72,6 +72,4 @@ def test_what_cannot_be_scored_is_a_line(
 def test_files_or_published_weights_are_needed(sgabench: Run) -> None:
     done = sgabench("score", "--model", "resnet8", "--dataset", "digits")
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        "error: name files of weights, or --pretrained for the published weights of a timm: or"
-    )
+    assert done.stderr.startswith("error: name weights files, or --pretrained for the published weights of a timm: or")

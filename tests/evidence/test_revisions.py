@@ -118,7 +118,7 @@ def test_records_of_an_earlier_plugin_file_are_told_while_something_is_missing(
     assert earlier_records(store, now) == [message]
     shown = sgabench("plan", tiny, "--plugin", tiny.with_name("lion.py")).stdout.splitlines()
     assert message in shown
-    known = "lion.py: keys know its code, helps_lion.py beside it, the content of lion.txt; not files that are"
+    known = "lion.py: keys cover its code, helps_lion.py beside it, the content of lion.txt; not files that are"
     assert any(line.startswith(known) for line in shown)
     fill(store, now)
     lion(kind, 2, "2")

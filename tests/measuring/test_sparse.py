@@ -47,9 +47,9 @@ def test_on_the_cpu_it_is_a_pattern_only_and_torch_says_why() -> None:
 
 def test_layers_without_the_pattern_are_not_compressed() -> None:
     dense = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 8))
-    with pytest.raises(InputError, match="no linear layer that may be pruned has two zeros among every four weights"):
+    with pytest.raises(InputError, match="no prunable linear layer has two zeros in every four weights"):
         compress(dense, {"2"})
-    with pytest.raises(InputError, match="no linear layer that may be pruned"):
+    with pytest.raises(InputError, match="no prunable linear layer"):
         compress(dense, set())
 
 
@@ -57,7 +57,7 @@ def test_layers_without_the_pattern_are_not_compressed() -> None:
 def test_other_logits_are_no_speed(dtype: torch.dtype) -> None:
     logits = torch.randn(4, 10).to(dtype)
     check_logits(logits * (1 + 1e-3), logits)
-    with pytest.raises(InputError, match="the kernels give other logits: they differ by"):
+    with pytest.raises(InputError, match="the kernels give different logits: they differ by"):
         check_logits(logits.roll(1), logits)
     with pytest.raises(InputError, match="nan"):
         check_logits(logits * torch.nan, logits)

@@ -272,7 +272,7 @@ def test_without_a_compiler_the_log_says_so_once(caplog: pytest.LogCaptureFixtur
     assert batch_norm.implementation("cpu") == "torch"
     assert [record.getMessage() for record in caplog.records if "fused" in record.getMessage()] == [
         "BatchNorm and ReLU are not fused here, which makes training slower: "
-        "there is no C++ compiler (no-such-compiler); CXX may name one"
+        "there is no C++ compiler (no-such-compiler); name one in CXX"
     ]
 
 

@@ -71,11 +71,11 @@ def test_what_layers_share_they_share_again(tmp_path: Path) -> None:
 def test_a_network_that_is_not_what_its_model_makes_is_refused(tmp_path: Path) -> None:
     network: Any = pruned(width=8)
     network.layer1[0].conv1 = nn.Identity()
-    with pytest.raises(InputError, match="has other modules than model 'resnet8' makes"):
+    with pytest.raises(InputError, match="the network's modules are not those that model 'resnet8' makes"):
         save_network(network, tmp_path / "kept.safetensors", "resnet8", {"width": 8}, SPEC, {})
     network = pruned(width=8)
     network.forward = lambda x: network.fc(network.fc.weight.new_zeros(len(x), network.fc.in_features))
-    with pytest.raises(InputError, match="gives other logits"):
+    with pytest.raises(InputError, match="gives different logits"):
         save_network(network, tmp_path / "kept.safetensors", "resnet8", {"width": 8}, SPEC, {})
     assert list(tmp_path.iterdir()) == []
 
@@ -105,7 +105,7 @@ def _other_numbers(folder: Path) -> None:
         (_no_json, "kept.json: No such file"),
         (lambda folder: (folder / "kept.json").write_text("{"), "kept.json: not the description of a network"),
         (_other_format, "kept.json: format must be 1, got 2"),
-        (_other_bytes, "kept.safetensors: is damaged: its checksum is not the one in kept.json"),
+        (_other_bytes, "kept.safetensors: damaged: its checksum is not the one in kept.json"),
         (_other_numbers, "kept.json: does not fit its weights"),
     ],
 )
@@ -135,7 +135,7 @@ def test_an_exported_program_gives_the_same_logits(tmp_path: Path) -> None:
 
 
 def test_an_exported_program_that_gives_other_logits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"kept\.pt2: what was exported gives other logits than the network"):
+    with pytest.raises(InputError, match=r"kept\.pt2: the exported network gives different logits"):
         export_program(WithTraps().eval(), tmp_path / "kept.pt2", SPEC)
 
 

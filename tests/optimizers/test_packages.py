@@ -91,7 +91,7 @@ def test_what_asks_for_the_number_of_steps_is_told() -> None:
         ("timm:lamp", {}, "timm has no optimizer 'lamp'; did you mean 'lamb'"),
         ("timm:lamb", {"beta": 0.9}, "beta: lamb has no such option; did you mean 'betas'"),
         ("timm:sgdp", {}, "timm's sgdp refuses its options: .* lr"),
-        ("timm:adafactor", {}, "timm:adafactor has no learning rate by itself, .*; set lr"),
+        ("timm:adafactor", {}, "timm:adafactor has no learning rate of its own .*; set lr"),
         ("timm:adahessian", {}, "gradients of gradients"),
         ("timm:bnbadam", {}, "timm has no optimizer 'bnbadam'"),
         ("schedulefree:Adam", {}, "schedulefree has no optimizer 'Adam'; did you mean 'RAdam' or 'AdamW'"),

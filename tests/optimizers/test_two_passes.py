@@ -208,7 +208,7 @@ def test_what_needs_a_closure_says_so() -> None:
     assert needs_closure(SAM(optim.SGD(parameters)))
     assert needs_closure(optim.LBFGS(parameters))
     assert needs_closure(Proximal(optim.LBFGS(parameters)))
-    with pytest.raises(RuntimeError, match=r"SAM looks at a batch twice: call step\(closure\)"):
+    with pytest.raises(RuntimeError, match=r"SAM needs a second pass over the batch: call step\(closure\)"):
         SAM(sgd).step()
 
 
@@ -216,8 +216,8 @@ def test_what_needs_a_closure_says_so() -> None:
     ("name", "options", "problem"),
     [
         ("sam:SGD", {"rho": -1.0}, "rho"),
-        ("sam:LBFGS", {}, "nothing can be around LBFGS: it takes its gradients itself"),
-        ("sampled:LBFGS", {}, "nothing can be around LBFGS"),
+        ("sam:LBFGS", {}, "LBFGS cannot be wrapped: it computes its gradients itself"),
+        ("sampled:LBFGS", {}, "LBFGS cannot be wrapped"),
         ("cram:SGD", {"sparsities": []}, "sparsities"),
         ("cram:SGD", {"sparsities": [1.0]}, "sparsities"),
         ("cram:SGD", {"sparsites": [0.5]}, "sparsites: SGD has no such option; did you mean 'sparsities'"),

@@ -42,7 +42,7 @@ def test_a_file_that_is_not_declared_is_refused(tmp_path: Path, weights: Path) -
     with pytest.raises(InputError) as caught:
         models["reads"].build(None)
     assert str(caught.value) == (
-        "model 'reads' reads w/net.pt without declaring it: results would stay when it changes; register it with "
+        "model 'reads' reads w/net.pt without declaring it: results would not follow its changes; register it with "
         "files=['w/net.pt'], or with a fingerprint where an option names the file"
     )
     path.write_text(PLUGIN.format(more=", files=['w/net.pt']"))

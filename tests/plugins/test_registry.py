@@ -172,7 +172,7 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
     assert (registry["new"].revision, registry["any:x"].revision, registry["new"].tags) == (2, 3, {"on": "dense"})
     assert "revision" not in Choice("new", "new", {}).identity()
     assert Choice("new", "new", {}, revision=2).identity()["revision"] == 2
-    with pytest.raises(InputError, match=r"thing 'old': revision must be a positive whole number, got 0"):
+    with pytest.raises(InputError, match=r"thing 'old': revision must be a positive integer, got 0"):
         registry.register("old", revision=0)(lambda: None)
 
 
@@ -195,7 +195,9 @@ def test_an_unknown_name_leads_to_sources_and_plugins(kind: str, name: str, mess
 def test_a_suite_in_the_place_of_a_plugin_is_told_where_it_goes(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").touch()
     (tmp_path / "mine.ipynb").touch()
-    with pytest.raises(InputError, match=r"mine.toml: is no Python file \(.py\); a suite is an argument: sgabench run"):
+    with pytest.raises(
+        InputError, match=r"mine.toml: is not a Python file \(.py\); a suite is an argument: sgabench run"
+    ):
         load_plugin_file(tmp_path / "mine.toml")
-    with pytest.raises(InputError, match=r"mine.ipynb: is no Python file \(.py\)$"):
+    with pytest.raises(InputError, match=r"mine.ipynb: is not a Python file \(.py\)$"):
         load_plugin_file(tmp_path / "mine.ipynb")

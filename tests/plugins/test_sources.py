@@ -99,7 +99,7 @@ def test_two_plugin_files_with_other_modules_of_one_name_are_refused(plugin: Pat
     (other / "second.py").write_text("import activations_of_mine\n")
     load_plugin_file(plugin)
     with pytest.raises(
-        InputError, match=r"second.py: imports 'activations_of_mine' from beside it, and so does layered.p"
+        InputError, match=r"second.py: imports 'activations_of_mine' from beside it, and layered.py imports a dif"
     ):
         load_plugin_file(other / "second.py")
 

@@ -73,10 +73,10 @@ def test_a_table_sets_layers_and_the_rest_makes_up_for_them() -> None:
 @pytest.mark.parametrize(
     ("table", "ratio", "message"),
     [
-        ({"layer*": 0.5}, 0.5, r"allocation: 'layer\*' fits no prunable layer; valid: 0, 1, 2"),
+        ({"layer*": 0.5}, 0.5, r"allocation: 'layer\*' matches no prunable layer; valid: 0, 1, 2"),
         ({"[01]": 0.0}, 0.5, r"from 0 to 0.111 of the weights can be pruned, not 0.5"),
         ({"[01]": 0.9}, 0.2, r"from 0.8 to 0.911 of the weights can be pruned, not 0.2"),
-        ({"*": 0.5}, 0.8, r"is about every layer and prunes 0.5 of the weights, not 0.8; .* or set ratios = \[0.5\]"),
+        ({"*": 0.5}, 0.8, r"covers every layer and prunes 0.5 of the weights, not 0.8; .* or set ratios = \[0.5\]"),
     ],
 )
 def test_a_table_that_cannot_be_is_one_line(table: dict[str, float], ratio: float, message: str) -> None:
@@ -108,7 +108,7 @@ def test_lamp_of_zeros_and_ties() -> None:
         ({"0": torch.ones(20, 10)}, "gives nothing for layer '1', not a tensor of shape"),
         ({"0": torch.ones(3)}, r"gives \(3,\) for layer '0', not a tensor of shape \(20, 10\)"),
         ({"0": torch.full((20, 10), torch.nan)}, "the score of layer '0' is not finite"),
-        ("abc", "the score returns str, not a dictionary of a tensor for each layer's name"),
+        ("abc", "the score returns str, not a dictionary of layer names to tensors"),
         (None, "the score returns NoneType, not a dictionary"),
     ],
 )

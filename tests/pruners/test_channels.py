@@ -247,7 +247,7 @@ def test_weights_that_are_computed_from_others_stay_whole(context: MakeContext) 
             return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
     network = sequence(Standardized(16, 8, 3, padding=1), width=8)
-    with pytest.raises(InputError, match=r"can remove no channel of Sequential .*choose another pruner"):
+    with pytest.raises(InputError, match=r"cannot remove any channel of Sequential .*choose another pruner"):
         pruners["structured"].build(seeded(network), 0.5, context())
 
 

@@ -110,8 +110,8 @@ def test_patterns_and_allocations_are_swept() -> None:
         ({"name": "taylor", "pattern": "1:4", "allocation": {"fc": 0.5}, "ratios": [0.8]}, "0.5 of 'fc' is impossible"),
         ({"name": "taylor", "allocation": "even"}, "allocation: must be 'global', 'layer', 'erk', 'lamp' or a table"),
         ({"name": "taylor", "allocation": {"fc": 1.0}}, r"allocation: the ratio of 'fc' must be in \[0, 1\), got 1.0"),
-        ({"name": "taylor", "allocation": {}}, "allocation: a table of ratios has from 1 to 100 names, got 0"),
-        ({"name": "grasp", "allocation": "lamp"}, "allocation: 'lamp' divides squares of scores, and those of 'grasp'"),
+        ({"name": "taylor", "allocation": {}}, "allocation: a table of ratios has 1 to 100 names, got 0"),
+        ({"name": "grasp", "allocation": "lamp"}, "allocation: 'lamp' divides squared scores, but those of 'grasp'"),
         ({"name": "magnitude", "scope": "layer", "allocation": "erk"}, "scope: is the older name of allocation"),
         ({"name": "magnitude", "scope": "layer", "allocation": "global"}, "scope: is the older name of allocation"),
         ({"name": "taylor", "scope": "layer"}, "scope: unknown key"),
@@ -169,7 +169,7 @@ def test_an_alias_has_the_key_of_what_it_stands_for(alias: str, meant: dict[str,
 
 
 def test_what_an_alias_sets_cannot_be_set_otherwise() -> None:
-    message = "allocation: is set by 'LayerMagWeight'; name 'magnitude' to set it otherwise"
+    message = "allocation: is set by 'LayerMagWeight'; name 'magnitude' to change it"
     with pytest.raises(InputError, match=message):
         cells({"name": "LayerMagWeight", "allocation": "erk"})
     assert cells({"name": "LayerMagWeight", "pattern": "2:4"})

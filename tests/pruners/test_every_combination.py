@@ -99,7 +99,7 @@ def test_every_combination(score: str, pattern: Any) -> None:
         if is_allowed(score, allocation):
             _check(score, pattern, allocation, dtype)
         else:
-            with pytest.raises(InputError, match="'lamp' divides squares of scores"):
+            with pytest.raises(InputError, match="'lamp' divides squared scores"):
                 pruners[score].resolve({"allocation": allocation})
 
 

@@ -107,7 +107,7 @@ def whole_group(graph: Any, layer: Any) -> Any:
 def test_scores_are_those_of_torch_pruning(name: str, network: str) -> None:
     dense, options = made(network), {"images": 1} if "Hessian" in name else {}
     if name == "BNScaleImportance" and network == "mlp":
-        with pytest.raises(InputError, match="says nothing of any channel of Sequential; choose another importance"):
+        with pytest.raises(InputError, match="gives no score for any channel of Sequential; choose another importance"):
             ranking_of(name, options, CONTEXT)(dense, found(dense))
         return
     if name == "OBDCImportance":  # whose own Fisher information does not fit layers with biases
@@ -191,7 +191,7 @@ def test_what_cannot_be_is_an_answer(name: str, options: dict[str, Any], message
 @pytest.mark.parametrize("name", ["TaylorImportance", "HessianImportance", "OBDCImportance", "ActivationImportance"])
 def test_images_are_asked_for_where_there_are_none(name: str) -> None:
     dense = made("resnet8")
-    with pytest.raises(InputError, match="looks at images of the training split, and there are none"):
+    with pytest.raises(InputError, match="needs images of the training split, and there are none"):
         ranking_of(name, {}, replace(CONTEXT, batches=lambda: iter(())))(dense, found(dense))
 
 

@@ -58,7 +58,7 @@ def test_every_format_calls_them_what_they_are(
     assert f"{word} & n & " in report(store, "latex", capsys)
     table = report(store, "table", capsys)
     assert table.splitlines()[1].startswith(f"{word} ")
-    assert f"it takes at least 3 seeds of each {word}." in " ".join(table.split())
+    assert f"at least 3 seeds are needed of each {word}." in " ".join(table.split())
     page = tmp_path / "page.html"
     with pytest.raises(SystemExit, match="0"):
         main(["report", "--results", str(store.folder), "--format", "html", "--output", str(page)])

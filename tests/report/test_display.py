@@ -73,7 +73,7 @@ def test_fewer_than_three_seeds_give_no_verdict() -> None:
     sentence = answer(
         pd.concat([curve({0.5: [0.3, 0.31], 0.8: [0.2, 0.2]}, "sgd"), curve({0.5: [0.9, 0.9], 0.8: [0.8, 0.8]})])
     )
-    assert sentence == "digits, resnet8, magnitude: no verdict; it takes at least 3 seeds of each optimizer."
+    assert sentence == "digits, resnet8, magnitude: no verdict; at least 3 seeds are needed of each optimizer."
 
 
 def test_one_optimizer_has_no_answer() -> None:

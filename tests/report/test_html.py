@@ -242,7 +242,7 @@ def test_cells_without_a_number_come_first_and_what_is_beyond_last() -> None:
 
 def test_one_seed_has_no_band_and_no_verdict(make_study: Callable[..., Study]) -> None:
     page = page_of(make_study(("[0, 1, 2]", "[0]")))
-    assert "no verdict; it takes at least 3 seeds" in page.words
+    assert "no verdict; at least 3 seeds are needed" in page.words
     assert all("fill" not in trace for trace in page.figure("curves-1")["data"])
     assert {row["outcome"] for row in page.records("pairs-table")} == {"few"}
 
@@ -289,8 +289,8 @@ def test_too_many_rows_are_put_together_and_the_page_says_so(study: Study, monke
     monkeypatch.setattr(page_module, "MOST_ROWS", 5)
     monkeypatch.setattr(page_module, "MOST_PANELS", 1)
     page = page_of(study)
-    assert "The 12 rows of the leaderboard are too many for a page." in page.words
-    assert "2 panels of curves are too many for a page." in page.words
+    assert "The 12 rows of the leaderboard are too many for one page." in page.words
+    assert "2 panels of curves are too many for one page." in page.words
     assert "The 9 comparisons are counted" in page.words
     assert len(page.records("leaderboard-table")) == 4  # a curve each
     assert "curves-1-data" not in page.scripts

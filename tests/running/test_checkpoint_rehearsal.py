@@ -53,7 +53,7 @@ def test_a_pruner_that_fails_is_told_before_the_sweep(
     (warned,) = caplog.records
     told = "digits/resnet8/mine/0: pruner 'failing' fails: RuntimeError: not this network"
     assert warned.getMessage().startswith(f"warning: {told}")
-    assert warned.getMessage().endswith("(found on a few images; it is tried again on all of them)")
+    assert warned.getMessage().endswith("(on a few images; it is tried again on all of them)")
     assert set(told_before) == {1}, "before anything else"
     cells = by_kind([event for event in events if isinstance(event, Record)], "cell")
     assert [cell.status for cell in cells] == ["done", "done", "failed", "failed"]

@@ -79,7 +79,7 @@ def test_merged_parts_are_a_whole_run(sgabench: Run, tiny: Path, tmp_path: Path)
 def test_other_shards_are_refused(sgabench: Run, tiny: Path, shard: str) -> None:
     done = sgabench("run", tiny, "--shard", shard)
     assert done.returncode == 2
-    assert "is not K/N with whole numbers, K from 1 to N" in done.stderr
+    assert "is not K/N with integers, K from 1 to N" in done.stderr
 
 
 def test_rounds_of_seeds_have_no_parts(sgabench: Run, tiny: Path) -> None:

@@ -63,8 +63,8 @@ def test_a_model_with_the_wrong_output_is_found_before_the_first_step(tiny: Path
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ('{"layr1*" = 0.3}', r"pruner 'magnitude': allocation: 'layr1\*' fits no prunable layer; valid: layer1"),
-        ('{"*" = 0.9}', "pruner 'magnitude': allocation: the table is about every layer and prunes 0.9 .*, not 0.5"),
+        ('{"layr1*" = 0.3}', r"pruner 'magnitude': allocation: 'layr1\*' matches no prunable layer; valid: layer1"),
+        ('{"*" = 0.9}', "pruner 'magnitude': allocation: the table covers every layer and prunes 0.9 .*, not 0.5"),
     ],
 )
 def test_ratios_by_names_must_fit_the_model(table: str, message: str, tiny: Path, tmp_path: Path) -> None:

@@ -223,5 +223,5 @@ def test_a_rehearsal_that_takes_long_gives_a_sign_of_life(
         return network
 
     assert rehearse(tasks(variant(long, '"magnitude"', '"slow"'), tmp_path)[0]) == []
-    message = "digits/resnet8/adam/0: cell slow/0.5 takes long on a few images; its training has not begun yet"
+    message = "digits/resnet8/adam/0: cell slow/0.5 takes long on a few images; its training has not started yet"
     assert message in [record.getMessage() for record in caplog.records]

@@ -48,7 +48,7 @@ def test_a_network_that_keeps_state_elsewhere_is_trained_again(
     (again,) = [task for task in tasks(tiny, tmp_path, kept) if task.trained]
     with caplog.at_level(logging.WARNING, "sgabench"):
         records = run_one(again)
-    assert "remembering keeps something that training changes outside of its weights" in caplog.text
+    assert "remembering keeps state outside its weights that training changes" in caplog.text
     (cell,) = by_kind(records, "cell")
     assert without_times(cell) == without_times(by_kind(first, "cell")[0])
 

@@ -43,14 +43,14 @@ def test_a_trial_on_ray_computes_with_what_it_gets(
     ("arguments", "message"),
     [
         (("slurm", "auto", 1, None, None, None), "--executor slurm: must be local or ray"),
-        (("local", "auto", 1, "auto", None, None), "--address auto: is about clusters of Ray; add --executor ray"),
-        (("local", "auto", 1, None, 2, None), "--trial-cpus 2: is about clusters"),
+        (("local", "auto", 1, "auto", None, None), "--address auto: is for Ray clusters; add --executor ray"),
+        (("local", "auto", 1, None, 2, None), "--trial-cpus 2: is for Ray clusters"),
         (("ray", "auto", 2, None, None, None), "--jobs 2: on Ray, --trial-cpus and --trial-gpus say"),
-        (("ray", "auto", 1, None, 0, None), "--trial-cpus 0: must be a whole number, at least 1"),
-        (("ray", "auto", 1, None, None, 1.5), "--trial-gpus 1.5: must be a part of 1, or a whole number"),
-        (("ray", "auto", 1, None, None, float("nan")), "--trial-gpus nan: must be a part of 1"),
-        (("ray", "cpu", 1, None, None, 1.0), "--trial-gpus 1: does not go with --device cpu"),
-        (("ray", "cuda", 1, None, None, 0.0), "--trial-gpus 0: does not go with --device cuda"),
+        (("ray", "auto", 1, None, 0, None), "--trial-cpus 0: must be an integer, at least 1"),
+        (("ray", "auto", 1, None, None, 1.5), "--trial-gpus 1.5: must be a fraction of 1, or an integer"),
+        (("ray", "auto", 1, None, None, float("nan")), "--trial-gpus nan: must be a fraction of 1"),
+        (("ray", "cpu", 1, None, None, 1.0), "--trial-gpus 1: conflicts with --device cpu"),
+        (("ray", "cuda", 1, None, None, 0.0), "--trial-gpus 0: conflicts with --device cuda"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: tuple[Any, ...], message: str) -> None:

@@ -40,7 +40,7 @@ def test_rounds_are_run_looked_at_and_not_run_again(tiny: Path, tmp_path: Path, 
     assert (results / "tiny" / "looks.json").read_bytes() == before
     only = sgabench(*command, "--only", "*/adam/*")
     assert only.returncode == 2
-    assert "--only: rounds of seeds are about all optimizers" in only.stderr
+    assert "--only: rounds of seeds concern all optimizers" in only.stderr
 
 
 def test_looks_cannot_be_planned_afterwards(tiny: Path, tmp_path: Path, sgabench: Run) -> None:
@@ -49,5 +49,5 @@ def test_looks_cannot_be_planned_afterwards(tiny: Path, tmp_path: Path, sgabench
     assert sgabench("run", str(tiny), "--results", str(results)).returncode == 0
     late = sgabench("run", str(tiny), "--results", str(results), "--until-decided")
     assert late.returncode == 2
-    assert "looked at before, without a plan" in late.stderr
+    assert "already been looked at, without a plan" in late.stderr
     assert stored(results) == {"adam": 3, "stochgradadam": 3}

@@ -70,4 +70,4 @@ def test_a_run_that_chooses_its_jobs_gives_each_trial_a_core(sgabench: Callable[
 def test_other_jobs_are_refused(sgabench: Callable[..., Any], tiny: Path, jobs: str) -> None:
     done = sgabench("run", tiny, "--jobs", jobs)
     assert done.returncode == 2
-    assert "neither a positive whole number nor 'auto'" in done.stderr
+    assert "neither a positive integer nor 'auto'" in done.stderr

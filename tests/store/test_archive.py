@@ -67,7 +67,7 @@ def test_a_part_of_a_suite_is_exported(folder: Path, plan: Plan, tmp_path: Path)
 def test_damaged_records_and_weights_are_not_exported(folder: Path, tmp_path: Path) -> None:
     path = sorted((folder / "weights").iterdir())[0]
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match=r"safetensors: not the weights of its record; sgabench doctor"):
+    with pytest.raises(InputError, match=r"safetensors: not its record's weights; sgabench doctor"):
         export(tmp_path / "a.zip", folder, None, weights=True)
     assert not (tmp_path / "a.zip").exists()
 
@@ -157,7 +157,7 @@ def test_folders_of_several_machines_become_one(plan: Plan, tmp_path: Path) -> N
 def test_damaged_weights_of_another_folder_are_not_taken(folder: Path, tmp_path: Path) -> None:
     path = sorted((folder / "weights").iterdir())[0]
     path.write_bytes(b"other")
-    with pytest.raises(InputError, match="damaged, not those of its record; nothing was taken"):
+    with pytest.raises(InputError, match="damaged, not those of its record; nothing was imported"):
         merge([folder], tmp_path / "b")
     assert stored(tmp_path / "b") == {}
     assert weights(tmp_path / "b") == {}
@@ -321,23 +321,23 @@ def test_the_commands_tell_what_they_did(sgabench: Run, folder: Path, plan: Plan
     done = sgabench("export", "a.zip", "--suite", "tiny.toml", "--only", "*/adam/*", "--weights")
     assert (done.returncode, done.stdout) == (0, "a.zip: 6 records, weights of 2 trials\n")
     done = sgabench("import", "a.zip", "--results", "b")
-    assert done.stdout == "a.zip: 6 records and the weights of 2 trials taken; 0 were there\n"
+    assert done.stdout == "a.zip: 6 records and the weights of 2 trials imported; 0 already there\n"
     with Store(tmp_path / "other", create=True) as store:
         fill_whole(store, select(plan, "*/adam/0"), shift=0.125)
     done = sgabench("merge", "results", "other", "--results", "b")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "results: 6 records and the weights of 2 trials taken; 6 were there",
-        "other: 0 records and the weights of 0 trials taken; 0 were there; 1 disagree with what is here, which is "
-        "kept; 2 left out, of networks that were not taken",
-        f"  disagrees: trial digits/resnet8/adam/0 ({plan.trials[0].key})",
+        "results: 6 records and the weights of 2 trials imported; 6 already there",
+        "other: 0 records and the weights of 0 trials imported; 0 already there; 1 in conflict with what is here, "
+        "which is kept; 2 left out, of networks that were not imported",
+        f"  conflict: trial digits/resnet8/adam/0 ({plan.trials[0].key})",
     ]
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 no")
     for arguments, message in (
         (["import", "bad.zip"], "bad.zip: not an archive"),
         (["import", "nowhere.zip"], "nowhere.zip: no such file"),
         (["export", "results/store.sqlite"], "error: results/store.sqlite: would damage the results folder"),
-        (["export", "a.zip", "--results", "nowhere"], "results folder nowhere: not there"),
+        (["export", "a.zip", "--results", "nowhere"], "results folder nowhere: does not exist"),
         (["merge", "results"], "--results"),
     ):
         refused = sgabench(*arguments)

@@ -59,7 +59,7 @@ def test_damaged_records_are_removed_with_what_depends_on_them(folder: Path, pla
     change(folder, f"UPDATE records SET detail = '[]' WHERE key = '{other.cells[0].key}'")
     assert states(folder) == {"records": "problem", "parents": "problem", "files": "warning"}
     done = repair(folder)
-    assert done[0] == "removed 4 records; store.sqlite as it was is store.sqlite.before-repair.bak"
+    assert done[0] == "removed 4 records; the original store.sqlite is store.sqlite.before-repair.bak"
     assert states(folder) == {}
     with Store(folder) as store:
         after = everything(store)
@@ -114,7 +114,7 @@ def test_a_torn_database_is_rebuilt_from_what_is_sound(folder: Path) -> None:
         Store(folder)
     assert states(folder) == {"store": "problem"}
     (repaired,) = repair(folder)
-    assert repaired.startswith("rebuilt store.sqlite from 12 sound records")
+    assert repaired.startswith("rebuilt store.sqlite from 12 intact records")
     with Store(folder) as store:
         assert everything(store) == before
     assert (folder / "store.sqlite.before-repair.bak").read_bytes() == torn
@@ -193,7 +193,7 @@ def test_the_command_tells_and_repairs(folder: Path, capsys: pytest.CaptureFixtu
     code, output = doctor(str(folder), "--repair")
     assert (code, "removed 4 records" in output) == (0, True)
     code, output = doctor(str(folder / "nowhere"))
-    assert (code, output.startswith("error: results folder") and "not there" in output) == (2, True)
+    assert (code, output.startswith("error: results folder") and "does not exist" in output) == (2, True)
 
 
 def test_damaged_weights_are_trained_again_to_the_same_numbers(tiny: Path, tmp_path: Path) -> None:

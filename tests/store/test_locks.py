@@ -28,7 +28,7 @@ def test_several_share_a_folder_and_none_has_it_alone(tmp_path: Path) -> None:
 
 
 def test_nobody_shares_what_somebody_has_alone(tmp_path: Path, impatient: None) -> None:
-    with exclusive(tmp_path), pytest.raises(Busy, match="needs it for itself"):
+    with exclusive(tmp_path), pytest.raises(Busy, match="needs it exclusively"):
         shared(tmp_path).__enter__()
     with shared(tmp_path):
         pass

@@ -274,9 +274,7 @@ def test_a_dropped_last_batch_is_told_where_it_is_many_of_the_images(images: int
         assert message is None
     else:
         assert message is not None
-        assert message.startswith(
-            f"dataset 'few': batch_size {batch} leaves {dropped} of {images} training images out of"
-        )
+        assert message.startswith(f"dataset 'few': batch_size {batch} drops {dropped} of {images} training images in")
 
 
 @pytest.mark.parametrize(

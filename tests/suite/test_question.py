@@ -31,7 +31,7 @@ def test_a_question_is_taken_over(tiny: Path) -> None:
     [
         ('reference = "adm"', r"question.reference: no optimizer 'adm'; did you mean 'adam'\?"),
         ('pruner = "magnitud"', r"question.pruner: no pruner 'magnitud'; did you mean 'magnitude'\?"),
-        ("ratio = 0.5", "question.ratio: of which pruner"),
+        ("ratio = 0.5", "question.ratio: for which pruner"),
         ('pruner = "magnitude"\nratio = 0.6', "question.ratio: pruner 'magnitude' has no ratio 0.6; it has 0.5"),
         ("resolution = -1.0", "question.resolution"),
         ("resolutoin = 1.0", r"question.resolutoin: unknown key; did you mean 'resolution'\?"),

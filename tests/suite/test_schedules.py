@@ -74,7 +74,10 @@ def test_distillation_is_in_the_key() -> None:
             {"schedule": {"kind": "rewind", "to": 3}},
             r"schedule.to: must be below the epochs of optimizer 'sgd' \(3\), got 3",
         ),
-        ({"name": "structured", "schedule": {"kind": "gradual", "epochs": 1}}, "schedule: 'structured' prunes at once"),
+        (
+            {"name": "structured", "schedule": {"kind": "gradual", "epochs": 1}},
+            "schedule: 'structured' prunes in one step",
+        ),
         ({"finetune": {"epochs": 1, "distill": {"weight": 0.0}}}, "finetune.distill.weight: .* greater than 0, got 0"),
     ],
     ids=str,

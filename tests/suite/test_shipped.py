@@ -61,7 +61,7 @@ def test_init_writes_a_suite(tmp_path: Path, sgabench: Run) -> None:
     assert sgabench("init", "controls/null", "--output", "mine.toml").returncode == 0
     wrong = sgabench("init", "quickstat")
     assert wrong.returncode == 2
-    assert "no such suite comes with sgabench; did you mean 'quickstart'" in wrong.stderr
+    assert "sgabench has no such suite; did you mean 'quickstart'" in wrong.stderr
 
 
 def test_the_version_is_told(sgabench: Run) -> None:

@@ -338,7 +338,7 @@ def test_a_learning_rate_that_an_optimizer_has_no_option_for_is_refused(tiny: Pa
         load_suite(tiny)
     assert str(caught.value) == (
         f"{tiny}: optimizers 1 (free): [training] lr 0.2 cannot reach it: optimizer 'free' has no option lr (its "
-        "options: beta); write lr into the entries of the optimizers that have one, in place of [training] lr"
+        "options: beta); write lr into the entries of the optimizers that have one, instead of [training] lr"
     )
     with pytest.raises(InputError, match=r"optimizers 1 .free.: .training. lr 0.1 cannot reach it"):
         load_suite(variant(tiny, 'name = "free"', 'name = "free"\ntraining = {lr = 0.1}'))

@@ -100,14 +100,14 @@ def test_probes_of_the_training_need_one(scored: Path) -> None:
         (ONE + "optimizer = {lr = 1.0}\n", r"checkpoints 1 \(mine\): optimizer.name: is required"),
         (ONE + "seed = -1\n", r"checkpoints 1 \(mine\): seed: input should be greater"),
         (ONE + 'file = "x"\n', r"checkpoints 1 \(mine\): file: unknown key"),
-        (TWO + "seed = 0\n", r"checkpoints 2 \(mine\): seed: 0 is taken by another file"),
+        (TWO + "seed = 0\n", r"checkpoints 2 \(mine\): seed: 0 is already used by another file"),
         (TWO + OPTIMIZER, r"checkpoints 2 \(mine\): epochs and optimizer must be the same for all replicates"),
         (
             ONE.replace("a.pt", "aa.pt"),
             r"checkpoint 'mine': weights: .*aa.pt: No such file or directory; did you mean 'a",
         ),
-        (TWO.replace("b.pt", "a.pt") + "seed = 0\n", "seed: 0 is taken"),
-        (ONE + ONE.replace("mine", "theirs"), "mine/0 and digits/resnet8/theirs/0 have files of the same content"),
+        (TWO.replace("b.pt", "a.pt") + "seed = 0\n", "seed: 0 is already used"),
+        (ONE + ONE.replace("mine", "theirs"), "mine/0 and digits/resnet8/theirs/0 have files with the same content"),
         ("", "suite: optimizers: at least one is required, or checkpoints"),
     ],
 )
@@ -118,11 +118,11 @@ def test_what_is_wrong_is_refused_in_a_line(scored: Path, text: str, message: st
 
 
 def test_what_does_not_go_with_the_rest_is_refused(tiny: Path, scored: Path) -> None:
-    with pytest.raises(InputError, match="their seeds are given; write seeds as a list"):
+    with pytest.raises(InputError, match="their seeds are fixed; write seeds as a list"):
         load_suite(added(scored, ONE), ["seeds={from = 3, to = 5}"])
-    with pytest.raises(InputError, match="'magnitude' trains on, but checkpoint 'mine' has no optimizer"):
+    with pytest.raises(InputError, match="'magnitude' needs training, but checkpoint 'mine' has no optimizer"):
         load_suite(scored, ["pruners.magnitude.finetune.epochs=1"])
-    with pytest.raises(InputError, match="'mine' is the label of an optimizer"):
+    with pytest.raises(InputError, match="'mine' is also the label of an optimizer"):
         load_suite(scored, ['optimizers=[{name = "sgd", label = "mine"}]'])
     with pytest.raises(InputError, match="model: which one\\? resnet8, resnet14"):
         load_suite(scored, ['models=[{name = "resnet8"}, {name = "resnet14"}]'])

@@ -24,7 +24,7 @@ def test_a_new_suite_is_trainings_and_prunings(plan: Plan) -> None:
     work = work_of(plan.trials, {})
     assert str(work) == "4 trainings and 4 prunings"
     assert (work.train_images, work.test_images) == (4 * 256, 8 * 360)
-    assert work.images == "1,024 images forwards and backwards, 2,880 test images forwards"
+    assert work.images == "1,024 images forward and backward, 2,880 test images forward"
 
 
 def test_what_is_trained_is_only_pruned(plan: Plan) -> None:
@@ -33,7 +33,7 @@ def test_what_is_trained_is_only_pruned(plan: Plan) -> None:
     work = work_of(remaining(plan, stored), stored)
     assert str(work) == "3 prunings of stored networks"
     assert (work.train_images, work.test_images) == (0, 3 * 360)
-    assert work.images == "1,080 test images forwards"
+    assert work.images == "1,080 test images forward"
     stored |= {cell.key: "done" for _, cell in plan.cells()}
     assert str(work_of(remaining(plan, stored), stored)) == "4 probes of stored networks"  # of weights, in every suite
     stored |= {probe.key: "done" for trial in plan.trials for probe in trial.probes}
@@ -78,7 +78,7 @@ def test_every_pass_of_a_step_is_work(tmp_path: Path, optimizer: str, passes: in
 
 def test_many_evaluations_of_a_large_test_split_are_told(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ("ratios = [0.5]", "ratios = [0.5, 0.7, 0.9]"))
-    assert "most of the time goes into evaluation, and a smaller test_size" in work_of(plan.trials, {}).images
+    assert "most of the time is evaluation, which a smaller test_size" in work_of(plan.trials, {}).images
     plan = plan_of(
         tmp_path,
         ("ratios = [0.5]", "ratios = [0.5, 0.7, 0.9]"),

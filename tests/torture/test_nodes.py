@@ -84,7 +84,7 @@ def test_whatever_is_lost_is_done_again_and_counted_once(
     done = sgabench(*arguments, "--executor", "ray", "--address", cluster.address)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "mark").exists()
-    assert (done.stderr.count(": finished"), done.stderr.count(": begins on")) == (4, 5)
+    assert (done.stderr.count(": finished"), done.stderr.count(": started on")) == (4, 5)
     if storage:
         (tmp_path / "results" / "weights").rmdir()
         (tmp_path / "storage" / "weights").rename(tmp_path / "results" / "weights")

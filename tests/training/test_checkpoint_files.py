@@ -84,10 +84,10 @@ def test_what_does_not_fit_is_named(change: dict[str, Any], message: str, tmp_pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (network(), "more in it than tensors, and would run code to be read; save network.state_dict"),
+        (network(), "contains more than tensors, and reading it would run code; save network.state_dict"),
         ([1, 2], "holds list, not the state dict"),
         ({}, "holds dict, not the state dict"),
-        ({"epoch": 3, "weights": torch.zeros(1)}, "beside tensors there is epoch"),
+        ({"epoch": 3, "weights": torch.zeros(1)}, "besides tensors, it has epoch"),
     ],
 )
 def test_a_file_of_something_else_is_refused(content: Any, message: str, tmp_path: Path) -> None:

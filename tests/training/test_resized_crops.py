@@ -53,7 +53,7 @@ def test_other_draws_and_keys_stay_what_they_were() -> None:
     assert not plain.boxes.numel()
     assert "crop_scale" not in Recipe().effective()
     assert Recipe(crop_scale=0.5).effective() == Recipe().effective()
-    with pytest.raises(ValueError, match="'crop' and 'resized-crop' do the same in two ways"):
+    with pytest.raises(ValueError, match="'crop' and 'resized-crop' are alternatives"):
         Recipe(augmentation=("crop", "resized-crop"))
 
 
@@ -66,7 +66,7 @@ def test_networks_see_the_middle_of_larger_images() -> None:
     whole = data.normalize(data.test.pixels(slice(3)))
     assert torch.equal(smaller.normalize(data.test.pixels(slice(3))), whole[:, :, 1:-1, 1:-1])
     assert data.cropped(side).spec == data.spec
-    with pytest.raises(InputError, match=f"centre_crop: {side + 1} is more than images have: {side} x {side}"):
+    with pytest.raises(InputError, match=f"centre_crop: {side + 1} is larger than the images: {side} x {side}"):
         data.cropped(side + 1)
 
 

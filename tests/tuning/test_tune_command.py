@@ -71,7 +71,7 @@ def test_what_a_reader_should_doubt_is_said(suite: Load, call: Call) -> None:
     assert code == 0
     assert "next: sgabench run tuned.toml --results 'my results'" in out
     assert "fixed: has no lr and no weight_decay to set; left as it is" in out
-    assert "is at an end of what was searched; widen it by --lr-factors" in out
+    assert "is at an end of the searched range; widen it with --lr-factors" in out
     suite('[[optimizers]]\nname = "exploding"')
     code, out, errors = call("--tries", "2", "--lr-factors", "1", "10", "--force")
     assert errors.count("validation top-1 10.0 %, 1 diverged") == 2
@@ -101,5 +101,5 @@ def test_ctrl_c_keeps_what_is_finished(suite: Load, call: Call, monkeypatch: pyt
     suite('[[optimizers]]\nname = "stopped"')
     code, _, errors = call("--tries", "3")
     assert code == 130
-    assert errors.endswith("stopped: every finished try is stored; run the same command to go on\n")
+    assert errors.endswith("stopped: every finished try is stored; run the same command to continue\n")
     assert "try 1/3: lr 0.01" in errors

@@ -55,7 +55,7 @@ def ranking_of(
         ):
             scores = rank(network, structure, informed)
         if not scores:
-            raise InputError(f"'tp:{name}' says nothing of any channel of {kind}; choose another importance")
+            raise InputError(f"'tp:{name}' gives no score for any channel of {kind}; choose another importance")
         return scores
 
     return ranked
@@ -96,7 +96,7 @@ def _informed(
 def _batches(name: str, context: PruningContext) -> list[tuple[Tensor, Tensor]]:
     batches = list(context.batches())
     if not batches:
-        raise InputError(f"'tp:{name}' looks at images of the training split, and there are none")
+        raise InputError(f"'tp:{name}' needs images of the training split, and there are none")
     return batches
 
 

@@ -57,7 +57,7 @@ def connect(request: ClusterRequest) -> Cluster:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except Exception as error:
         raise InputError(
-            f"--address {address}: no cluster of Ray answers ({describe(error)}); on its first node: ray start --head"
+            f"--address {address}: no Ray cluster answers ({describe(error)}); on its first node: ray start --head"
         ) from error
     finally:
         if main:
@@ -107,7 +107,7 @@ class Cluster:
             most = max((node["Resources"].get(name, 0) for node in self._alive()), default=0)
             if asked > most:
                 raise InputError(
-                    f"--trial-{option} {asked:g}: no node of the cluster has so many {name}s; the most is {most:g}"
+                    f"--trial-{option} {asked:g}: no node of the cluster has that many {name}s; the maximum is {most:g}"
                 )
 
     def slots(self, request: ClusterRequest) -> int:

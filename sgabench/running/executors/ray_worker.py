@@ -206,7 +206,7 @@ def _prepare(setup: Setup) -> None:
     os.environ.update(setup.variables)
     if code_hash() != setup.code:
         raise InputError(
-            f"--executor ray: {_where()} has other code of sgabench than this machine; install the same on every node"
+            f"--executor ray: {_where()} has different sgabench code from this machine; install the same on every node"
         )
     from sgabench.plugins.registry import load_plugin_file
 

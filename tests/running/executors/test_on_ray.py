@@ -68,7 +68,7 @@ def test_records_and_weights_are_those_of_a_run_without_ray_though_a_worker_is_s
     assert done.returncode == 0, done.stderr
     assert "2 trainings and 2 prunings to run on cpu, Ray: 1 node, 2 CPUs" in done.stderr
     assert done.stderr.count(": finished") == 2
-    assert re.search(r"digits/resnet8/careful/0: begins on [0-9.]+ cpu\n", done.stderr)
+    assert re.search(r"digits/resnet8/careful/0: started on [0-9.]+ cpu\n", done.stderr)
     assert "rate 42" in caplog.messages, "what workers warn of is not shown"
     assert not ray.is_initialized()
     records, weights, interruptions = contents(tmp_path / "results")
@@ -108,6 +108,6 @@ def test_what_no_node_has_is_refused(sgabench: Run, tiny: Path, address: str) ->
     done = sgabench("run", tiny, "--executor", "ray", "--address", address, "--trial-cpus", "3")
     assert (done.returncode, done.stderr) == (
         2,
-        "error: --trial-cpus 3: no node of the cluster has so many CPUs; the most is 2\n",
+        "error: --trial-cpus 3: no node of the cluster has that many CPUs; the maximum is 2\n",
     )
     assert not ray.is_initialized()

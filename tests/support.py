@@ -7,6 +7,7 @@ import gc
 import io
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from sgabench.store.store import Record, Store
 from sgabench.suite.plan import Plan
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from sgabench.tuning.search import Try
     from sgabench.tuning.subjects import Subject
 
@@ -117,6 +120,32 @@ def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subp
     assert isinstance(code, int)
     shown, errors = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(arguments, code, shown, errors)
+
+
+def called_in_a_fork(
+    folder: Path, arguments: list[str], env: dict[str, str], address_space: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Call the command line in a process that has imported torch and asked nothing of the machine yet.
+
+    With ``address_space`` it is limited to as many bytes.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = WARM.Process(target=_call_limited, args=(sender, folder, arguments, env, address_space))
+    process.start()
+    sender.close()
+    try:
+        return receiver.recv()  # type: ignore[no-any-return]
+    finally:
+        process.kill()
+        process.join()
+
+
+def _call_limited(
+    sender: Connection, folder: Path, arguments: list[str], env: dict[str, str], address_space: int | None
+) -> None:
+    if address_space:
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    sender.send(called_here(folder, arguments, env))
 
 
 ENVIRONMENT = {"device": "cpu", "cpu": "x", "cores": 2, "threads": 1, "python": "3", "packages": {"torch": "2"}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
 import subprocess
@@ -31,7 +30,7 @@ from shown import (
     registered,
     section_of,
 )
-from support import TINY
+from support import TINY, called_in_a_fork
 
 from sgabench.cli import app
 from sgabench.cli.project import find_project
@@ -73,13 +72,11 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
         + '[[probes]]\nname = "weights"\n'
     )
     (folder / "all.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "sgabench", "run", "all.toml", "--set", "datasets.1.validation_size=50"]
-    command += [part for plugin in PLUGINS for part in ("--plugin", plugin.title)]
-    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    keep = ["prune", "all.toml", *command[5:], "--output", "kept", "--only", "*/magnitude/*"]
-    done = subprocess.run([*command[:3], *keep], cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    options = ["all.toml", "--set", "datasets.1.validation_size=50"]
+    options += [part for plugin in PLUGINS for part in ("--plugin", plugin.title)]
+    for command in (["run", *options], ["prune", *options, "--output", "kept", "--only", "*/magnitude/*"]):
+        done = called_in_a_fork(folder, command, {})
+        assert done.returncode == 0, done.stderr
     (folder / "suites").mkdir()
     (folder / "suites" / "quickstart.toml").write_text(QUICK, encoding="utf-8")
     return folder

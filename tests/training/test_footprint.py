@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import variant
+from support import called_in_a_fork, variant
 from torch import Tensor, nn
 
 from sgabench.errors import InputError
@@ -200,19 +198,9 @@ def test_weights_that_are_shared_or_replaced_are_counted_once() -> None:
         nn.Linear(10_000, 10_000, device="meta")
 
 
-def limited_run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def limited_run(tmp_path: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """The command line with an address space of 6 GB, most of which libraries take."""
-    return subprocess.run(
-        [sys.executable, "-m", "sgabench", "run", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(
-            resource.RLIMIT_AS, (6 * 10**9, resource.getrlimit(resource.RLIMIT_AS)[1])
-        ),
-    )
+    return called_in_a_fork(tmp_path, ["run", *map(str, arguments)], {}, 6 * 10**9)
 
 
 def test_a_batch_that_does_not_fit_is_refused_with_the_numbers(tiny: Path, tmp_path: Path) -> None:
@@ -225,7 +213,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_numbers(tiny: Path, tmp_p
     )
     variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "wide"')
     variant(tiny, "train_size = 256", "")
-    done = limited_run(tmp_path, str(tiny), "--plugin", "wide.py", "--set", "training.batch_size=1437")
+    done = limited_run(tmp_path, tiny, "--plugin", "wide.py", "--set", "training.batch_size=1437")
     assert done.returncode == 2
     assert done.stderr.startswith(
         "error: model 'wide': training with optimizer 'adam' at batch size 1437 (weights 0 MB, "
@@ -244,7 +232,7 @@ def test_parameters_that_do_not_fit_are_refused(tiny: Path, tmp_path: Path, laye
         f"    return nn.ParameterList(nn.Parameter(torch.empty({width}, {width})) for _ in range({layers}))\n"
     )
     variant(tiny, 'name = "resnet8"\nwidth = 4', 'name = "growing"')
-    done = limited_run(tmp_path, str(tiny), "--plugin", "growing.py")
+    done = limited_run(tmp_path, tiny, "--plugin", "growing.py")
     assert done.returncode == 2, done.stdout
     assert "error: model 'growing': has parameters of " in done.stderr
     assert " are available" in done.stderr

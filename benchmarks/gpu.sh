@@ -14,14 +14,18 @@ output=${1:-$root/build/gpu.json}
 python=${PYTHON:-python3}
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 
-if ! "$python" -c 'import torch, torch_pruning, sgabench.cli'; then
-    echo "gpu.sh: $python lacks a package that sgabench needs" >&2
-    exit 2
-fi
-if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+"$python" -c 'import sys, torch, torch_pruning, sgabench.cli; sys.exit(0 if torch.cuda.is_available() else 3)'
+case $? in
+0) ;;
+3)
     echo "gpu.sh: no CUDA here, so nothing was measured" >&2
     exit 3
-fi
+    ;;
+*)
+    echo "gpu.sh: $python lacks a package that sgabench needs" >&2
+    exit 2
+    ;;
+esac
 
 parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT

@@ -13,20 +13,22 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import called_in_a_fork
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
 TORTURE = bool(os.environ.get("SGABENCH_TORTURE"))
-RUNS = 8 if TORTURE else 5
+RUNS = 8 if TORTURE else 3
 ROUNDS = 10 if TORTURE else 0
 
 SUITE = f"""
-seeds = {list(range(6 if TORTURE else 3))}
+seeds = {list(range(6 if TORTURE else 2))}
 ratios = [0.5, 0.8]
 
 [training]
@@ -83,13 +85,24 @@ def counted_pruner(network, ratio):
 MEASURED_BY_A_CLOCK = re.compile(r"(^|_)(s|seconds)$|^(peak_memory|measured_speedup|latency_speedup|interruptions)$")
 
 
+def command(results: str, jobs: int = 1) -> list[str]:
+    line = ["run", "suite.toml", "--plugin", "counted.py", "--results", results]
+    return [*line, "--device", "cpu", "--jobs", str(jobs), "--snapshot-minutes", "0.005" if TORTURE else "5"]
+
+
 def begin(start: Start, folder: Path, results: str, log: Path, jobs: int = 1) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "sgabench", "run", "suite.toml", "--plugin", "counted.py", "--results", results]
-    command += ["--device", "cpu", "--jobs", str(jobs), "--snapshot-minutes", "0.005" if TORTURE else "5"]
     # As many threads in each, so that all make the same bits.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "sgabench", *command(results, jobs)]
     with log.open("w") as log_file:
-        return start(*command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log_file)
+        return start(*line, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log_file)
+
+
+def end(folder: Path, results: str, log: Path) -> int:
+    """Run in a fork until it ends, and give its exit code."""
+    done = called_in_a_fork(folder, command(results), {})
+    log.write_text(done.stderr)
+    return done.returncode
 
 
 def contents(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -135,19 +148,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def alone(start: Start, folder: Path) -> tuple[dict[str, Any], dict[str, bytes], list[str]]:
+def alone(folder: Path) -> tuple[dict[str, Any], dict[str, bytes], list[str]]:
     """What a run by itself makes, and what it computes for that."""
-    assert begin(start, folder, "alone", folder / "alone.log").wait() == 0
+    assert end(folder, "alone", folder / "alone.log") == 0
     computed = (folder / "computed.log").read_text().splitlines()
     (folder / "computed.log").unlink()
     return *contents(folder / "alone"), [line.split()[0] for line in computed]
 
 
-def test_many_runs_at_once_compute_everything_once(start: Start, folder: Path) -> None:
-    records, weights, computed = alone(start, folder)
+def test_many_runs_at_once_compute_everything_once(folder: Path) -> None:
+    records, weights, computed = alone(folder)
     logs = [folder / f"{number}.log" for number in range(RUNS)]
-    runs = [begin(start, folder, "shared", log) for log in logs]
-    assert [run.wait() for run in runs] == [0] * RUNS
+    with ThreadPoolExecutor(RUNS) as runs:
+        assert list(runs.map(lambda log: end(folder, "shared", log), logs)) == [0] * RUNS
     seen = read(logs)
     assert seen.strange == []
     lines = [line.split() for line in (folder / "computed.log").read_text().splitlines()]
@@ -163,7 +176,7 @@ def test_many_runs_at_once_compute_everything_once(start: Start, folder: Path) -
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_runs_that_are_killed_cost_the_others_nothing(start: Start, folder: Path, round_: int) -> None:
     """SIGKILL at random moments, to a run alone or to its workers too; another run takes its place."""
-    records, weights, _ = alone(start, folder)
+    records, weights, _ = alone(folder)
     chance = random.Random(round_)
     logs: list[Path] = []
 

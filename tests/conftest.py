@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support import TINY, called_here, end_group
+from support import TINY, Warm, called_here, end_group
 
 from sgabench.plugins.registry import REGISTRIES
 from sgabench.store.store import Store
@@ -67,6 +67,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
     """An empty one."""
     with Store(tmp_path / "results", create=True) as store:
         yield store
+
+
+@pytest.fixture
+def forked_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings that are measured are in processes which have imported torch already."""
+    monkeypatch.setattr("sgabench.running.loops.multiprocessing", Warm)
 
 
 Start = Callable[..., "subprocess.Popen[str]"]

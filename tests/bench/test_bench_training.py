@@ -13,6 +13,7 @@ from sgabench.plugins.registry import load_plugin_file
 from sgabench.report.benchmark import render
 
 
+@pytest.mark.usefixtures("forked_loops")
 def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_ROUNDS", {"cpu": 2})
     monkeypatch.setattr(training, "_BLOCK_S", {"cpu": 0.0})
@@ -33,6 +34,7 @@ def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: p
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.usefixtures("forked_loops")
 def test_what_a_process_cannot_train_is_told(tmp_path: Path) -> None:
     plugin = tmp_path / "refusing.py"
     plugin.write_text(

@@ -12,6 +12,7 @@ from support import variant
 
 from sgabench.plugins import ImageSpec
 from sgabench.plugins.registry import load_plugin_file, models
+from sgabench.running import sharing
 from sgabench.running.loops import Workload
 from sgabench.running.options import Options
 from sgabench.running.sharing import best_number, workloads
@@ -37,8 +38,12 @@ def crowded(spec, *, lock: str):
 """
 
 
-def test_what_does_not_fit_twice_is_trained_once_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.usefixtures("forked_loops")
+def test_what_does_not_fit_twice_is_trained_once_at_a_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("fcntl")
+    monkeypatch.setattr(sharing, "_SECONDS", 0.1)
     plugin = tmp_path / "crowded.py"
     plugin.write_text(CROWDED)
     load_plugin_file(plugin)
@@ -59,6 +64,7 @@ def test_models_are_tried_once_however_many_trials_they_are_in(tiny: Path, tmp_p
     assert {work.spec for work in found} == {ImageSpec(1, 8, 8, 10)}
 
 
+@pytest.mark.usefixtures("forked_loops")
 def test_a_run_that_chooses_its_jobs_gives_each_trial_a_core(sgabench: Callable[..., Any], tiny: Path) -> None:
     done = sgabench("run", tiny, "--device", "cpu", "--jobs", "auto", "--only", "*/adam/*")
     assert done.returncode == 0, done.stderr

@@ -30,6 +30,7 @@ SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
 RECIPE = Recipe(epochs=1, batch_size=128, augmentation=("crop", "flip"), precision="bf16")
 _ROUNDS = {"cpu": 5, "cuda": 3}
 _BLOCK_S = {"cpu": 2.0, "cuda": 1.0}
+_PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
 _NOTE = (
     "Batches of {batch} random images of 3 x 32 x 32, cropped and flipped, Adam. {reference}: two workers, transforms "
     "of PIL images, float32, row-major. The others are sgabench's steps: data on the device, channels last; several at "
@@ -116,7 +117,7 @@ def _of_model(name: str, device: str, precision: str, peak: float, plugins: Sequ
 
 def _peak(device: str, precision: str) -> float:
     """Multiply-adds per second of a large matrix product."""
-    size = 8192 if device == "cuda" else 2048
+    size = _PRODUCT_SIZE[device]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     factor = torch.randn(size, size, device=device, dtype=dtype)
     product = torch.empty_like(factor)

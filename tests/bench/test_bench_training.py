@@ -17,6 +17,7 @@ from sgabench.report.benchmark import render
 def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_ROUNDS", {"cpu": 2})
     monkeypatch.setattr(training, "_BLOCK_S", {"cpu": 0.0})
+    monkeypatch.setattr(training, "RECIPE", training.RECIPE.model_copy(update={"batch_size": 16}))
     monkeypatch.setattr(training, "at_once", lambda device: ())  # tests/test_sharing.py has several
     benchmark = training.measure(["resnet8"], "cpu")
     rows = {row["mode"]: row for row in benchmark.rows}
@@ -35,7 +36,8 @@ def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: p
 
 
 @pytest.mark.usefixtures("forked_loops")
-def test_what_a_process_cannot_train_is_told(tmp_path: Path) -> None:
+def test_what_a_process_cannot_train_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "_PRODUCT_SIZE", {"cpu": 64})
     plugin = tmp_path / "refusing.py"
     plugin.write_text(
         "import multiprocessing\nfrom torch import nn\nfrom sgabench.plugins import models\n"

@@ -43,6 +43,8 @@ def looked(accuracy: Floats, of: Population, looks: tuple[int, ...]) -> dict[str
     for n in looks:
         seeds = np.where(still_open, n, seeds)
         going = still_open.any(1)  # what is finished is not looked at again
+        if not going.any():
+            break
         found = judged(accuracy[going], of, seeds[going], 1 / len(looks))
         outcome = np.where(kept[going] == "", found.outcome, kept[going])
         is_wrong[going] |= wrong(outcome, curves).any(1) | wrong(found.detail, ratios).any((1, 2))

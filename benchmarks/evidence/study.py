@@ -168,6 +168,42 @@ def collapses_of_a_better_one(random: np.random.Generator, reports: int, n: int)
     return np.clip(found, 0, 1)
 
 
+def now_and_then_wide(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Spreads from narrow to wide; of each optimizer 15 % of networks are six times as far away."""
+    spreads = np.array([0.1, 0.3, 0.6, 1.0, 0.2])[:, None, None]
+    whole, cells = random.normal(size=(reports, 5, n, 1)), random.normal(size=(reports, 5, n, len(COLUMNS)))
+    far = random.random((reports, 5, n, 1)) < 0.15
+    return np.asarray(special.expit(0.5 + spreads * 0.7 * (whole + cells) * np.where(far, 6, 1)))
+
+
+def walks(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Good and bad seeds are so for all optimizers, and neighboring ratios go together."""
+    of_seed = 1.5 * random.normal(size=(reports, 1, n, 1))
+    walk = np.cumsum(0.35 * random.normal(size=(reports, 5, n, len(COLUMNS))), axis=3)
+    return np.asarray(special.expit(1 - np.linspace(0, 2, len(COLUMNS)) + of_seed + walk))
+
+
+def two_wide(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Two optimizers move as a whole, by far, one does a little, and two by single ratios."""
+    cells = 0.4 * random.normal(size=(reports, 5, n, len(COLUMNS)))
+    whole = random.normal(size=(reports, 5, n, 1)) * np.array([0.1, 0.1, 1.5, 1.5, 0.6])[:, None, None]
+    return np.asarray(special.expit(cells + whole))
+
+
+def laplace(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Tails that fall more slowly than a normal distribution's."""
+    whole, cells = random.laplace(size=(reports, 5, n, 1)), random.laplace(size=(reports, 5, n, len(COLUMNS)))
+    return np.asarray(special.expit(2 + 0.8 * whole + 0.3 * cells))
+
+
+def betas(random: np.random.Generator, reports: int, n: int) -> Floats:
+    """Beta distributions of the same means, from 85 to 50 %, and other concentrations."""
+    trials = np.array([8.0, 400.0, 30.0, 2000.0, 120.0])[:, None, None]
+    size = (reports, 5, n, len(COLUMNS))
+    mean = np.linspace(0.85, 0.5, len(COLUMNS))
+    return np.asarray(random.beta(np.broadcast_to(mean * trials, size), np.broadcast_to((1 - mean) * trials, size)))
+
+
 def counted(draw: Callable[[np.random.Generator, int, int], Floats], images: int) -> Callable[..., Floats]:
     """In whole images."""
     return lambda random, reports, n: np.round(draw(random, reports, n) * images) / images
@@ -240,6 +276,16 @@ def harder(names: tuple[str, ...]) -> Iterator[Population]:
         draw = counted(equal_means(narrow, wide), 1000)
         yield Population(f"equal means: 90 % ± {100 * narrow:g} and ± {100 * wide:g}", draw, 1000, names[:3])
     yield Population("equal means: 50 %, one from collapses", counted(collapses_of_a_better_one, 1000), 1000, names[:3])
+    yield from afterwards(names)
+
+
+def afterwards(names: tuple[str, ...]) -> Iterator[Population]:
+    """What was drawn only when the procedure was settled."""
+    yield Population("afterwards: narrow, now and then six times as wide", now_and_then_wide, 1e5, names)
+    yield Population("afterwards: seeds go together, ratios as a walk", counted(walks, 1000), 1000, names)
+    yield Population("afterwards: two wide as a whole, three narrow", two_wide, 1e5, names)
+    yield Population("afterwards: Laplace, as a whole", counted(laplace, 1000), 1000, names)
+    yield Population("equal means: beta, of 8 to 2,000 trials", counted(betas, 1000), 1000, names)
 
 
 # --- procedures: claims of each report as signs, shape (reports, pruners, optimizers - 1), 0 for none
@@ -531,7 +577,7 @@ def main() -> None:
         "--keep-others",
         type=Path,
         metavar="RATES",
-        help="take the rates of all but sgabench's procedure from a file of as many draws: they draw the same",
+        help="take the rates of all but sgabench's procedure from a file of as many draws, where it has them",
     )
     options = parser.parse_args()
     table = pd.read_csv(HERE / "populations.csv")
@@ -541,8 +587,9 @@ def main() -> None:
         if options.only not in of.name:
             continue
         for n in SEEDS:
-            row = rates(of, n, options.draws, seed=100 * number + n, others=kept is None)
-            rows.append(row if kept is None else {**kept.loc[(of.name, n, options.draws)], **row})
+            key = (of.name, n, options.draws)
+            known = {} if kept is None or key not in kept.index else dict(kept.loc[key])
+            rows.append({**known, **rates(of, n, options.draws, seed=100 * number + n, others=not known)})
             found = {name: value for name, value in rows[-1].items() if "," not in name}
             print(" ".join(f"{name} {value}" for name, value in found.items()), flush=True)
             columns = None if kept is None else [*kept.index.names, *kept]

@@ -10,7 +10,8 @@ matters. The intervals of a report are as wide as it takes for all its verdicts 
   Dmitrienko, Offen and Westfall, "Gatekeeping strategies for clinical trials", 2003). A fifth of it is for dense
   networks. If all curves differ, the 3 % are left to the details, too.
 
-The 3 % and 1 % were chosen by simulation, so that the whole report keeps 5 % where spreads differ (docs/metrics.md).
+The 3 % and 1 % were chosen by simulation, so that at most about 5 % of reports with five seeds are wrong where
+spreads differ (docs/metrics.md).
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def smallest_difference(n: int, comparisons: int, spread: float, share: float = 
         spread: standard deviation of one seed's difference.
         share: of the error rate, that a look may spend.
     """
-    freedom = 2 * (n - 1)  # what borrowing gives at least, see `sgabench.evidence.contrasts`
+    freedom = 2 * (n - 1)  # what borrowing gives where spreads are alike, see `sgabench.evidence.contrasts`
     level = share * CURVES / comparisons
     quantiles = special.stdtrit(freedom, 1 - level / 2) + special.stdtrit(freedom, POWER)
     return float(quantiles * spread / np.sqrt(n))

@@ -60,8 +60,8 @@ def test_where_nothing_is_decided_it_is_told_what_it_costs() -> None:
     sentence = answer(odds(0.6, sgd=0.0, maybe=0.5).assign(trial_seconds=600.0))
     found = re.fullmatch(
         r"digits, resnet8, magnitude: nothing is decided with 6 seeds \(maybe against sgd\); (\d+) to \d+ more seeds "
-        r"of maybe and sgd \(at least (\d+) trainings, about (\d+) minutes\) would decide a difference like the one "
-        r"that shows\.",
+        r"of maybe and sgd \(at least (\d+) trainings, about (\d+) minutes\) would decide a difference like the "
+        r"observed one\.",
         sentence,
     )
     assert found, sentence

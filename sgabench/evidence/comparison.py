@@ -143,7 +143,7 @@ def compare(found: Cubes, question: Question) -> pd.DataFrame:
     Returns:
         A row per comparison: `CURVE`, ``ratio`` (NaN: the whole curve, a mean over its ratios), ``first``, ``second``,
         and `VERDICT`; ``difference`` is first - second, ``level`` is 1 - confidence of its limits, ``more_seeds`` and
-        ``most_seeds`` would decide a curve's difference like the one that shows with an even chance and with nine in
+        ``most_seeds`` would decide a curve's difference like the observed one with an even chance and with nine in
         ten, ``spread`` is the standard deviation of one seed's difference in log-odds.
         Dense networks have the pruner `DENSE`.
     """

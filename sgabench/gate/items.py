@@ -27,7 +27,7 @@ class Item:
         p: of a statistical rule, corrected likewise.
         margin: the tolerance, in the metric's unit.
         allowance: the loss that must be ruled out, in the metric's unit.
-        more_seeds: that would decide a difference like the one that shows, with an even chance and with nine in ten.
+        more_seeds: that would decide a difference like the observed one, with an even chance and with nine in ten.
         note: what a reader must know beside the numbers.
     """
 

@@ -89,7 +89,7 @@ def of_everything(store: Store) -> Frames:
     of_cells["pruner_key"] = pd.Series([pruner_key[id(made_of)] for made_of in cells.descriptions], dtype=object)
     record, trial = np.arange(len(cells.keys)), _places(trials, [parent or "" for parent in cells.parents])
     keys = cells.keys
-    more = _of_undone(trials, labels, of_cells)
+    more = _of_undone(trials, labels, of_cells, trial)
     if len(more):
         record = np.concatenate([record, np.full(len(more), NONE)])
         trial = np.concatenate([trial, more.pop("trial").to_numpy()])
@@ -110,13 +110,16 @@ def _pruner_key(description: Mapping[str, Any]) -> str:
     return content_key({key: value for key, value in description.items() if key != "ratio"})
 
 
-def _of_undone(trials: Columns, labels: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
-    """A row for each pruning of a trial that is not done: it has no cells, and must not vanish for that."""
+def _of_undone(trials: Columns, labels: pd.DataFrame, cells: pd.DataFrame, trial: np.ndarray) -> pd.DataFrame:
+    """A row for each pruning of a trial that is not done and has no such cell: it must not vanish for that."""
     undone = [number for number, status in enumerate(trials.statuses) if status != "done"]
     if not undone or cells.empty:
         return pd.DataFrame()
     asked = cells[[*PRUNER, "ratio", "pruner_key"]].drop_duplicates()
-    return labels.iloc[undone].assign(trial=undone).merge(asked, on=["dataset", "model"])
+    more = labels.iloc[undone].assign(trial=undone).merge(asked, on=["dataset", "model"])
+    names = ["trial", "ratio", "pruner_key"]
+    stored = pd.MultiIndex.from_frame(cells.assign(trial=trial)[names])
+    return more[~pd.MultiIndex.from_frame(more[names]).isin(stored)]
 
 
 def _sorted(rows: _Rows, names: list[str]) -> _Rows:

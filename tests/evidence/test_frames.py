@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 from damage import fill_whole
 from support import ENVIRONMENT, fill
@@ -30,6 +32,15 @@ def test_rows_are_in_the_order_of_the_suite_and_those_without_a_record_are_there
     assert frames.failures.to_dict("records") == [
         {"kind": "trial", "name": "digits/resnet8/stochgradadam/0", "status": "diverged", "error": "it\nbroke"}
     ]
+
+
+def test_a_trial_that_is_not_done_has_each_of_its_cells_once(store: Store, plan: Plan) -> None:
+    fill_whole(store, plan)
+    trial = next(store.records("trial"))
+    store.put(replace(trial, status="failed", result={}, error="no"))
+    cells = of_everything(store).cells
+    assert len(cells) == len(list(plan.cells()))
+    assert not cells.duplicated(["dataset", "model", "optimizer", "seed", "pruner", "ratio"]).any()
 
 
 def test_nothing_stored_is_no_row(store: Store) -> None:

@@ -131,6 +131,7 @@ def html(
     )
     return environment.get_template("page.html").render(
         suite=suite,
+        arm=tables.arm,
         commands=commands,
         warnings=warnings(tables),
         answers=answers(tables),
@@ -145,7 +146,7 @@ def html(
         notes=_notes(tables, details),
         tables=_tables(tables, cells),
         figures=_figures(tables, details, looks),
-        ranks=summaries.ranks_in_words(tables.ranks),
+        ranks=summaries.ranks_in_words(tables.ranks, tables.arm),
         page_length=PAGE_LENGTH,
         templates=script_json(plots.templates()),
         axis_titles=script_json(plots.AXIS_TITLES),
@@ -175,7 +176,7 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
     pairs = tables.comparisons
     compared = summaries.comparison_table(pairs) if len(pairs) <= MOST_ROWS else summaries.comparison_counts(pairs)
     curves = curve_table(tables) if len(shown.leaderboard) <= MOST_ROWS else pd.DataFrame()
-    profiles = profile_table(tables.profiles) if tables.profiles else pd.DataFrame()
+    profiles = profile_table(tables.profiles, tables.arm) if tables.profiles else pd.DataFrame()
     return {
         "profiles": _table("profiles-table", "Performance profiles", profiles),
         "leaderboard": _table("leaderboard-table", caption, board),
@@ -238,7 +239,7 @@ def _figures(tables: Tables, details: Details, looks: dict[str, Style]) -> dict[
     else:
         titles, optimizers, percent = summaries.area_summary(tables)
         words = (
-            f"Mean retention from the dense network to the largest ratio, for {len(titles)} curves of each optimizer."
+            f"Mean retention from the dense network to the largest ratio: {len(titles)} curves of each {tables.arm}."
         )
         figures["curves"] = []
         figures["areas"] = [Figure("All curves, by their area", words, plots.areas(titles, optimizers, percent))]
@@ -264,12 +265,12 @@ def _figures(tables: Tables, details: Details, looks: dict[str, Style]) -> dict[
     ]
     figures["profiles"] = []
     if tables.profiles:
-        words = profiles_in_words(tables.profiles)
+        words = profiles_in_words(tables.profiles, tables.arm)
         figures["profiles"] = [Figure("Performance profiles", words, plots.profiles(tables.profiles, looks))]
     ranks = tables.ranks
     figures["ranks"] = []
     if ranks.critical_difference == ranks.critical_difference:
-        words = summaries.ranks_in_words(ranks)
+        words = summaries.ranks_in_words(ranks, tables.arm)
         figures["ranks"] = [
             Figure("Critical difference of mean ranks, 1 is best", words, plots.critical_difference(ranks))
         ]

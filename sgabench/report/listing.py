@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -31,13 +34,25 @@ def print_listing(registry: Registry, text: str) -> None:
 
 def _combination(plugin: Plugin) -> str:
     """What an alias stands for."""
-    options = ", ".join(f"{name} = {value!r}" for name, value in plugin.preset.items())
+    options = ", ".join(f"{name} = {_as_toml(value)}" for name, value in plugin.preset.items())
     return f"Another name for {plugin.name} with {options}."
 
 
 def _parameters(plugin: Plugin) -> str:
-    lines = [
-        f"{name} (required)" if default is ... else f"{name} = {default!r}"
-        for name, default in plugin.parameters.items()
-    ]
+    lines = [_parameter(name, default) for name, default in plugin.parameters.items()]
     return "\n".join([*lines, "..."] if plugin.takes_any_option else lines)
+
+
+def _parameter(name: str, default: Any) -> str:
+    if default is ...:
+        return f"{name} (required)"
+    return f"{name} (optional)" if default is None else f"{name} = {_as_toml(default)}"
+
+
+def _as_toml(value: Any) -> str:
+    """A value as a suite has it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_as_toml(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    return json.dumps(value) if isinstance(value, str | bool) else repr(value)

@@ -40,8 +40,8 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     if len(curves):
         lines += ["## Curves over ratios", "", *pipe_table(curves), "", CURVE_NOTE, ""]
     if tables.profiles:
-        table = profile_table(tables.profiles)
-        lines += ["## Performance profiles", "", escape(profiles_in_words(tables.profiles)), "", *pipe_table(table)]
+        words = escape(profiles_in_words(tables.profiles, tables.arm))
+        lines += ["## Performance profiles", "", words, "", *pipe_table(profile_table(tables.profiles, tables.arm))]
         lines += ["", NOTE, ""]
     if tables.probes is not None and len(tables.probes):
         lines += ["## Probes", "", f"{PROBES}.", "", *pipe_table(probes_as_text(tables.probes, tables.arm)), ""]

@@ -11,15 +11,15 @@ from sgabench.report.display import interval, percent
 
 SHOWN = (0.5, 0.7, 0.9)  # accuracies whose shares are in the table
 NOTE = (
-    "A run is a trained network, its score the mean of its pruned top-1 over all pruners and ratios that every "
-    "optimizer has. The interquartile mean is that of the middle half of all runs; shares weight each data set and "
-    "model equally. Intervals: 95 %, by a bootstrap of seeds within data sets and models; not corrected for the number "
-    "of optimizers, so they decide nothing: verdicts do."
+    "A run is a trained network, its score the mean of its pruned top-1 over all pruners and ratios that all "
+    "compared ones have. The interquartile mean is that of the middle half of all runs; shares weight each data set "
+    "and model equally. Intervals: 95 %, by a bootstrap of seeds within data sets and models; not corrected for the "
+    "number of comparisons, so they decide nothing: verdicts do."
 )
 
 
-def profile_table(profiles: Profiles) -> pd.DataFrame:
-    """The interquartile mean of each optimizer, best first, and the share of its runs above some accuracies."""
+def profile_table(profiles: Profiles, arm: str) -> pd.DataFrame:
+    """Interquartile means, best first, and the share of runs above some accuracies; ``arm``: what is compared."""
     rows = []
     for i in sorted(range(len(profiles.optimizers)), key=lambda i: -profiles.interquartile[i]):
         shares = {
@@ -28,7 +28,7 @@ def profile_table(profiles: Profiles) -> pd.DataFrame:
         }
         rows.append(
             {
-                "optimizer": profiles.optimizers[i],
+                arm: profiles.optimizers[i],
                 "runs": str(profiles.runs),
                 "interquartile mean %": percent(profiles.interquartile[i]),
                 "95 % interval": interval(profiles.interquartile_low[i], profiles.interquartile_high[i]),
@@ -38,7 +38,7 @@ def profile_table(profiles: Profiles) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def profiles_in_words(profiles: Profiles) -> str:
+def profiles_in_words(profiles: Profiles, arm: str) -> str:
     """Who has the highest interquartile mean, over what; who is left out."""
     best = sorted(range(len(profiles.optimizers)), key=lambda i: -profiles.interquartile[i])
     means = ", ".join(f"{profiles.optimizers[i]} {percent(profiles.interquartile[i])} %" for i in best)
@@ -46,7 +46,7 @@ def profiles_in_words(profiles: Profiles) -> str:
     missing = f" Left out, because a data set or model is missing: {left_out}." if left_out else ""
     return (
         f"Interquartile means over {profiles.blocks} pairs of data set and model, {profiles.runs} runs of each "
-        f"optimizer: {means}.{missing}"
+        f"{arm}: {means}.{missing}"
     )
 
 

@@ -164,15 +164,15 @@ def layers_in_words(chart: HeatMap) -> str:
     )
 
 
-def ranks_in_words(ranks: Ranks) -> str:
+def ranks_in_words(ranks: Ranks, arm: str) -> str:
     """Mean ranks and what they show; also why there is no diagram."""
     if not len(ranks.table):
-        return "There are no ranks: no optimizer has whole curves for every data set and model."
+        return f"There are no ranks: no {arm} has whole curves for every data set and model."
     listed = ", ".join(f"{row['optimizer']} {row['rank']:.2f}" for row in ranks.table.to_dict("records"))
     blocks = f"{ranks.blocks} block{'s' if ranks.blocks != 1 else ''} (data set, model)"
     left_out = f" Left out, because a block is missing: {', '.join(ranks.left_out)}." if ranks.left_out else ""
     if np.isnan(ranks.critical_difference):
-        why = "two blocks" if ranks.blocks < 2 else "two optimizers"
+        why = "two blocks" if ranks.blocks < 2 else f"two {arm}s"
         return f"Mean ranks over {blocks}: {listed}. No critical difference: at least {why} are needed.{left_out}"
     few = " So few blocks can hardly show a difference." if ranks.blocks < 5 else ""
     return (

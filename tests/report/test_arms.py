@@ -62,7 +62,10 @@ def test_every_format_calls_them_what_they_are(
     page = tmp_path / "page.html"
     with pytest.raises(SystemExit, match="0"):
         main(["report", "--results", str(store.folder), "--format", "html", "--output", str(page)])
-    assert f"a row per pruning and {word}" in page.read_text()
+    text = page.read_text()
+    assert f"a row per pruning and {word}" in text
+    assert "an optimizer" not in text
+    assert f"{word.capitalize()}s are ranked" in text
     assert report(store, "csv", capsys).startswith("dataset,model,pruner,of,ratio,optimizer,"), (
         "names for programs stay"
     )

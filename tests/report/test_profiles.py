@@ -27,7 +27,7 @@ def several() -> Tables:
 
 def test_the_table_has_the_best_first(several: Tables) -> None:
     assert several.profiles is not None
-    table = profile_table(several.profiles)
+    table = profile_table(several.profiles, several.arm)
     assert table["optimizer"].tolist() == ["sgd", "adam"]
     # Runs of Adam are at 0.5, 0.6 and 0.7 on both models: the middle half of six are the four without the ends.
     assert table["interquartile mean %"].tolist() == ["80.0", "60.0"]

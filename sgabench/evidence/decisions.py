@@ -130,8 +130,9 @@ def seeds_to_decide(found: Contrasts, decisions: Decisions, resolution: float = 
     for column, power in enumerate((0.5, 0.9)):
         low, high = np.zeros(len(at), dtype=np.int64), np.full(len(at), MOST_SEEDS)
         while (high - low > 1).any():  # what decides goes on to decide with more
-            middle = (low + high) // 2
+            middle = (low + high) // 2  # 0 only where 1 is found: it stays
             enough = decides(np.maximum(middle, 1), power)
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+            low = np.where(enough, low, middle)
+            high = np.where(enough, np.maximum(middle, 1), high)
         needed[at, column] = high
     return needed

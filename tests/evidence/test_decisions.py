@@ -121,6 +121,21 @@ def test_shapes_that_differ_around_the_same_mean_are_no_difference_however_many_
     assert not ((judged.low > 0) | (judged.high < 0))[~shown].any()
 
 
+def test_beside_what_takes_many_seeds_one_that_takes_a_single_one_is_asked_for_it() -> None:
+    rng = np.random.default_rng(3)
+    shifts = np.linspace(0.0, 0.6, 41)[:, None, None]
+    first = 1 / (1 + np.exp(-(shifts + rng.normal(0, 0.3, (41, 5, 4)))))
+    second = np.broadcast_to(1 / (1 + np.exp(-rng.normal(0, 0.3, (5, 4)))), first.shape)
+    found = compare(first, second, 1e5)
+    judged = decide(found, np.arange(41), np.full(41, CURVES))
+    open_ones = judged.outcome == "undecided"
+    needed = seeds_to_decide(found, judged, resolution=0.001)
+    assert open_ones.any() and (needed[open_ones] >= 1).all()
+    assert needed[open_ones].min() == 1 and needed.max() > 100
+    assert (needed[open_ones, 0] <= needed[open_ones, 1]).all()
+    assert not needed[~open_ones].any()
+
+
 def test_the_seeds_that_are_asked_for_decide() -> None:
     random = np.random.default_rng(3)
     second = random.normal(0.6, 0.05, (1, 4, 3))

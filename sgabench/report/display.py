@@ -247,7 +247,13 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
 
 
 def _names(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(str(row["optimizer"]) for row in rows)
+    return ", ".join(_label(row) for row in rows)
+
+
+def _label(row: Mapping[Any, Any]) -> str:
+    """In quotation marks where a comma would make two of it."""
+    label = str(row["optimizer"])
+    return f'"{label}"' if "," in label else label
 
 
 def _over(row: Mapping[Any, Any]) -> str:
@@ -256,7 +262,7 @@ def _over(row: Mapping[Any, Any]) -> str:
 
 
 def _named(row: Mapping[Any, Any]) -> str:
-    return f"{row['optimizer']} by {size(row)}"
+    return f"{_label(row)} by {size(row)}"
 
 
 def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:

@@ -126,13 +126,23 @@ def pareto(panel: Panel, looks: Mapping[str, Style], cost: str) -> dict[str, Any
                 x=_numbers(cloud.cost),
                 y=_numbers(cloud.top1),
                 mode="markers",
-                name=short(cloud.optimizer),
+                legendgroup=safe(cloud.optimizer),
+                showlegend=False,
                 marker={"size": 9, "color": look.color, "symbol": of_points},
                 text=[safe(text) for text in cloud.texts],
                 hovertemplate=f"%{{text}}<br>%{{x:.4s}}: %{{y:.1f}} %<extra>{short(cloud.optimizer)}</extra>",
             )
         )
+        key = _key(cloud.optimizer, look.color, "circle" + "-open" * look.repeated)
+        traces.append(key.update(legendgroup=safe(cloud.optimizer)))
+    traces += [_key(pruner or "dense", "#555555", symbol) for pruner, symbol in symbols.items()]
     return _figure(traces, COSTS[cost], "top-1, %")
+
+
+def _key(name: str, color: str, symbol: str) -> go.Scatter:
+    """An entry of the legend without a point."""
+    marker = {"size": 9, "color": color, "symbol": symbol}
+    return go.Scatter(x=[None], y=[None], mode="markers", name=short(name), marker=marker, hoverinfo="skip")
 
 
 def pruner_symbols(panel: Panel) -> dict[str, str]:

@@ -84,7 +84,13 @@ def test_who_shares_a_color_is_drawn_hollow() -> None:
     first, last = Style(COLORS[0], DASHES[0], "circle"), Style(COLORS[0], DASHES[1], "x")
     cloud = Cloud("a", ("", "magnitude"), ("dense", "0.5"), np.array([2.0, 1.0]), np.array([90.0, 80.0]))
     panel = Panel("p", (cloud, replace(cloud, optimizer="b")))
-    drawn = [
-        trace["marker"]["symbol"] for trace in pareto(panel, {"a": first, "b": last}, "nonzero_params")["data"][1:]
+    traces = pareto(panel, {"a": first, "b": last}, "nonzero_params")["data"][1:]
+    points, keys = ([t for t in traces if (t["x"] != [None]) is drawn] for drawn in (True, False))
+    assert [list(trace["marker"]["symbol"]) for trace in points] == [["star", "circle"], ["star-open", "circle-open"]]
+    assert [(key["name"], key["marker"]["symbol"]) for key in keys] == [
+        ("a", "circle"),
+        ("b", "circle-open"),
+        ("dense", "star"),
+        ("magnitude", "circle"),
     ]
-    assert [list(symbols) for symbols in drawn] == [["star", "circle"], ["star-open", "circle-open"]]
+    assert [trace["legendgroup"] for trace in points] == [key["legendgroup"] for key in keys[:2]]

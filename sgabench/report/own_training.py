@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgabench.evidence.leaderboard import Tables
 from sgabench.report.run import run_and_write
-from sgabench.running.listening import Silent
+from sgabench.running.listening import Listener
 from sgabench.running.options import Options
 from sgabench.suite.plan import make_plan
 from sgabench.suite.scoring import RATIOS, scoring_suite
@@ -60,4 +60,4 @@ def trial_from(
     given = [f'models.1.form="{form}"', *overrides]
     given += [f"checkpoints.{place + 1}.seed={seed + place}" for place in range(len(networks))]
     suite = scoring_suite([f"{label}={file}" for file in files], model, dataset, pruners, ratios, normalize, given)
-    return run_and_write(make_plan(suite, options.data), options, Silent())
+    return run_and_write(make_plan(suite, options.data), options, Listener())

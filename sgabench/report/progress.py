@@ -16,7 +16,7 @@ from rich.progress import Progress as Bars
 
 from sgabench.errors import counted
 from sgabench.report.forecast import Forecast, duration
-from sgabench.running.listening import Listener, Silent
+from sgabench.running.listening import Listener
 from sgabench.store.store import Record
 from sgabench.suite.plan import TrialPlan
 from sgabench.suite.work import NOTHING_TO_DO, work_of
@@ -41,7 +41,7 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
     """
     if quiet:
         with showing(silently):
-            yield Silent()
+            yield Listener()
     elif sys.stderr is not None and sys.stderr.isatty():
         with Bars(
             TextColumn("{task.description}"),
@@ -78,7 +78,7 @@ def on_bars(bars: Bars) -> Show:
     return show
 
 
-class OnTerminal:
+class OnTerminal(Listener):
     """A bar for the suite, and one for each trial that runs."""
 
     def __init__(self, bars: Bars) -> None:
@@ -155,7 +155,7 @@ class OnTerminal:
         return self._trials[worker]
 
 
-class InLines:
+class InLines(Listener):
     """A line for every trial that is trained, and one every ten seconds in between."""
 
     def __init__(self) -> None:

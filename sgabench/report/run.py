@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from sgabench.plugins.registry import load_plugin_file
 from sgabench.report.folder import prepare_folder
 from sgabench.running.executors.quiet import Quiet
-from sgabench.running.listening import Listener, Silent
+from sgabench.running.listening import Listener
 from sgabench.running.options import SNAPSHOT_MINUTES, Options
 from sgabench.running.resources import cluster_request
 from sgabench.running.rounds import note_look, run_rounds
@@ -88,16 +88,16 @@ def run(
     )
     wait_politely()
     checked = suite if isinstance(suite, Suite) else load_suite(suite)
-    return run_and_write(make_plan(checked, options.data), options, Silent(), until_decided=until_decided)
+    return run_and_write(make_plan(checked, options.data), options, Listener(), until_decided=until_decided)
 
 
 def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_decided: bool = False) -> Tables:
     """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
 
     Args:
-        plan: whole; the options say what of it.
-        options: how.
-        listener: is told how it goes.
+        plan: the whole plan; the options choose a part.
+        options: of the run.
+        listener: receives the progress.
         until_decided: add seeds in rounds, as a suite with a range of seeds does by itself.
 
     Returns:

@@ -35,7 +35,7 @@ NEAR = 1.5
 def listener(quiet: bool) -> Iterator[Listener]:
     """The listener that fits: silent, or a line for each try with the training below it on a terminal."""
     if quiet:
-        yield _Silent()
+        yield Listener()
         return
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -45,18 +45,7 @@ def listener(quiet: bool) -> Iterator[Listener]:
         yield _Lines(status)
 
 
-class _Silent:
-    def started(self, subjects: Sequence[Subject], settings: Settings, validation: Validation) -> None:
-        """Say nothing."""
-
-    def progressed(self, trial: TrialPlan, progress: Progress) -> None:
-        """Say nothing."""
-
-    def tried(self, subject: Subject, attempt: Try) -> None:
-        """Say nothing."""
-
-
-class _Lines:
+class _Lines(Listener):
     """A line for each try; the training that runs below them on a terminal, or a line of it now and then."""
 
     def __init__(self, status: Status | None) -> None:

@@ -1,11 +1,12 @@
-"""What is left to do, handed out one trial at a time, each claimed so that no other run takes it."""
+"""The work list: hands out one trial at a time, claimed so that no other run takes it."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from sgabench.running.listening import Listener
 from sgabench.running.task import Task
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
@@ -13,16 +14,6 @@ from sgabench.suite.plan import TrialPlan, keys_of_trial, left_of
 
 if TYPE_CHECKING:
     from sgabench.running.order import Expected
-
-
-class Watcher(Protocol):
-    """Is told what becomes of trials that this run is not given."""
-
-    def elsewhere(self, trial: TrialPlan) -> None:
-        """Another run has done what was left of a trial."""
-
-    def waiting(self, trials: int) -> None:
-        """Nothing is left but what other runs have claimed: so many trials."""
 
 
 class WorkList:
@@ -34,11 +25,11 @@ class WorkList:
 
     Args:
         left: what was left when the run began, in order.
-        failed_before: of what was recorded as failed then, by key, when that was.
+        failed_before: when each failure that the store had at that time was recorded, by key.
         store: the store.
         claims: of this run.
         task: makes a task of what is left of a trial and the record of its training.
-        watcher: is told of the other runs.
+        listener: learns about other runs.
     """
 
     def __init__(
@@ -48,45 +39,45 @@ class WorkList:
         store: Store,
         claims: Claims,
         task: Callable[[TrialPlan, Record | None], Task],
-        watcher: Watcher,
+        listener: Listener,
     ) -> None:
         self._open = deque(left)
         self._failed_before = failed_before
         self._store = store
         self._claims = claims
         self._task = task
-        self._watcher = watcher
+        self._listener = listener
         self._expected: Expected | None = None
 
     @property
     def open(self) -> int:
-        """How many trials have neither been handed out nor been done by another run."""
+        """The number of trials neither handed out nor done by another run."""
         return len(self._open)
 
     def put_in_order(self, expected: Expected) -> None:
-        """Hand out first what is expected to take longest, from now on."""
+        """From now on, hand out first the trials that are expected to take longest."""
         self._expected = expected
         self._open = deque(expected.longest_first(self._open))
 
     def took(self, task: Task, seconds: float) -> None:
-        """A trial was done at one go: those like it may take as long."""
+        """A trial was done without interruption: similar ones may take as long."""
         if self._expected is not None and self._expected.took(task.trial, seconds):
             self._open = deque(self._expected.longest_first(self._open))
 
     def take(self) -> Task | None:
-        """Claim and hand out a trial; None: other runs have claimed all that is open, or nothing is."""
+        """Claim and hand out a trial; None: other runs have claimed all open ones, or there are none."""
         for _ in range(len(self._open)):
             trial = self._open.popleft()
             if not self._claims.take(trial.key):
-                self._open.append(trial)  # whoever has it now is asked after all others
+                self._open.append(trial)  # tried again after all others
                 continue
             task = self._left_of(trial)
             if task is not None:
                 return task
             self._claims.release(trial.key)
-            self._watcher.elsewhere(trial)
+            self._listener.elsewhere(trial)
         if self._open:
-            self._watcher.waiting(len(self._open))
+            self._listener.waiting(len(self._open))
         return None
 
     def rest(self, task: Task) -> Task | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
@@ -75,11 +75,11 @@ class Tuned:
         return max(self.tries, key=lambda attempt: attempt.top1)
 
 
-class Listener(Protocol):
-    """Is told how a tuning goes."""
+class Listener:
+    """Receives the progress of a tuning; its methods do nothing."""
 
     def started(self, subjects: Sequence[Subject], settings: Settings, validation: Validation) -> None:
-        """All is checked, and the first try begins."""
+        """The input has been checked; the first try begins."""
 
     def progressed(self, trial: TrialPlan, progress: Progress) -> None:
         """A training goes on."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support import ENVIRONMENT, fill, variant
 
+from sgabench.running.listening import Listener
 from sgabench.running.part import of_cell, of_training
 from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
@@ -18,8 +19,8 @@ from sgabench.suite.resolving import load_suite
 
 
 @dataclass
-class Watcher:
-    """What a run is told of the others."""
+class Watcher(Listener):
+    """What a run learns about the others."""
 
     names: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)

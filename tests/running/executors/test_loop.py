@@ -12,7 +12,7 @@ from contents import contents
 
 from sgabench.running.executors.executor import Began, Finished, OnEvent, Waiting, WorkerDied
 from sgabench.running.executors.loop import run_tasks
-from sgabench.running.listening import Silent
+from sgabench.running.listening import Listener
 from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
 from sgabench.store.files import Folder
@@ -104,7 +104,7 @@ def test_time_in_which_a_trial_waits_does_not_count(
 
     executor = Slow()
     with Claims(store.folder) as claims:
-        work = WorkList(plan.trials[:1], {}, store, claims, task, Silent())
+        work = WorkList(plan.trials[:1], {}, store, claims, task, Listener())
         run_tasks(work, executor, on_event, minutes, lambda: executor.now)
     assert "".join(seen) == events
     assert executor.ended == [f"--trial-timeout: not finished after {minutes or 0:g} minutes"] * events.count("W")

@@ -1,4 +1,4 @@
-"""Which code made a record: a hash of what numbers come from, and the commit it was checked out from."""
+"""Which code made a record: a hash of the source that affects numbers, and the commit of the checkout."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-# Where a change of a line can change a number of a record.
-NUMERIC = ("datasets", "models", "optimizers", "pruners", "probes", "training", "measuring", "system/seeds.py")
+# Where a change can affect the numbers of a record.
+NUMERIC = (
+    *("datasets", "models", "optimizers", "scores", "pruners", "probes", "training", "measuring"),
+    *("running/pruning.py", "system/seeds.py"),
+)
 
 
 @cache
 def code_hash(package: Path = PACKAGE) -> str:
-    """Hash of the source that numbers come from, Python and C++: 12 hexadecimal digits, once a process."""
+    """Hash of the source that affects numbers, Python and C++: 12 hexadecimal digits, computed once per process."""
     digest = hashlib.sha256()
     for place in NUMERIC:
         path = package / place
@@ -26,13 +29,13 @@ def code_hash(package: Path = PACKAGE) -> str:
 
 @cache
 def commit(checkout: Path = PACKAGE.parent) -> str | None:
-    """The commit that is checked out where the package lies; None where that is no checkout.
+    """The commit of the package's checkout; None if it is not in one.
 
-    Git's files are read, so that no process is started for it. Changes since that commit are told by `code_hash`.
+    Git's files are read directly, without starting a process. Changes since that commit show in `code_hash`.
     """
     try:
         git = checkout / ".git"
-        if git.is_file():  # of a linked working tree
+        if git.is_file():  # in a linked working tree
             git = (checkout / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()).resolve()
         head = (git / "HEAD").read_text(encoding="utf-8").strip()
         name = head.removeprefix("ref:").strip()
@@ -42,7 +45,7 @@ def commit(checkout: Path = PACKAGE.parent) -> str | None:
 
 
 def _tip(git: Path, name: str) -> str | None:
-    """The commit that a branch is at."""
+    """The commit of a branch."""
     common = git / "commondir"
     shared = (git / common.read_text(encoding="utf-8").strip()).resolve() if common.is_file() else git
     for folder in (git, shared):

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from sgabench.plugins.registry import REGISTRIES
 from sgabench.system.source import NUMERIC, PACKAGE, code_hash, commit
 
 
@@ -26,6 +27,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_every_place_of_the_package_that_makes_numbers_is_there() -> None:
     assert all((PACKAGE / place).exists() for place in NUMERIC)
+    assert set(REGISTRIES) <= set(NUMERIC)
     assert re.fullmatch("[0-9a-f]{12}", code_hash())
 
 

@@ -101,7 +101,7 @@ def test_a_file_that_does_not_come_along_is_refused(
     moved.write_text(moved.read_text().replace('with_name("data")', 'parents[1].joinpath("data")', 1))
     done = sgabench("run", tiny, "--plugin", moved, "--executor", "ray", "--address", address)
     assert done.returncode == 2
-    assert "careful declares ../data/rate.txt, which is outside the plugin's folder and does not come" in done.stderr
+    assert "careful declares ../data/rate.txt, which is outside the plugin's folder and is not sent" in done.stderr
 
 
 def test_what_no_node_has_is_refused(sgabench: Run, tiny: Path, address: str) -> None:

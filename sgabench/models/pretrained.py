@@ -1,4 +1,4 @@
-"""Published weights of timm and torchvision: what they were trained with, and what of them a data set does not keep."""
+"""Published weights of timm and torchvision: their normalization, and the layers replaced for a data set."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
     """Mean and standard deviation that the published weights of a model were trained with, for pixels in [0, 1].
 
     Args:
-        name: as suites name it.
+        name: as in suites.
 
     Raises:
-        InputError: there are none of it.
+        InputError: there are none.
     """
     source, _, inside = name.partition(":")
     found: Any = None
@@ -36,23 +36,23 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
     if found is None:
         raise InputError(
             f"normalize = 'pretrained': no weights of {name!r} are published; "
-            "write normalize = {mean = [...], std = [...]}that it was trained with"
+            "write normalize = {mean = [...], std = [...]}, as it was trained with"
         )
     return tuple(found.mean), tuple(found.std)
 
 
 def mark_published(network: nn.Module, weights: str, replaced: Sequence[str]) -> None:
-    """Note on a network which published weights it began with, and which layers were made anew for the data set."""
+    """Note on a network which published weights it has, and which layers were replaced for the data set."""
     setattr(network, _ATTRIBUTE, {"weights": weights, "replaced": list(replaced)})
 
 
 def published_weights(network: nn.Module) -> dict[str, Any] | None:
-    """What `mark_published` noted; None: nothing."""
+    """The note of `mark_published`, if there is one."""
     return getattr(network, _ATTRIBUTE, None)
 
 
 def fit_input(network: nn.Module, name: str, channels: int) -> None:
-    """Let a network of colour images take another number of channels: each gets the mean of the three's weights.
+    """Adapt a network of colour images to another number of channels: each gets the mean of the three's weights.
 
     Activations keep their scale, as if the image was shown in all channels.
     """
@@ -64,7 +64,7 @@ def fit_input(network: nn.Module, name: str, channels: int) -> None:
 
 
 def fit_classifier(network: nn.Module, name: str, classes: int) -> None:
-    """Replace the layer that gives the logits by an untrained one of another width."""
+    """Replace the classifier by an untrained one of another width."""
     old = network.get_submodule(name)
     new: nn.Module
     if isinstance(old, nn.Linear):

@@ -11,7 +11,7 @@ from sgabench.evidence.frames import COSTS
 from sgabench.evidence.intervals import Floats
 
 BUDGETS = {"compression": "compression_ratio", "macs": "theoretical_speedup"}
-BUDGET_UNITS = {"compression": "compression", "macs": "theoretical speedup"}  # in place of what a ratio is of
+BUDGET_UNITS = {"compression": "compression", "macs": "theoretical speedup"}  # what ``of`` is at equal budgets
 OF_TRIAL = (
     *("dataset", "model", "optimizer", "seed", "pruner", "group", "device"),
     *("dense_top1", "dense_loss", "counted_dense", "trained", "chance", "test_images", "trial_seconds"),
@@ -35,8 +35,8 @@ def at_budget(cells: pd.DataFrame, by: str) -> pd.DataFrame:
 
     Returns:
         Cells with ``ratio`` the budget and ``of`` ``compression`` or ``theoretical speedup``; a trial with a cell
-        that is not done has that cell's status at every budget. What is not known of the dense network is NaN below
-        the first cell.
+        that is not done has that cell's status at every budget. Numbers that are unknown for the dense network are
+        NaN below the first cell.
     """
     if cells.empty:
         return cells
@@ -84,11 +84,11 @@ def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str
         start = _of_dense(name, first)
         if start is not None:
             numbers[name] = np.interp(np.log(levels), np.r_[0.0, x[known]], np.r_[start, y[known]])
-        elif known.any():  # unknown of the dense network, and so below the first cell
+        elif known.any():  # unknown for the dense network, and so below the first cell
             numbers[name] = np.interp(np.log(levels), x[known], y[known], left=np.nan)
     for remaining, ratio in (("nonzero_params", "compression_ratio"), ("nonzero_macs", "theoretical_speedup")):
         if remaining in ordered and ratio in numbers:
-            of_dense = (ordered[remaining] * ordered[ratio]).mean()  # what the ratio is of: the same in every cell
+            of_dense = (ordered[remaining] * ordered[ratio]).mean()  # the dense network's: the same in every cell
             numbers[remaining] = of_dense / numbers[ratio]
     return [
         {**identity, "ratio": float(level), "status": "done", **{name: float(y[i]) for name, y in numbers.items()}}
@@ -97,7 +97,7 @@ def _trial_at_levels(trial: pd.DataFrame, achieved: str, levels: Floats, by: str
 
 
 def _of_dense(name: str, cell: dict[Any, Any]) -> float | None:
-    """What a number of a cell is at the start of its curve, where that is known without a measurement."""
+    """A number at the dense start of its curve, where it is known without a measurement."""
     dense = {
         "pruned_top1": "dense_top1",
         "counted_top1": "counted_dense",

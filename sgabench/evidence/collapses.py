@@ -1,4 +1,4 @@
-"""Networks that collapsed: at chance, or far below all that were there before; judged by counting."""
+"""Networks that collapsed, to chance or far below every network before; judged by counting."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 
 from sgabench.evidence.intervals import Floats
 
-COLLAPSED = 0.01  # of the error rate of a gate: what counts of collapses may spend
-FAR = 0.5  # of what the worst one was better than guessing
-GUESSES = 3.0  # standard deviations of guesses that are no better than guessing
+COLLAPSED = 0.01  # error rate that a gate spends on counts of collapses
+FAR = 0.5  # part of the worst earlier network's margin over chance; whoever keeps less has collapsed
+GUESSES = 3.0  # standard deviations above chance that are still no better than guessing
 
 
 def chance_limit(classes: int, images: int) -> float:
@@ -22,7 +22,7 @@ def chance_limit(classes: int, images: int) -> float:
 
 
 def collapsed(first: ArrayLike, second: ArrayLike, classes: int, images: int) -> tuple[int, int]:
-    """How many of each side are at chance, or have lost half of what the worst of the second is above it."""
+    """Collapses on each side: at chance, or on the first side with less than half the second's worst margin over it."""
     chance = 1 / classes
     limit = max(chance_limit(classes, images), chance + FAR * (float(np.min(second)) - chance))
     of_second = np.asarray(second) <= chance_limit(classes, images)
@@ -30,10 +30,10 @@ def collapsed(first: ArrayLike, second: ArrayLike, classes: int, images: int) ->
 
 
 def p_more(first: int, n: int, second: int, m: int) -> float:
-    """Chance of so many collapses on the first side of n, if both sides are alike.
+    """Chance of at least so many collapses among the n networks of the first side, if both sides are alike.
 
-    Fisher's exact test where both count what is at chance. Where the limit is the second side's worst, that is
-    Rosenbaum, "Tables for a nonparametric test of location", 1954, and less where it is far below it.
+    Fisher's exact test where both sides count networks at chance. Where the limit is the second side's worst network,
+    the test of Rosenbaum, "Tables for a nonparametric test of location", 1954; conservative where it is far below.
     """
     total = first + second
     ways = sum(math.comb(n, k) * math.comb(m, total - k) for k in range(first, min(n, total) + 1))
@@ -41,7 +41,7 @@ def p_more(first: int, n: int, second: int, m: int) -> float:
 
 
 def p_fallen(fell: int, left: int) -> float:
-    """Chance that so many pairs or more fell to chance, of those that either fell or left it, if both are as likely.
+    """Chance of at least so many falls to chance among the pairs that fell or left it, if both are equally likely.
 
     Source: McNemar, "Note on the sampling error of the difference between correlated proportions", 1947; exact.
     """
@@ -50,13 +50,13 @@ def p_fallen(fell: int, left: int) -> float:
 
 
 def holm_of_counts(counts: Sequence[tuple[int, int, int, int]]) -> Floats:
-    """`p_more` of each, corrected for those that could be shown at all.
+    """`p_more` of each, corrected for the number of comparisons that could be significant at all.
 
-    Source: Tarone, "A modified Bonferroni method for discrete data", 1990: what cannot get below the level with so many
-    collapses in all, however they fall, is not counted.
+    Source: Tarone, "A modified Bonferroni method for discrete data", 1990: comparisons
+    that could not get below the level, however their collapses were divided between the sides, are not counted.
 
     Args:
-        counts: collapses and number of networks, of the first side and of the second.
+        counts: collapses and networks of the first side, then of the second, for each comparison.
     """
     p = np.array([p_more(*count) for count in counts], dtype=float)
     least = np.array([p_more(min(a + b, n), n, a + b - min(a + b, n), m) for a, n, b, m in counts], dtype=float)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sgabench.store.forms import Part, all_fit, fits
 from sgabench.store.store import KINDS, Store, parse
 
-BATCH = 256  # records: so many are objects at a time, and stay in the cache
+BATCH = 256  # records that are Python objects at a time: few enough for the processor's cache
 
 
 class Values:
@@ -23,7 +23,7 @@ class Values:
         self._parts: list[Part] = []
 
     def add(self, rows: Sequence[dict[str, Any]]) -> list[Part]:
-        """Append dictionaries; gives their columns."""
+        """Append dictionaries and return their columns."""
         of_names: dict[tuple[str, ...], list[int]] = {}
         of_each = [*map(tuple, rows)]
         if rows and of_each.count(of_each[0]) == len(rows):
@@ -43,7 +43,7 @@ class Values:
         return parts
 
     def frame(self, names: Sequence[str] | None = None) -> pd.DataFrame:
-        """A row per dictionary and a column per name, in their order; ``names``: only these, if they are there."""
+        """A row per dictionary, in their order, and a column per name; ``names``: only those of these that exist."""
         parts: dict[str, list[Part]] = {}
         for part in self._parts:
             for name in part.columns if names is None else part.columns.keys() & names:
@@ -54,7 +54,7 @@ class Values:
     def _column(self, name: str, parts: list[Part]) -> Any:
         dtype = np.result_type(*{part.columns[name].dtype for part in parts})
         if sum(len(part.rows) for part in parts) < self.count:
-            dtype = np.result_type(dtype, float)  # for NaN, where there is none
+            dtype = np.result_type(dtype, float)  # for NaN where a row has no value
         column = np.full(self.count, 0 if dtype.kind == "i" else np.nan, dtype)
         for part in parts:
             column[part.rows] = part.columns[name]
@@ -62,23 +62,23 @@ class Values:
 
 
 def _array(values: tuple[Any, ...], types: set[type]) -> NDArray[Any]:
-    """Numbers as numbers, anything else as it is."""
+    """Numbers as an array of numbers, anything else as objects."""
     if types <= {int, float}:
         try:
             return np.array(values, dtype=float if float in types else np.int64)
         except OverflowError:
-            pass  # it is refused as what it is
+            pass  # too large for an int64: refused later, as an object
     array = np.empty(len(values), dtype=object)
     array[:] = values
     return array
 
 
 class Columns:
-    """Sound records of one kind, in the order of their keys.
+    """Undamaged records of one kind, in the order of their keys.
 
     Args:
         kind: trial, cell or probe.
-        labelled: read labels and descriptions; otherwise only the labels of those that are not done.
+        labelled: read labels and descriptions; otherwise only the labels of records that are not done.
 
     Attributes:
         keys, parents, statuses, descriptions: a value per record.
@@ -107,10 +107,10 @@ class Columns:
 
         Args:
             rows: as `sgabench.store.store.Store.rows` gives them, with the right checksums.
-            environments: theirs, by identity.
+            environments: of the records, by identity.
 
         Returns:
-            The key of one that is not well formed, if there is one; what is here is not to be used then.
+            The key of a malformed record, if there is one; the columns must not be used then.
         """
         keys, kinds, parents, statuses, labels, texts, results, _, made_in, times, errors, _ = zip(*rows, strict=True)
         read = [number for number, status in enumerate(statuses) if self.labelled or status != "done"]
@@ -140,7 +140,7 @@ class Columns:
         return None
 
     def _describe(self, texts: Sequence[Any]) -> bool:
-        """Append descriptions, if they are read; no if one is damaged."""
+        """Append descriptions, if they are read; False if one is damaged."""
         if self.labelled:
             self._described |= {text: parse(text) for text in {*texts} - self._described.keys()}  # many are the same
             descriptions = [self._described[text] for text in texts]
@@ -151,13 +151,13 @@ class Columns:
 
 
 def read_columns(store: Store, keys: Set[str] | None = None) -> dict[str, Columns]:
-    """All kinds of records in one reading.
+    """Read all kinds of records in one pass.
 
     Args:
-        store: where they are.
-        keys: of a plan, only these; default: all. If one of them is not there, it may have been the key of a record
-            that is damaged, which is then named whatever its key is now. Cells have no labels and descriptions then:
-            a plan has them, and that they are what was written, their checksum says.
+        store: the records.
+        keys: only these, of a plan; default: all. If one is missing, a damaged record may have had it, so any damaged
+            record is reported. Cells are read without labels and descriptions: the plan has them, and checksums show
+            that they are what was written.
 
     Raises:
         InputError: a record is damaged.

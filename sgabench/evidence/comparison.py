@@ -1,4 +1,4 @@
-"""Cells to comparisons of optimizers: whole curves first, single prunings inside what those decide."""
+"""From cells to comparisons of optimizers: whole curves first, then single prunings of the curves that are decided."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sgabench.evidence.decisions import (
 from sgabench.evidence.intervals import Floats
 
 DENSE = "(dense)"  # in place of a pruner
-OF_DENSE = 0.2  # of what details may spend: the dense networks
+OF_DENSE = 0.2  # the dense networks' part of the error rate of details
 VERDICT = [
     "n_paired",
     "difference",
@@ -50,12 +50,12 @@ class Question:
 
     Attributes:
         reference: the optimizer that the others are compared with.
-        pruner: the one that is asked about; the others are judged only when it is decided. None: all alike.
-        ratios: of that pruner, those that are asked about; empty: all.
+        pruner: the one that is asked about; the others are judged only once it is decided. None: all at once.
+        ratios: of that pruner that are asked about; empty: all.
         resolution: a difference of accuracy that does not matter.
         pairs: each optimizer with the reference, or all pairs.
-        interpolated: the cells are no measurements, so single ones are not judged.
-        share: of the error rate, what this look at the data may spend.
+        interpolated: the cells are not measurements, so single ratios are not judged.
+        share: the part of the error rate that this look at the data may spend.
     """
 
     reference: str = ""
@@ -69,12 +69,12 @@ class Question:
 
 @dataclass
 class _Gathered:
-    """Comparisons by the shape of their data.
+    """Comparisons, grouped by the shape of their data.
 
     Attributes:
         places: what each is about: data set, model, pruner, of, ratio, first, second.
-        counts: seeds that count, of both sides.
-        only: of a curve of one ratio that ratio, else NaN.
+        counts: seeds that count, on each side.
+        only: the ratio of a curve that has just one, else NaN.
     """
 
     places: list[tuple[Any, ...]] = field(default_factory=list)
@@ -90,7 +90,7 @@ class _Gathered:
         """Compare optimizers in one or more places.
 
         Args:
-            places: what it is about.
+            places: what each comparison is about.
             block: the number of its data set and model.
             sides: accuracies, shape (places, seeds, ratios) each, NaN where nothing counts.
             images: in the test split.
@@ -126,7 +126,7 @@ class _Gathered:
 
 
 def _alike(masks: Flags) -> list[NDArray[np.intp]]:
-    """Numbers of the rows that are the same."""
+    """The numbers of equal rows, group by group."""
     if len(masks) and (masks == masks[0]).all():
         return [np.arange(len(masks))]
     kinds, kind = np.unique(masks, axis=0, return_inverse=True)
@@ -143,8 +143,8 @@ def compare(found: Cubes, question: Question) -> pd.DataFrame:
     Returns:
         A row per comparison: `CURVE`, ``ratio`` (NaN: the whole curve, a mean over its ratios), ``first``, ``second``,
         and `VERDICT`; ``difference`` is first - second, ``level`` is 1 - confidence of its limits, ``more_seeds`` and
-        ``most_seeds`` would decide a curve's difference like the observed one with an even chance and with nine in
-        ten, ``spread`` is the standard deviation of one seed's difference in log-odds.
+        ``most_seeds`` are the further seeds that would decide a curve's difference like the observed one with
+        probability 1/2 and 9/10, ``spread`` is the standard deviation of one seed's difference in log-odds.
         Dense networks have the pruner `DENSE`.
     """
     columns = [*CONTEXT, "first", "second", *VERDICT]
@@ -160,7 +160,7 @@ def compare(found: Cubes, question: Question) -> pd.DataFrame:
         of_details = details.compared()
         decided = judged.decided.tolist()
         opened = np.array([any(decided[number] for number in of) for of in _opened_by(curves, details)])
-        # What all curves are done with is left to the details.
+        # If all curves differ, the error rate that they no longer need goes to the details.
         differ = np.isin(judged.outcome, ("better", "worse"))
         total = (DETAILS + CURVES * differ.all()) * question.share
         budget = np.full(parents.max() + 1, total * (1 - OF_DENSE) / len(curves.places))
@@ -172,13 +172,13 @@ def compare(found: Cubes, question: Question) -> pd.DataFrame:
 
 
 def _of_single_ratios(curves: _Gathered, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of curves that are one ratio, as rows of that ratio."""
+    """Curves of just one ratio, as rows of that ratio."""
     only = pd.Series(curves.only, index=rows.index, dtype=float)
     return rows[only.notna()].assign(ratio=only[only.notna()])
 
 
 def _judge_curves(found: Contrasts, asked: NDArray[np.bool_], question: Question) -> Decisions:
-    """What is asked about first, with all the error rate; the rest with the same, if everything asked is decided."""
+    """Judge what is asked about with the whole error rate; once all of it is decided, the rest with the same rate."""
     budget = np.array([CURVES * question.share, CURVES * question.share])
     family = np.where(asked, 0, 1)
     judged = decide(found, family, budget, question.resolution)
@@ -201,7 +201,7 @@ def _gather(found: Cubes, question: Question) -> tuple[_Gathered, _Gathered, NDA
         pairs = np.array([*_pairs(cube.optimizers, question)], dtype=np.intp).reshape(-1, 2)
         names = [(cube.optimizers[first], cube.optimizers[second]) for first, second in pairs]
         of_dense = [(*place[:2], DENSE, "", 0.0, *each) for each in names]
-        both = whole & cube.known[pairs].all(1)  # of suites with other ratios, what they share
+        both = whole & cube.known[pairs].all(1)  # only shared ratios, where several suites asked for different ones
         kinds = [(mask.tobytes(), dense in families) for mask, dense in zip(both, of_dense, strict=True)]
         for (_, dense_done), run in groupby(range(len(pairs)), key=kinds.__getitem__):  # all at once is faster
             at = list(run)
@@ -214,7 +214,7 @@ def _gather(found: Cubes, question: Question) -> tuple[_Gathered, _Gathered, NDA
             if question.interpolated:
                 continue
             single = cube.ratios != only
-            # What a pruner did not reach is compared with nothing.
+            # Ratios that a pruner did not reach are not compared.
             shown = [np.where(cube.reached, cube.pruned[side], np.nan)[:, :, single] for side in sides]
             if not dense_done:
                 shown = [
@@ -246,7 +246,7 @@ def _pairs(optimizers: list[Any], question: Question) -> Iterator[tuple[int, int
 
 
 def _opened_by(curves: _Gathered, details: _Gathered) -> Iterator[list[int]]:
-    """For each detail the numbers of the curves of which one must be decided."""
+    """The numbers of each detail's curves, at least one of which must be decided before the detail is judged."""
     of_curve: dict[tuple[Any, ...], list[int]] = {}
     for number, place in enumerate(curves.places):
         names = place[5:]
@@ -260,11 +260,11 @@ def _rows(gathered: _Gathered, found: Contrasts, judged: Decisions, question: Qu
     """The comparisons as `compare` gives them."""
     table = pd.DataFrame(gathered.places, columns=[*CONTEXT, "first", "second"])
     more = np.zeros((len(table), 2), dtype=np.int64)
-    if np.isnan(table["ratio"]).any():  # what is asked for is whole curves
+    if np.isnan(table["ratio"]).any():  # whole curves are what seeds are planned for
         more = seeds_to_decide(found, judged, question.resolution)
     n_first, n_second = np.array(gathered.counts).T
     outcome = judged.outcome.copy()
-    # A mean over fewer seeds is not called better: those that are not there may be the bad ones.
+    # A mean over fewer seeds is not called better: the missing ones may be the bad ones.
     fewer = ((outcome == "better") & (n_first < n_second)) | ((outcome == "worse") & (n_second < n_first))
     outcome[fewer] = "fewer"
     table = table.assign(
@@ -298,7 +298,7 @@ def verdict(row: Mapping[Any, Any], resolution: float = RESOLUTION) -> str:
 
 
 def size(row: Mapping[Any, Any]) -> str:
-    """How large a difference is that is shown: "41.2 points (30.1 to 55.0)"; no limit is rounded to zero."""
+    """The size of a difference that is shown: "41.2 points (30.1 to 55.0)"; no limit is rounded to zero."""
     low, high = sorted(abs(100 * row[name]) for name in ("difference_low", "difference_high"))
     least = f"{low:.1f}" if low >= 0.05 else f"{low:.1g}"
     return f"{abs(100 * row['difference']):.1f} points ({least} to {high:.1f})"
@@ -314,18 +314,18 @@ def _points(row: Mapping[Any, Any]) -> str:
 
 
 def rows_of(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The rows as dictionaries; takes a fifth of the time that ``to_dict`` takes."""
+    """The rows as dictionaries, five times as fast as ``to_dict``."""
     names = [str(name) for name in frame]
     return (dict(zip(names, row, strict=True)) for row in zip(*(frame[name].tolist() for name in names), strict=True))
 
 
 def leading(judged: Mapping[Any, tuple[str, float, float]], reference: Any, resolution: float = RESOLUTION) -> set[Any]:
-    """The optimizers that are not shown to be worse than another, and are above all that are; none if nobody is.
+    """The optimizers that are not shown to be worse than another, and are above all that are; empty if none is worse.
 
     Args:
-        judged: of each optimizer the outcome against the reference, the difference and its lower limit.
+        judged: outcome against the reference, difference and its lower limit, for each optimizer.
         reference: the optimizer that they are compared with.
-        resolution: what is the same as the reference within it is worse than what is better by more.
+        resolution: an optimizer that equals the reference within it is worse than one that is better by more.
     """
     beaten = {name: difference for name, (outcome, difference, _) in judged.items() if outcome == "worse"}
     ahead = max((low for outcome, _, low in judged.values() if outcome == "better"), default=-1.0)

@@ -1,4 +1,4 @@
-"""Cells of trainings of several lengths to cells at equal training cost."""
+"""From cells of trainings of several lengths to cells at equal training cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgabench.suite.plan import content_key
 LENGTH = ("epochs", "warmup_epochs")  # what may differ between the lengths of one training
 BLOCK = ["dataset", "model"]
 SAME_CELL = ["dataset", "model", "seed", "pruner", "of", "ratio"]
-NO_NUMBERS = {*SAME_CELL, "threads", "environment"}  # of what is numeric, what is no measurement
+NO_NUMBERS = {*SAME_CELL, "threads", "environment"}  # numeric columns that are no measurements
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Axis:
     """A cost to compare at.
 
     Attributes:
-        column: of the cells.
-        tolerance: costs that differ by no more than this part are the same.
-        unit, units: what one is called, and several.
+        column: of the cells, which has the cost.
+        tolerance: costs whose relative difference is no more than this are the same.
+        unit, units: singular and plural.
     """
 
     column: str
@@ -46,21 +46,21 @@ AXES = {
     "passes": Axis(COSTS[0], 1e-9, "pass", "passes"),
     "train-seconds": Axis(
         COSTS[1], 0.02, "s of training", "s of training"
-    ),  # the same training twice differs by as much
+    ),  # two runs of the same training differ by as much
 }
 
 
 @dataclass(frozen=True)
 class AtCost:
-    """What there is at equal training costs.
+    """Cells at equal training costs.
 
     Attributes:
-        cells: as in `Tables`, ``model`` with the cost behind it, ``optimizer`` the name of all lengths of a training,
-            and ``interpolated``.
+        cells: as in `Tables`, with the cost after the ``model``, the common name of a training's lengths as
+            ``optimizer``, and ``interpolated``.
         names: what each label of an optimizer is called there.
-        blocks: of each data set and model the one level, by its ``model``, that ranks are made of: that with the most
-            optimizers, and of these the dearest. The others are of the same networks.
-        warnings: who is left out, and why.
+        blocks: the one level of each data set and model, by its ``model``, that ranks are made of: the most expensive
+            of those with the most optimizers. The others are of the same networks.
+        warnings: which optimizers are left out, and why.
     """
 
     cells: pd.DataFrame
@@ -73,16 +73,16 @@ def at_cost(frames: Frames, by: str) -> AtCost:
     """Compare optimizers where their trainings cost the same.
 
     The lengths of a training are the trials that differ in nothing but epochs and warm-up. Every cost of a trial is a
-    level; an optimizer has a row there if one of its lengths costs as much, or a shorter and a longer one do around it,
-    for every seed. Between two lengths all numbers are interpolated, linearly in the logarithm of the cost. A seed's
-    level is what the training that gives it its name cost with that seed.
+    level; an optimizer has a row there if for every seed one of its lengths costs as much, or a shorter one costs less
+    and a longer one more. Between two lengths all numbers are interpolated linearly in the logarithm of the cost. A
+    seed's level is what the training that the level is named after cost with that seed.
 
     Args:
         frames: what is stored.
         by: ``passes`` or ``train-seconds``.
 
     Raises:
-        InputError: no cost is that of two optimizers.
+        InputError: no two optimizers have a cost in common.
     """
     axis = AXES[by]
     cells = frames.cells
@@ -117,13 +117,13 @@ def at_cost(frames: Frames, by: str) -> AtCost:
 
 
 def _names(cells: pd.DataFrame, made_of: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """What the lengths of one training are called together: the words that their labels begin with."""
+    """The name of all lengths of a training: the words that their labels begin with."""
     labels: dict[str, list[str]] = {}
     for label, group in cells[["optimizer", "group"]].drop_duplicates().itertuples(index=False, name=None):
         of_family = labels.setdefault(_family(made_of.get(group, {"group": group})), [])
         if label not in of_family:
             of_family.append(label)
-    joined: dict[str, list[str]] = {}  # a label may stand for other things on another data set
+    joined: dict[str, list[str]] = {}  # a label may mean something else on another data set
     for several in labels.values():
         for label in several:
             joined.setdefault(label, []).extend(one for one in several if one not in joined.get(label, ()))
@@ -138,7 +138,7 @@ def _names(cells: pd.DataFrame, made_of: Mapping[str, Mapping[str, Any]]) -> dic
 
 
 def _family(description: Mapping[str, Any]) -> str:
-    """The same for all lengths and seeds of a training, whatever the data set and model."""
+    """Identifies a training: the same for all its lengths, seeds, data sets and models."""
     optimizer = dict(description.get("optimizer") or {})
     recipe = {name: value for name, value in (optimizer.get("training") or {}).items() if name not in LENGTH}
     of_no_length = {name: value for name, value in description.items() if name not in ("seed", *BLOCK)}
@@ -161,7 +161,7 @@ class _Lengths:
     """The lengths of one training on one data set and model.
 
     Attributes:
-        labels: of the optimizers that they are, cheapest first.
+        labels: of their optimizers, cheapest first.
         costs: a column per label, a row per seed.
     """
 
@@ -170,7 +170,7 @@ class _Lengths:
 
 
 def _lengths(cells: pd.DataFrame, names: Mapping[str, str], axis: Axis) -> dict[str, _Lengths]:
-    """The lengths that have a cost, by the name of the training; a seed that has none costs what the others do."""
+    """Lengths with a known cost, by the training's name; a seed of unknown cost has the mean of the others."""
     trials = cells[["optimizer", "seed", axis.column]].drop_duplicates(["optimizer", "seed"])
     trials = trials.assign(cost=pd.to_numeric(trials[axis.column]))
     found = {}
@@ -184,7 +184,7 @@ def _lengths(cells: pd.DataFrame, names: Mapping[str, str], axis: Axis) -> dict[
 
 
 def _levels(lengths: Mapping[str, _Lengths], axis: Axis) -> list[tuple[float, list[list[dict[str, Any]]]]]:
-    """Costs that two optimizers or more reach, cheapest first, with what each one's cells there are made of."""
+    """Costs that at least two optimizers reach, cheapest first, with what each one's cells there are made of."""
     levels = []
     for of_name in lengths.values():
         for label in of_name.labels:
@@ -199,13 +199,13 @@ def _levels(lengths: Mapping[str, _Lengths], axis: Axis) -> list[tuple[float, li
 
 
 def _reached(name: str, lengths: _Lengths, at: pd.Series[float], tolerance: float) -> list[dict[str, Any]]:
-    """For each seed the two lengths around a cost, and the weight of the longer; nothing if a seed has none.
+    """For each seed the two lengths around a cost, and the weight of the longer; empty if a seed has none.
 
     Args:
         name: of the training.
-        lengths: its own.
-        at: the cost for each seed; of a seed that is not there the mean.
-        tolerance: costs that differ by no more are the same.
+        lengths: of the training.
+        at: the cost for each seed; for a missing seed the mean.
+        tolerance: as in `Axis`.
     """
     rows = []
     for seed, costs in zip(lengths.costs.index, lengths.costs.to_numpy(dtype=float), strict=True):
@@ -226,7 +226,7 @@ def _reached(name: str, lengths: _Lengths, at: pd.Series[float], tolerance: floa
 
 
 def _cells(cells: pd.DataFrame, asked: pd.DataFrame, axis: Axis) -> pd.DataFrame:
-    """The cells of the levels, each of those of one or two trials."""
+    """The cells of the levels, each made of the cells of one or two trials."""
     shorter = asked.merge(cells, on=[*TRIAL, "seed"])
     others = [*BLOCK, "seed", "optimizer", "pruner", "of", "ratio"]
     both = shorter.merge(
@@ -255,12 +255,12 @@ def _cells(cells: pd.DataFrame, asked: pd.DataFrame, axis: Axis) -> pd.DataFrame
 
 
 def _between(shorter: Floats, longer: Floats, weight: Floats) -> Floats:
-    # A length that counts nothing must not make what is known unknown.
+    # Where the longer one has no weight, its unknown numbers must not make known ones unknown.
     return np.where(weight > 0, (1 - weight) * shorter + weight * longer, shorter)
 
 
 def _plain(cost: float) -> str:
-    """Three digits, or all that are before the point."""
+    """Three significant digits, or all that are before the point."""
     return f"{cost:.0f}" if cost >= 1000 else f"{float(f'{cost:.3g}'):g}"
 
 

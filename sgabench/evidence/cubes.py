@@ -1,4 +1,4 @@
-"""Cells to arrays: what comparisons and curves are made of."""
+"""From cells to arrays, which comparisons and curves are made of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgabench.evidence.intervals import Floats
 BLOCK = ["dataset", "model"]
 CURVE = [*BLOCK, "pruner", "of"]
 CONTEXT = [*CURVE, "ratio"]
-MISSED = 0.02  # of a target: a pruner that leaves so much more did not reach it
+MISSED = 0.02  # of what should remain: a pruner that leaves more than this above it missed its target
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Cube:
     Attributes:
         optimizers: labels, in order of appearance.
         ratios: increasing.
-        pruned: accuracy as it counts, shape (optimizers, seeds, ratios), NaN where nothing is known.
-        dense: the same of the dense networks, shape (optimizers, seeds).
+        pruned: accuracy as it counts, shape (optimizers, seeds, ratios), NaN where it is unknown.
+        dense: the same for the dense networks, shape (optimizers, seeds).
         planned: whether a seed was asked for, shape (optimizers, seeds).
         reached: the ratios that every network was pruned to.
         images: in the test split.
@@ -43,7 +43,7 @@ class Cube:
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
-        """The ratios that each optimizer has anything at, shape (optimizers, ratios)."""
+        """Whether an optimizer has any result at a ratio, shape (optimizers, ratios)."""
         return np.asarray(~np.isnan(self.pruned).all(1))
 
 
@@ -88,7 +88,7 @@ def cubes(cells: pd.DataFrame) -> Cubes:
 
 
 def missed_targets(cells: pd.DataFrame) -> NDArray[np.bool_]:
-    """Cells whose pruner left more than was asked for: of parameters, or of multiply-adds."""
+    """Whether a cell's pruner left more parameters or multiply-adds than it was asked to."""
     missed = np.zeros(len(cells), dtype=bool)
     for of, achieved in (("params", "compression_ratio"), ("macs", "theoretical_speedup")):
         if achieved in cells:
@@ -99,7 +99,7 @@ def missed_targets(cells: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def numbered(frame: pd.DataFrame, columns: list[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
-    """The number of each row's combination of values, and the combinations in order of appearance."""
+    """Number each row by its combination of values; also the combinations, in order of appearance."""
     numbers = np.zeros(len(frame), dtype=np.int64)
     for name in columns:
         codes, values = pd.factorize(frame[name])

@@ -1,4 +1,4 @@
-"""Cells to curves over ratios: how good a whole curve is, and what of the dense accuracy it keeps."""
+"""From cells to curves over ratios: how good a whole curve is, and how much of the dense accuracy it keeps."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NUMBERS = [
 
 
 def curves(of: Cubes, compared: pd.DataFrame, reference: str, resolution: float = RESOLUTION) -> pd.DataFrame:
-    """Summaries of whole curves, a row per data set, model, pruner and optimizer. Only seeds with every ratio count.
+    """Summarize whole curves, a row per data set, model, pruner and optimizer. Only seeds with every ratio count.
 
     Args:
         of: the cells, as `sgabench.evidence.comparison.cubes` gives them.
@@ -84,7 +84,7 @@ class _Alike:
 
 
 def _alike(cube: Cube) -> Iterator[_Alike]:
-    """Gather the optimizers of a cube; what a pruner did not reach, or an optimizer has not at all, is left out."""
+    """Group the optimizers of a cube, without the ratios that a pruner did not reach or an optimizer lacks."""
     has: NDArray[np.bool_] = np.logical_and(cube.known, cube.reached)
     complete = ~(np.isnan(cube.pruned) & has[:, None, :]).any(2) & ~np.isnan(cube.dense) & (has.sum(1) > 0)[:, None]
     kinds, kind = np.unique(np.column_stack([complete.sum(1), has]), axis=0, return_inverse=True)
@@ -111,7 +111,7 @@ def _summaries(place: tuple[Any, ...], cube: Cube, alike: _Alike) -> dict[str, F
 
 
 def _kept(place: tuple[Any, ...], alike: _Alike) -> dict[str, Floats]:
-    """Area under the retention curve, and the ratios that keep a part of the dense accuracy."""
+    """Area under the retention curve, and the largest ratios that keep a given part of the dense accuracy."""
     ratios = alike.ratios
     start = 1.0 if place[3] in IS_BUDGET else 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -127,7 +127,7 @@ def _kept(place: tuple[Any, ...], alike: _Alike) -> dict[str, Floats]:
 
 
 def area_under_curve(x: ArrayLike, y: ArrayLike) -> Floats:
-    """Mean height of a piecewise linear curve between its first and its last point; shape (..., points) to (...)."""
+    """Mean height of a piecewise linear curve between its first and last point; shape (..., points) to (...)."""
     a, b = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     return np.asarray((b[..., 1:] + b[..., :-1]) / 2 @ np.diff(a) / (a[-1] - a[0]))
 

@@ -19,7 +19,7 @@ TRAINING = ("loss", "top1", "validation_top1")
 TRAINING_COLUMNS = [*TRIAL, "measure", "epoch", "n", "mean", "least", "most"]
 WEIGHT_COLUMNS = [*TRIAL, "n", "low", "high", "share"]
 LAYER_COLUMNS = [*BLOCK, "ratio", "optimizer", "layer", "sparsity"]
-MOST_BLOCKS = 24  # of layer sparsities: beyond, nobody looks at them one by one
+MOST_BLOCKS = 24  # of layer sparsities: nobody looks at more than that one by one
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Details:
     """Per epoch, per bin of a histogram and per layer; each may be empty.
 
     Attributes:
-        training: `TRAINING_COLUMNS`: a row per optimizer, measure (of the batches that were trained on; validation_top1
-            of the validation split) and epoch, over ``n`` seeds.
+        training: `TRAINING_COLUMNS`: a row per optimizer, measure (on the training batches; validation_top1 on the
+            validation split) and epoch, over ``n`` seeds.
         weights: `WEIGHT_COLUMNS`: a row per optimizer and bin of log10 |w|; ``share`` of all weights, mean over seeds.
         layers: `LAYER_COLUMNS`: a row per optimizer, ratio and layer, of pruners that zero weights; mean over seeds.
-        layer_blocks: (data set, model, pruner, of) that ``layers`` could have; it has the first `MOST_BLOCKS`.
+        layer_blocks: number of (data set, model, pruner, of) with layers; ``layers`` has the first `MOST_BLOCKS`.
     """
 
     training: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=TRAINING_COLUMNS))
@@ -41,7 +41,7 @@ class Details:
 
 
 def load_details(store: Store, tables: Tables) -> Details:
-    """Read the details of the trials and cells of the tables; a sum per group is all that is held at a time."""
+    """Read the details of the tables' trials and cells, holding just a running sum per group in memory."""
     trials = _labels(tables.trials, TRIAL)
     training: dict[tuple[Any, ...], _Sum] = {}
     groups: dict[str, str] = {}
@@ -79,7 +79,7 @@ class _Sum:
 
 
 def _labels(frame: pd.DataFrame, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
-    """Key to what tables call it: entries with different labels may share a key."""
+    """Key to its names in the tables: entries with different labels may share a key."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     if len(frame):
         for key, *labels in frame[["key", *names]].itertuples(index=False, name=None):

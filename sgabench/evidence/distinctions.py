@@ -1,4 +1,4 @@
-"""What tells entries of one label apart: the options that differ, in words."""
+"""How entries with the same label differ: their options, in words."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 MOST = 3  # options that a label names
 MOST_CHARACTERS = 24  # of a value
 FIRST = ("optimizer", "model", "dataset")
-WRAPPERS = {"options", "training"}  # names that say nothing of the option in them
+WRAPPERS = {"options", "training"}  # names that add nothing to the option inside
 IGNORED = {"label", "seed", "ratio"}
 
 
 def distinctions(descriptions: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """A short text for each key, as ``(epochs=5)``, by what its description has and others have not.
+    """A short text for each key, such as ``(epochs=5)``: what its description has and the others have not.
 
     Args:
-        descriptions: key to what it was made of.
+        descriptions: description of each key.
 
     Returns:
-        Texts that are all different: what cannot be said in few words has the beginning of the key.
+        Distinct texts; where a few words are not enough, with the beginning of the key.
     """
     flat = {key: dict(_flatten(_ordered(description))) for key, description in descriptions.items()}
     paths = dict.fromkeys(path for values in flat.values() for path in values)

@@ -19,9 +19,9 @@ SEPARATOR = "\x1f"  # in no label
 
 
 def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.DataFrame:
-    """Compare the accuracy of two sets of tables, seed by seed, by the labels of trials and cells.
+    """Compare the accuracies of two sets of tables, seed by seed, matching trials and cells by their labels.
 
-    Where a side has several optimizers or pruners of one label, what is the same on both sides is paired.
+    Where a side has several optimizers or pruners with one label, those that are the same on both sides are paired.
 
     Args:
         first: the reference, an older commit or another machine.
@@ -30,16 +30,16 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
 
     Returns:
         A row per data set, model, optimizer and pruning; whole curves have the ratio NaN, dense networks the pruner
-        `DENSE`. ``n_paired`` seeds that both have, ``first_mean`` and ``second_mean`` over these, ``first_n`` and
-        ``second_n`` of each side, and the comparison second - first as in `sgabench.evidence.comparison.compare`.
-        ``verdict`` says where one side has nothing, and where a trial or a cell of the same label was made with other
-        settings, and where every seed gave the same.
+        `DENSE`. ``n_paired`` seeds that both have, ``first_mean`` and ``second_mean`` over these, each side's
+        ``first_n`` and ``second_n``, and the comparison second - first as in `sgabench.evidence.comparison.compare`.
+        ``verdict`` also says where one side has nothing, where a trial or cell of the same label was made with other
+        settings, and where every seed gave the same result.
     """
     sides = _called_alike([_measured(tables) for tables in (first, second)])
     both = pd.concat([side.assign(side=name) for side, name in zip(sides, names, strict=True)], ignore_index=True)
     if both.empty:
         return pd.DataFrame(columns=[*PLACE, "outcome", "verdict"])
-    # The same comparison as of optimizers, with the folders in their place.
+    # Optimizers are compared in the same way; here the folders take their place.
     shifted = both[both["pruner"] != DENSE]
     shifted = shifted.assign(model=shifted["model"] + SEPARATOR + shifted["optimizer"])
     shifted = shifted.drop(columns="optimizer").rename(columns={"side": "optimizer"})
@@ -51,7 +51,7 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
         rows = rows.merge(counts.reset_index(), on=PLACE, how="left")
     common = _common(*sides)
     rows = rows.merge(common, on=PLACE, how="left")
-    # Dense networks are compared only beside curves that are; what both sides have is there in any case.
+    # `compare` gives dense networks only beside curves of both sides; their common seeds are known in any case.
     rows["n_paired"] = rows.pop("n_dense").where(rows["pruner"] == DENSE, rows["n_paired"])
     numbers = ["first_n", "second_n", "n_paired", "more_seeds", "most_seeds"]
     rows[numbers] = rows[numbers].fillna(0).astype(int)
@@ -63,7 +63,7 @@ def side_by_side(first: Tables, second: Tables, names: tuple[str, str]) -> pd.Da
 
 
 def _measured(tables: Tables) -> pd.DataFrame:
-    """Accuracy of every dense and pruned network as it counts, with the key that it was stored by."""
+    """The accuracy that counts of every dense and pruned network, with its record's key."""
     columns = [*PLACE, "seed", "counted_top1", "counted_dense", "test_images", "compression_ratio", "key"]
     parts = [pd.DataFrame(columns=columns)]
     trials, cells = tables.trials, tables.cells
@@ -77,7 +77,7 @@ def _measured(tables: Tables) -> pd.DataFrame:
 
 
 def _called_alike(sides: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Both sides, with one label for what has the same keys: the longer one, which says what tells it from others."""
+    """Both sides, with one label for what has the same keys: the longer one, which names what makes it different."""
     for label in ("optimizer", "pruner"):
         first, second = (side.set_index("key")[[*CONTEXT, label]] for side in sides)
         both = first.join(second[label].rename("other"), how="inner").drop_duplicates()
@@ -107,7 +107,7 @@ def _common(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 
 def _explained(rows: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
-    """Put into words what numbers alone would leave open."""
+    """Say in the verdict what the numbers alone do not show."""
     keys = [part.set_index([*PLACE, "seed"])["key"] for part in (a, b)]
     common = pd.concat(keys, axis=1, join="inner", keys=["first", "second"])
     other = common[common["first"] != common["second"]].reset_index()[PLACE]

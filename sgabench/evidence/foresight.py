@@ -1,4 +1,4 @@
-"""What a suite can find with the seeds that it has, before anything is trained."""
+"""How large a difference must be for a suite to find it with its seeds, before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
 
 TYPICAL = 0.4  # spread of one seed's difference in log-odds over a curve: 0.1 to 0.45 in benchmarks/evidence
 POWER = 0.8
-PLACES = (0.5, 0.9)  # accuracies that the difference is told at
+PLACES = (0.5, 0.9)  # accuracies at which the difference is stated in points
 
 
 def smallest_difference(n: int, comparisons: int, spread: float, share: float = 1.0) -> float:
-    """The difference of log-odds that is found in four of five cases.
+    """The difference of log-odds that is found in four cases out of five.
 
     Args:
         n: seeds, at least 3.
         comparisons: curves that are judged together.
         spread: standard deviation of one seed's difference.
-        share: of the error rate, that a look may spend.
+        share: the part of the error rate that a look may spend.
     """
-    freedom = 2 * (n - 1)  # what borrowing gives where spreads are alike, see `sgabench.evidence.contrasts`
+    freedom = 2 * (n - 1)  # with those borrowed where spreads are alike, see `sgabench.evidence.contrasts`
     level = share * CURVES / comparisons
     quantiles = special.stdtrit(freedom, 1 - level / 2) + special.stdtrit(freedom, POWER)
     return float(quantiles * spread / np.sqrt(n))
 
 
 def foresight(plan: Plan, tables: Tables | None = None, seeds: int | None = None, share: float = 1.0) -> str:
-    """A sentence: what differences a suite can find, from the spread that is stored, or a typical one.
+    """One sentence on the differences that a suite can find, given the spread of its stored results, or a typical one.
 
     Args:
         plan: of the suite.
-        tables: what is stored of it.
+        tables: its stored results.
         seeds: of the coming look; default: all.
-        share: of the error rate, that a look may spend.
+        share: the part of the error rate that a look may spend.
     """
     suite = plan.suite
     n = seeds or min([len(suite.seeds)] * bool(suite.optimizers) + list(replicates(suite.checkpoints).values()))

@@ -1,4 +1,4 @@
-"""Records to data frames: every trial and every cell, with what tables show of them."""
+"""From records to data frames: every trial and every cell, with the columns that tables show."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Frames:
 
     Attributes:
         trials: a row per trial; ``group``: the same for all seeds; ``at_chance``: no better than guessing;
-            ``counted_top1``: top-1 as it counts: that of guessing where the training diverged or the network is at
-            chance, and NaN where nothing is known (missing, failed).
-        cells: a row per cell, its trial's dense accuracy beside it; ``counted_top1`` and ``counted_dense`` likewise.
+            ``counted_top1``: the top-1 that counts: that of guessing where the training diverged or the network is at
+            chance, and NaN where it is unknown (missing, failed).
+        cells: a row per cell, with its trial's dense accuracy; ``counted_top1`` and ``counted_dense`` likewise.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
         probes: what probes found, see `sgabench.evidence.probes.probe_numbers`.
         environments: the different environments that the records were made in; the column ``environment`` of trials
             and cells numbers them.
-        made_of: what a trial of each ``group`` was made of.
+        made_of: the description of a trial of each ``group``.
     """
 
     trials: pd.DataFrame
@@ -50,7 +50,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows to be made: labels, keys, and the number of each one's record, and of its trial's if it is a cell."""
+    """Rows to be made: labels, keys, the number of each one's record and, for cells, of its trial's."""
 
     labels: pd.DataFrame
     keys: Sequence[str]
@@ -59,7 +59,7 @@ class _Rows:
 
 
 def of_plan(store: Store, plan: Plan) -> Frames:
-    """What a plan asks for, in its order and with its labels, and a row for what is not stored yet, too."""
+    """What a plan asks for, in its order and with its labels, including rows for what is not stored yet."""
     found = read_columns(store, keys_of(plan))
     cells = [cell for trial in plan.trials for cell in trial.cells]
     keys, cell_keys = [trial.key for trial in plan.trials], [cell.key for cell in cells]
@@ -80,7 +80,7 @@ def of_plan(store: Store, plan: Plan) -> Frames:
 
 
 def of_everything(store: Store) -> Frames:
-    """All that is stored; what shares a label and is not the same is marked, so that it is never mixed."""
+    """All that is stored; different things with the same label are marked, so that they are never mixed."""
     found = read_columns(store)
     trials, cells = found["trial"], found["cell"]
     labels, of_cells = trials.labels.frame(), cells.labels.frame()
@@ -111,7 +111,7 @@ def _pruner_key(description: Mapping[str, Any]) -> str:
 
 
 def _of_undone(trials: Columns, labels: pd.DataFrame, cells: pd.DataFrame, trial: np.ndarray) -> pd.DataFrame:
-    """A row for each pruning of a trial that is not done and has no such cell: it must not vanish for that."""
+    """A row for each pruning that a trial that is not done has no cell of: it must not vanish from the tables."""
     undone = [number for number, status in enumerate(trials.statuses) if status != "done"]
     if not undone or cells.empty:
         return pd.DataFrame()
@@ -141,11 +141,11 @@ MadeOf = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def _make_distinct(trials: pd.DataFrame, cells: pd.DataFrame, made_of: MadeOf) -> None:
-    """Mark labels that stand for different things, so that these are never averaged, compared or joined to a curve.
+    """Mark labels with several meanings, so that these are never averaged, compared or joined to a curve.
 
     Args:
-        trials, cells: their labels, which are changed.
-        made_of: for ``group`` and ``pruner_key``: key to description.
+        trials, cells: their labels, changed in place.
+        made_of: key to description, for ``group`` and ``pruner_key``.
     """
     frames = [frame for frame in (trials, cells) if len(frame)]
     for name, names, key, marked in (
@@ -161,7 +161,7 @@ def _make_distinct(trials: pd.DataFrame, cells: pd.DataFrame, made_of: MadeOf) -
 def _marks(
     frames: list[pd.DataFrame], names: list[str], key: str, made_of: Mapping[str, Mapping[str, Any]]
 ) -> dict[tuple[Any, ...], str]:
-    """Labels that have more than one key, each with one of its keys, to what tells them apart."""
+    """How keys that share a label differ, by (label, key)."""
     if not frames:
         return {}
     different = pd.concat([frame[[*names, key]] for frame in frames]).drop_duplicates()
@@ -270,7 +270,7 @@ def _at_chance(results: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _guessing(results: pd.DataFrame, dataset: pd.Series[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The accuracy of guessing, and the number of test images; those of the data set where a trial has no numbers."""
+    """The accuracy of guessing and the number of test images; the data set's where a trial has no numbers."""
     known = [
         _column(results, name).astype(float).groupby(dataset.to_numpy(), sort=False).transform("first").to_numpy()
         for name in ("classes", "test_images")
@@ -310,7 +310,7 @@ def _environments(records: Columns, places: Places) -> list[Mapping[str, Any]]:
 
 
 def _shown_of_environments(records: Columns, places: Places, numbers: Mapping[str, int]) -> dict[str, pd.Series[Any]]:
-    """What of the environments tables show, and their numbers among all."""
+    """The columns of the environments that tables show, and their numbers among all."""
     different, made_in = np.unique(np.array([*records.made_in, NONE])[places], return_inverse=True)
     known = [None if number == NONE else records.environments[number] for number in different]
     shown = {

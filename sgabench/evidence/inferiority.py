@@ -1,4 +1,4 @@
-"""What is shown of a second measurement against a first one: worse, not worse, better, or nothing yet.
+"""What a new measurement shows compared with an earlier one: worse, not worse, better, or nothing yet.
 
 Three outcomes, each with an error rate of its own:
 
@@ -22,7 +22,7 @@ from sgabench.evidence.contrasts import STRETCH, Contrasts
 from sgabench.evidence.decisions import MOST_SEEDS, Outcomes
 from sgabench.evidence.intervals import ALPHA, Floats, log_odds
 
-FARTHEST = 40.0  # log-odds; no accuracy that is counted moves so far
+FARTHEST = 40.0  # log-odds; no accuracy that is a count moves so far
 HALVINGS = 40
 POWER = (0.5, 0.9)
 WORSE = 0.04
@@ -36,9 +36,9 @@ class Shown:
         outcome: ``worse``, ``better``, ``held`` (not worse by more than the margin) or ``undecided``.
         low: lower limit of the difference, at 5 %; not below minus the margin where the outcome is ``held``.
         high: upper limit, corrected; below minus the tolerance where the outcome is ``worse``.
-        p: one-sided, corrected, that it is worse (or better) by more than the tolerance.
-        more_seeds: shape (comparisons, 2): what would decide a difference and a spread like those that show, with an
-            even chance and with nine in ten; 0 where the outcome is not ``undecided``.
+        p: one-sided, corrected, for worse (or better) by more than the tolerance.
+        more_seeds: shape (comparisons, 2): further seeds that would decide a difference and a spread like those
+            observed, with probability 1/2 and 9/10; 0 where the outcome is not ``undecided``.
     """
 
     outcome: Outcomes
@@ -49,7 +49,7 @@ class Shown:
 
 
 def show(found: Contrasts, tolerance: Floats, margin: Floats) -> Shown:
-    """Judge differences first - second, of which the first is the new measurement.
+    """Judge differences first - second, where first is the new measurement.
 
     Args:
         found: the comparisons, each with at least two seeds on both sides.
@@ -59,7 +59,7 @@ def show(found: Contrasts, tolerance: Floats, margin: Floats) -> Shown:
     error = np.sqrt(found.variance)
     p_worse = special.stdtr(found.freedom, (found.estimate - _shift(found, -tolerance)) / error)
     p_better = special.stdtr(found.freedom, (_shift(found, tolerance) - found.estimate) / error)
-    # Where points and log-odds disagree on the direction, skewness decides it, and nothing is claimed.
+    # Where points and log-odds disagree on the direction, it depends on skewness alone, and nothing is claimed.
     p_worse = np.where(found.difference < -tolerance, p_worse, 1.0)
     p_better = np.where(found.difference > tolerance, p_better, 1.0)
     corrected, better = holm(p_worse), holm(p_better)
@@ -78,15 +78,14 @@ def show(found: Contrasts, tolerance: Floats, margin: Floats) -> Shown:
 
 
 def usual_spreads(sides: Sequence[Floats], images: Sequence[float], family: Sequence[object]) -> Floats:
-    """Standard deviation of the mean accuracy of a seed: its own, and no less than what is usual in its family.
+    """Standard deviation of a seed's mean accuracy: its own, but no less than what is usual in its family.
 
-    A few seeds show now and then hardly any spread. What is usual is a spread of log-odds, told in accuracy where each
-    is.
+    Now and then a few seeds hardly differ. The usual spread is one of log-odds, converted to accuracy at each mean.
 
     Args:
         sides: of one measurement, shape (seeds, ratios) each; with one seed there is no spread of its own.
         images: how many test images each accuracy counts.
-        family: what spreads alike.
+        family: those of the same family are expected to spread alike.
     """
     middles = [(side.mean(0) * count + 0.5) / (count + 1) for side, count in zip(sides, images, strict=True)]
     slopes = np.array([float((middle * (1 - middle)).mean()) for middle in middles])
@@ -114,7 +113,7 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def _shift(found: Contrasts, points: Floats) -> Floats:
-    """The difference of log-odds that `Contrasts.interval` tells as these points, by halving."""
+    """The difference of log-odds that `Contrasts.points` converts to these points, by bisection."""
     with np.errstate(invalid="ignore", divide="ignore"):
         stretch = np.clip(np.nan_to_num(found.difference / found.points(found.estimate), nan=1.0), *STRETCH)
     low, high = np.full(len(points), -FARTHEST), np.full(len(points), FARTHEST)

@@ -36,7 +36,7 @@ def summarize_accuracy(values: ArrayLike, images: ArrayLike, alpha: float = ALPH
     """Describe a mean accuracy over seeds.
 
     The interval is Student's t on the scale of log-odds, its standard error by the delta method, so it lies inside
-    (0, 1). The spread counts for no less than that of so many test images.
+    (0, 1). The standard deviation is taken to be at least the binomial one of so many test images.
 
     Args:
         values: shape (rows, n), n of at least 1, in [0, 1].
@@ -46,13 +46,7 @@ def summarize_accuracy(values: ArrayLike, images: ArrayLike, alpha: float = ALPH
     Returns:
         Shape (rows,) each; with one seed standard deviation and limits are NaN.
     """
-    x = np.asarray(values, dtype=float)
-    rows, n = x.shape
-    mean = x.mean(1)
-    if n == 1:
-        nothing = np.full(rows, np.nan)
-        return Summary(mean, nothing, nothing, nothing)
-    std = x.std(1, ddof=1)
+    mean, std, n = _moments(values)
     count = np.asarray(images, dtype=float)
     middle = np.clip(mean, 0.5 / count, 1 - 0.5 / count)
     error = np.sqrt(np.maximum(std**2, middle * (1 - middle) / count) / n)
@@ -62,7 +56,7 @@ def summarize_accuracy(values: ArrayLike, images: ArrayLike, alpha: float = ALPH
 
 
 def summarize(values: ArrayLike, alpha: float = ALPHA) -> Summary:
-    """Describe a mean of numbers that are no accuracies: Student's t.
+    """Describe a mean of numbers other than accuracies: Student's t.
 
     Args:
         values: shape (rows, n), n of at least 1, finite.
@@ -71,15 +65,15 @@ def summarize(values: ArrayLike, alpha: float = ALPHA) -> Summary:
     Returns:
         Shape (rows,) each; with one seed standard deviation and limits are NaN.
     """
-    x = np.asarray(values, dtype=float)
-    rows, n = x.shape
-    mean = x.mean(1)
-    if n == 1:
-        nothing = np.full(rows, np.nan)
-        return Summary(mean, nothing, nothing, nothing)
-    std = x.std(1, ddof=1)
+    mean, std, n = _moments(values)
     half = special.stdtrit(n - 1, 1 - alpha / 2) * std / np.sqrt(n)
     return Summary(mean, std, mean - half, mean + half)
+
+
+def _moments(values: ArrayLike) -> tuple[Floats, Floats, int]:
+    x = np.asarray(values, dtype=float)
+    n = x.shape[1]
+    return x.mean(1), x.std(1, ddof=1) if n > 1 else np.full(len(x), np.nan), n
 
 
 def exact_share(successes: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:

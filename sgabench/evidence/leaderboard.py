@@ -1,4 +1,4 @@
-"""Records to tables: every trial, every cell, and the leaderboard that ranks optimizers."""
+"""From records to tables: every trial, every cell, and the leaderboard that ranks optimizers."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ MEANS = (
     "train_passes",
     "train_seconds",
 )
-SPEEDS = ("measured_speedup", "latency_speedup", "images_per_s", "latency_s")  # medians: one slow run is no speed
+SPEEDS = ("measured_speedup", "latency_speedup", "images_per_s", "latency_s")  # medians: one slow run must not count
 PATTERN_ONLY = "pattern only"
 SPREAD = ("mean", "std", "low", "high")
-OF_SEVERAL_SEEDS = (  # what a row of one cell has not
+OF_SEVERAL_SEEDS = (  # columns that the row of a single cell lacks
     *(f"{name}_{number}" for name in WITH_SPREAD for number in SPREAD[1:]),
     *("trained_low", "trained_high", "missed_target"),
     *NO_VERDICT,
@@ -51,16 +51,16 @@ OF_SEVERAL_SEEDS = (  # what a row of one cell has not
 
 @dataclass(frozen=True)
 class Tables:
-    """What is known of a suite, or of a whole store.
+    """The results of a suite, or of a whole store.
 
     Attributes:
         leaderboard: a row per (data set, model, pruner, ratio, optimizer): seeds that count, how many of them trained,
             means, standard deviations (of a sample: n - 1) and 95 % intervals, the comparison with the reference
             optimizer (`sgabench.evidence.comparison.compare`), best pruned top-1 first.
-        curves: a row per (data set, model, pruner, optimizer): the mean over the ratios, what of the dense accuracy is
-            kept, and the comparison with the reference.
+        curves: a row per (data set, model, pruner, optimizer): the mean over the ratios, how much of the dense
+            accuracy is kept, and the comparison with the reference.
         comparisons: every comparison that was made, of curves, single prunings and dense networks.
-        cells: a row per cell, its trial's dense accuracy beside it.
+        cells: a row per cell, with its trial's dense accuracy.
         trials: a row per trial; ``at_chance``: no better than guessing.
         failures: a row per trial, cell or probe that failed or diverged, with the error.
         environments: the different environments that the records were made in; the column ``environment`` of trials
@@ -70,7 +70,7 @@ class Tables:
         warnings: what a reader must know before the numbers: how rows were made differently, and what is left out.
         probes: a row per number that a probe found and network that it looked at, over seeds.
         ranked: the data sets and models that ranks and profiles are made of; None: all.
-        arm: what is compared, in a word: ``optimizer``; ``checkpoint`` if all were brought, ``training`` if some.
+        arm: what is compared, in a word: ``optimizer``; ``checkpoint`` if all are checkpoints, ``training`` if some.
     """
 
     leaderboard: pd.DataFrame
@@ -101,7 +101,7 @@ class Tables:
 
     @cached_property
     def profiles(self) -> Profiles | None:
-        """How often each optimizer keeps how much, over data sets and models; None with fewer than two of these."""
+        """Performance profiles over data sets and models; None with fewer than two of these."""
         from sgabench.evidence.ranks import profiles
 
         return profiles(self._ranked(self.cells))
@@ -125,8 +125,8 @@ def make_tables(
 
     Args:
         store: the records.
-        plan: only its trials and cells, in its order and with its labels, and with a row for what is
-            not stored yet; None: all that is stored.
+        plan: only its trials and cells, in its order and with its labels, with rows for what is not stored yet;
+            None: all that is stored.
         reference: label of the optimizer that the others are compared with; default: that of the suite's question, or
             the first of the plan, or ``adam``, or the first there is.
         by: ``ratio``: a row per ratio asked for; ``compression`` or ``macs``: per achieved budget,
@@ -193,7 +193,7 @@ def make_tables(
 
 
 def _arm(trials: Iterable[Mapping[str, Any]]) -> str:
-    """The word for what made these trials."""
+    """The word for what made these trials, as `Tables.arm`."""
     are_brought = {"checkpoint" in described for described in trials}
     if are_brought == {True}:
         return "checkpoint"
@@ -201,7 +201,7 @@ def _arm(trials: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None, names: Mapping[str, str]) -> str:
-    """The label of the reference; ``names``: what labels are called in these cells, where that is another."""
+    """The label of the reference; ``names``: labels to their names in these cells, where those differ."""
     labels = [] if cells.empty else list(cells["optimizer"].unique())
     if asked is not None and asked in names:
         if names[asked] not in labels:
@@ -211,16 +211,16 @@ def _reference(cells: pd.DataFrame, plan: Plan | None, asked: str | None, names:
         raise InputError(f"--reference {asked}: no optimizer with that label{suggestion(asked, labels)}")
     if asked is not None or plan is not None:
         preferred = [asked] if asked else []
-        if not preferred and plan:  # of a part of a plan, the reference may be left out
+        if not preferred and plan:  # the plan may be a part without the reference
             preferred = [names.get(arm, arm) for arm in (plan.suite.question.reference or "", *plan.suite.arms)]
         return next((label for label in [*preferred, *labels] if label in labels), "")
     counts: Counter[str] = Counter(cells["optimizer"][cells["status"] == "done"] if labels else ())
-    # Of several that are called Adam, the one with the most results says the most.
+    # Of several called Adam, the one with the most results is the most useful.
     return max(labels, key=lambda label: (label.split(" (")[0] == "adam", counts[label]), default="")
 
 
 def each_cell(tables: Tables) -> Tables:
-    """The same tables with a row per cell, and its seed, where the leaderboard had one per group of seeds."""
+    """The same tables, with a leaderboard row per cell and seed instead of one per group of seeds."""
     cells = tables.cells
     if cells.empty:
         return tables
@@ -265,7 +265,7 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
     ]
     if cells.empty:
         return pd.DataFrame(columns=columns)
-    # To group by texts takes ten times as long as to group by their numbers, in order of appearance.
+    # Grouping by texts takes ten times as long as grouping by their numbers, in order of appearance.
     labels = {name: pd.factorize(cells[name]) for name in GROUP if name != "ratio"}
     numbers = _numbers(cells).assign(ratio=cells["ratio"], **{name: codes for name, (codes, _) in labels.items()})
     board = numbers[GROUP].drop_duplicates(ignore_index=True)
@@ -297,7 +297,7 @@ def _leaderboard(cells: pd.DataFrame, compared: pd.DataFrame, reference: str, re
 
 
 def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
-    """What is averaged: accuracies as they count, and speeds only where something can be faster."""
+    """The columns that are averaged: accuracies as they count, and speeds only where something can be faster."""
     import numpy as np
     import pandas as pd
 
@@ -310,7 +310,7 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     found |= {name: found[name].mask(masked & cells.get("sparse_layers", nothing).isna()) for name in SPEEDS}
     pruned, dense, chance = (pd.to_numeric(cells[name]) for name in ("counted_top1", "counted_dense", "chance"))
     found |= {"pruned_top1": pruned, "dense_top1": dense, "missed": pd.Series(missed_targets(cells), cells.index)}
-    # A network that learned nothing keeps nothing.
+    # A network that learned nothing has nothing to keep.
     untrained = pruned.notna() & ~cells["trained"].astype(bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         found["retention"] = (pruned / dense).mask(untrained, 0.0)
@@ -319,7 +319,7 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_a_pattern(cells: pd.DataFrame) -> NDArray[Any]:
-    """Whether cells have no speeds, though kernels for their pattern would be faster."""
+    """Whether a cell has no speed, although there are faster kernels for its pattern."""
     import numpy as np
 
     return cells["pattern_only"].notna().to_numpy() if "pattern_only" in cells else np.zeros(len(cells), dtype=bool)

@@ -1,9 +1,9 @@
 """Looks at results while seeds are added: planned, paid for, and kept beside the leaderboard.
 
-Who looks, adds seeds and looks again until something shows finds too much: at 3, 5 and 10 seeds the 5 % are about 12 %.
-So looks are planned, and each may spend its share of the error rate only, equal parts of it: alpha spending (Lan and
-DeMets, "Discrete sequential boundaries for clinical trials", Biometrika 70, 1983) without credit for what looks have in
-common, which holds for any test. What was decided at a look stays decided.
+Looking, adding seeds and looking again until something shows finds too much: at 3, 5 and 10 seeds, 5 % become about
+12 %. So looks are planned, and each may spend only an equal share of the error rate: alpha spending (Lan and DeMets,
+"Discrete sequential boundaries for clinical trials", Biometrika 70, 1983) that takes no advantage of the correlation
+between looks, and so holds for any test. What was decided at a look stays decided.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 FILE = "looks.json"
 MAX_BYTES = 20_000_000
-FIRST = 5  # seeds: with fewer, optimizers whose networks are of two kinds differ by chance too often to look and go on
-HOPELESS = 3  # times the seeds that are left: what would take more is not gone on with
+FIRST = 5  # seeds: with fewer, optimizers whose networks succeed or collapse differ by chance too often
+HOPELESS = 3  # times the seeds that are left: comparisons that would take more get no more seeds
 
 Text = Annotated[str, Field(max_length=1000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -42,7 +42,7 @@ class _Frozen(BaseModel):
 
 
 class Decided(_Frozen):
-    """A curve's verdict, as `sgabench.evidence.comparison.compare` gave it."""
+    """A curve's verdict, as returned by `sgabench.evidence.comparison.compare`."""
 
     dataset: Text
     model: Text
@@ -88,9 +88,9 @@ class Looks(_Frozen):
     """All looks at a suite.
 
     Attributes:
-        question: what was planned for; another one needs looks of its own.
+        question: that they are about; another one needs looks of its own.
         planned: seeds at each look; empty: none were planned.
-        taken: those that were.
+        taken: the looks so far.
     """
 
     format: Literal[1] = 1
@@ -105,12 +105,12 @@ class Looks(_Frozen):
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to look at."""
+        """Whether there is nothing left to decide."""
         last = self.taken[-1] if self.taken else None
         return last is not None and (len(self.taken) >= len(self.planned) or not any(g.open for g in last.given))
 
     def seeds_of(self, plan: Plan, *, coming: bool = False) -> dict[Place, int]:
-        """Seeds of each (data set, model, optimizer): as of the last look, or for the coming one."""
+        """Seeds of each (data set, model, optimizer) at the last look, or for the coming one."""
         start = 0 if not coming or not self.planned else self.planned[0]
         given = {trial_place(trial): start for trial in plan.trials}
         if not self.taken:
@@ -123,7 +123,7 @@ class Looks(_Frozen):
         return given
 
     def restrict(self, plan: Plan, *, coming: bool = False) -> Plan:
-        """The trials of a plan that were asked for at the last look, or will be for the coming one."""
+        """The part of a plan that the last look asked for, or the coming one will."""
         if not self.planned:
             return plan
         given = self.seeds_of(plan, coming=coming)
@@ -133,7 +133,7 @@ class Looks(_Frozen):
 
 
 def trial_place(trial: TrialPlan) -> Place:
-    """What a trial's seeds are counted by."""
+    """The (data set, model, optimizer) whose seeds a trial counts among."""
     return (trial.dataset.label, trial.model.label, trial.optimizer.label)
 
 
@@ -147,7 +147,7 @@ def planned_looks(first: int, last: int) -> tuple[int, ...]:
 
 
 def question_of(suite: Suite) -> str:
-    """What a suite's verdicts are about: other optimizers, pruners or ratios are another question."""
+    """Identifies what a suite's verdicts are about: other optimizers, pruners or ratios are another question."""
     parts = {
         name: [[choice.label, choice.identity()] for choice in getattr(suite, name)]
         for name in ("datasets", "models", "optimizers", "pruners")
@@ -158,7 +158,7 @@ def question_of(suite: Suite) -> str:
 
 
 def path_of(results: Path, suite: Suite) -> Path:
-    """Where the looks at a suite are kept."""
+    """The file of the looks at a suite."""
     return results / suite.looks_folder / FILE
 
 
@@ -175,7 +175,7 @@ def looks_of(results: Path, suite: Suite) -> Looks | None:
 
 
 def read_looks(results: Path, suite: Suite) -> Looks | None:
-    """The looks at a suite; None if there are none at this question.
+    """The looks at a suite; None if there are none for this question.
 
     Raises:
         InputError: the file is damaged.
@@ -211,7 +211,7 @@ def write_looks(looks: Looks, results: Path, suite: Suite) -> None:
 
 
 def with_decided(compared: pd.DataFrame, looks: Looks) -> pd.DataFrame:
-    """Put the verdicts of earlier looks in place of those of today."""
+    """Replace today's verdicts by those that earlier looks decided."""
     decided = {row.place: row for look in looks.taken for row in look.decided}
     if not decided or compared.empty:
         return compared
@@ -230,7 +230,7 @@ def take(looks: Looks, compared: pd.DataFrame, plan: Plan) -> Looks:
     """Look at the comparisons of a plan that was restricted for the coming look.
 
     Returns:
-        The looks with this one: what is decided now, and what is gone on with.
+        The looks including this one: what is decided now, and which optimizers get more seeds.
     """
     n = looks.planned[len(looks.taken)]
     earlier = {row.place for look in looks.taken for row in look.decided}
@@ -260,7 +260,7 @@ def take(looks: Looks, compared: pd.DataFrame, plan: Plan) -> Looks:
 
 
 def seen(looks: Looks | None, suite: Suite) -> Looks:
-    """Looks with one that nobody planned, at all seeds of a suite; the same if it was taken before."""
+    """Looks including an unplanned one, at all seeds of a suite; unchanged if it was taken before."""
     looks = looks or Looks(question=question_of(suite))
     n = len(suite.seeds)
     if any(look.seeds == n for look in looks.taken):
@@ -269,7 +269,7 @@ def seen(looks: Looks | None, suite: Suite) -> Looks:
 
 
 def notes(looks: Looks | None) -> tuple[str, ...]:
-    """What a reader of verdicts must know of the looks."""
+    """What a reader of the verdicts must know about the looks."""
     if looks is None or not looks.taken:
         return ()
     counts = [look.seeds for look in looks.taken]

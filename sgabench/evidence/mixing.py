@@ -1,4 +1,4 @@
-"""Whether rows that stand in one table were made in the same way: code, versions, device, precision, threads."""
+"""Whether the rows of a table were made in the same way: code, versions, device, precision, threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 MOST = 4  # values or tables that a line names
-# What says nothing of how a number was made, or what is said in other words.
+# Facts that do not change numbers, and those that have phrases of their own.
 _IGNORED = {"code", "commit", "cores", "gpu", "gpu_memory", "cpu", "system", "packages", "bf16"}
 _VERSIONS = ("python", "cuda", "cudnn")
 _WORDS = {"precision": "in different precision", "threads": "with different numbers of threads"}
@@ -42,7 +42,7 @@ def mixed_rows(trials: pd.DataFrame, cells: pd.DataFrame, environments: Sequence
 
     Args:
         trials, cells: as in `sgabench.evidence.leaderboard.Tables`.
-        environments: what their column ``environment`` numbers.
+        environments: numbered by their column ``environment``.
     """
     if len(environments) < 2:
         return ()
@@ -64,7 +64,7 @@ def mixed_rows(trials: pd.DataFrame, cells: pd.DataFrame, environments: Sequence
 
 
 def code_of(environment: Environment) -> str:
-    """Version and hash of the code: ``0.1.0 (a1b2c3)``; what is not known is left out."""
+    """Version and hash of the code: ``0.1.0 (a1b2c3)``; what is unknown is left out."""
     version = environment["packages"].get("sgabench", "")
     code = environment.get("code")
     return " ".join(part for part in (version, f"({code[:6]})" if code else "") if part)
@@ -88,7 +88,7 @@ def _phrase(words: str, values: Collection[str]) -> str:
 
 
 def _some(names: Sequence[str], between: str, last: str | None = None) -> str:
-    """Names in a row, the first few of many."""
+    """A list of names in words; of many, the first few."""
     if len(names) > MOST:
         return between.join(names[:MOST]) + f"{between}and {len(names) - MOST} more"
     return between.join(names) if last is None or len(names) < 2 else between.join(names[:-1]) + last + names[-1]

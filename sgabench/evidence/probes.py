@@ -1,4 +1,4 @@
-"""What probes found: the numbers at the top of their dictionaries, over seeds."""
+"""Results of probes: the numbers at the top level of their dictionaries, over seeds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sgabench.evidence.columns import Columns
 
 SUBJECT = ["dataset", "model", "pruner", "of", "ratio", "optimizer"]
 COLUMNS = ["probe", "number", *SUBJECT, "n", "mean", "std"]
-_PROBE, _KEY, _NUMBER, _VALUE = ("\x1fprobe", "\x1fkey", "\x1fnumber", "\x1fvalue")  # no names of a probe's numbers
+_PROBE, _KEY, _NUMBER, _VALUE = ("\x1fprobe", "\x1fkey", "\x1fnumber", "\x1fvalue")  # in no name of a number
 
 
 def in_order(rows: pd.DataFrame, first: list[str]) -> pd.DataFrame:
-    """Rows by some columns, data set, model, pruner, ratio and ``place``; names in the order of their places."""
+    """Sort by some columns, data set, model, pruner, ratio and ``place``; names in the order of their places."""
     by = {name: rows.groupby(name, sort=False)["place"].transform("min") for name in ("dataset", "model", "pruner")}
     ranked = rows.assign(**{f"{name} place": places for name, places in by.items()})
     ranked = ranked.sort_values([*first, *(f"{name} place" for name in by), "ratio", "place"], kind="stable")
@@ -25,7 +25,7 @@ def probe_numbers(records: Columns, trials: pd.DataFrame, cells: pd.DataFrame) -
 
     Args:
         records: of probes.
-        trials, cells: with labels and keys, whose subjects they are; others are left out.
+        trials, cells: their subjects, with labels and keys; probes of others are left out.
 
     Returns:
         `COLUMNS`: a row per probe, number and subject; a dense network has the pruner "" and the ratio NaN.

@@ -28,8 +28,7 @@ class Ranking:
 class Ranks:
     """Mean ranks of optimizers over blocks (data set, model), by the accuracy of their curves.
 
-    A block's score is the mean over its pruners, because pruners share the trained networks and are no blocks of their
-    own.
+    A block's score is the mean over its pruners, which share the trained networks and so are not blocks themselves.
 
     Attributes:
         table: ``optimizer`` and ``rank``, best first.
@@ -93,7 +92,7 @@ def rank_treatments(scores: ArrayLike, alpha: float = ALPHA) -> Ranking:
 
 @dataclass(frozen=True)
 class Profiles:
-    """How often each optimizer keeps at least so much, over the runs of several blocks.
+    """How often each optimizer reaches at least a given accuracy, over the runs of several blocks.
 
     Attributes:
         optimizers: their labels.
@@ -163,7 +162,7 @@ Codes = NDArray[np.int64]
 def _parts(
     cells: pd.DataFrame, optimizer: Codes, rows: list[Codes], chosen: NDArray[np.bool_]
 ) -> Iterator[tuple[Codes, Codes, Codes, Floats, NDArray[np.bool_]]]:
-    """Of each block: numbers of optimizers, seeds and prunings, the accuracies, and whether each missed its target."""
+    """For each block: numbers of optimizers, seeds and prunings, accuracies, and whether each missed its target."""
     pruning, _ = numbered(cells, ["pruner", "of", "ratio"])
     seed, _ = pd.factorize(cells["seed"])
     top1, missed = cells["counted_top1"].to_numpy(dtype=float), missed_targets(cells)

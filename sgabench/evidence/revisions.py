@@ -1,4 +1,4 @@
-"""Records of earlier code: what a store still has of a plan, made before a plugin, or sgabench, changed its numbers."""
+"""Records of a plan that earlier code made, before a plugin or sgabench itself changed its numbers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _OWN = {
     "computed_revision": "how zeros are counted",
     "heads_revision": "which layers are classifiers",
 }
-# What a description says of the code and the content of what it names.
+# Fields of a description that identify code or content.
 _CHANGING = frozenset({"revision", "code", "files", "content", *_OWN})
 MOST_NAMED = 3  # modules
 
 
 def earlier_records(store: Store, plan: Plan) -> list[str]:
-    """A line per plugin, or part of sgabench, whose earlier code made records that differ in nothing else."""
+    """A line per plugin or part of sgabench whose earlier code made records that are otherwise the same."""
     if not (_is_revised(plan) or (_is_foreign(plan) and not keys_of(plan) <= store.statuses().keys())):
-        return []  # and a large store is not read
+        return []  # without reading a large store
     trials = {content_key(_bare(trial.description())): trial for trial in plan.trials}
     cells = _cells(plan)
     current = {trial.key: _revisions(trial) for trial in plan.trials}
@@ -75,17 +75,17 @@ def _is_revised(plan: Plan) -> bool:
 
 
 def _is_foreign(plan: Plan) -> bool:
-    """Whether it asks for anything whose code or content is the user's own, and may have been another."""
+    """Whether it asks for anything with the user's own code or content, which may have changed."""
     return any(choice.code or choice.tags.keys() & {"files", "fingerprint"} for choice in _choices(plan))
 
 
 def _revisions(trial: TrialPlan) -> tuple[tuple[str, int], ...]:
-    """Those that only networks of its kind have."""
+    """The revisions that only networks of its kind have."""
     return tuple(trial.cells[0].revisions.items()) if trial.cells else ()
 
 
 def _cells(plan: Plan) -> dict[tuple[tuple[tuple[str, int], ...], str], dict[str, Any]]:
-    """The description of each pruning, by the revisions of networks and what it is but for its code."""
+    """The description of each pruning, by the revisions of networks and its description without code."""
     different = {
         (id(cell.pruner), cell.ratio, of): cell
         for trial in plan.trials
@@ -97,7 +97,7 @@ def _cells(plan: Plan) -> dict[tuple[tuple[tuple[str, int], ...], str], dict[str
 
 
 def _probes(plan: Plan) -> dict[str, dict[str, Any]]:
-    """The same of each probe that may have had another code."""
+    """Likewise, for each probe whose code may have changed."""
     of_trials = [(trial.key, probe.probe) for trial in plan.trials for probe in trial.probes]
     of_cells = [(cell.key, probe.probe) for _, cell in plan.cells() for probe in cell.probes]
     asked = (*of_trials, *of_cells)
@@ -106,17 +106,17 @@ def _probes(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def _bare(description: Mapping[str, Any]) -> dict[str, Any]:
-    """A description without what tells code and content of the same name apart."""
+    """A description without the fields that identify code and content."""
     without = {name: value for name, value in description.items() if name not in _CHANGING}
     return without | {part: _bare(without[part]) for part in PARTS if isinstance(without.get(part), Mapping)}
 
 
 def _changed(was: Mapping[str, Any], now: Mapping[str, Any], kind: str) -> str:
-    """What is another one now.
+    """What has changed, in words.
 
     Args:
         was, now: descriptions of a trial, or of a cell.
-        kind: of the plugin that a description names by itself; empty: it is of a trial.
+        kind: of the plugin that a cell's or probe's description is about; empty: it is of a trial.
     """
     revised = [name for key, name in _OWN.items() if was.get(key) != now.get(key)]
     others: list[str] = []
@@ -141,7 +141,7 @@ def _code_of(kind: str, name: str) -> str:
 
 
 def enumerated(names: Sequence[str]) -> str:
-    """Names as a sentence has them, the first few of many."""
+    """Names as in a sentence; of many, the first few."""
     if len(names) > MOST_NAMED:
         return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

@@ -1,4 +1,4 @@
-"""Comparisons as columns of the tables: what each row says beside its numbers."""
+"""Comparisons as columns of the tables, beside the numbers of each row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_VERDICT: dict[str, Any] = {
 
 
 def with_verdicts(board: pd.DataFrame, compared: pd.DataFrame, reference: str, resolution: float) -> pd.DataFrame:
-    """The rows with what there is of `NO_VERDICT`, from comparisons with the reference."""
+    """The rows with the columns of `NO_VERDICT` filled in from comparisons with the reference."""
     identity = [name for name in GROUP if name in board and name != "optimizer"]
     found = compared[compared["second"] == reference].rename(columns={"first": "optimizer"})
     names = [name for name in NO_VERDICT if name in found]

@@ -1,1 +1,1 @@
-"""A plan carried out: what is left to do, trial by trial, in this process or in several."""
+"""Running a plan: what is left to do, trial by trial, in this process or in several."""

@@ -1,4 +1,4 @@
-"""A network that somebody's own loop has trained, made nameable: its weights in a file, its form as a model."""
+"""Networks that the user's own loop has trained: weights in a file, and a model that suites can name."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _forms: dict[str, nn.Module] = {}
 
 
 def bring(networks: Sequence[nn.Module], results: Path) -> tuple[str, str, list[Path]]:
-    """Keep the weights of networks in the results folder, and their form in this process.
+    """Keep the weights of networks in the results folder, and their architecture in this process.
 
     Args:
-        networks: of one form, left as they are.
-        results: the results folder, which is made if it is not there.
+        networks: of one architecture; they are not changed.
+        results: the results folder, created if it does not exist.
 
     Returns:
-        The name of their model, the option `form` of that, and a file of weights for each.
+        The name of their model, its option `form`, and a file of weights for each.
 
     Raises:
-        InputError: there is none, one is no module, they are not alike, or a file cannot be written.
+        InputError: there are none, one is not a module, they differ in architecture, or a file cannot be written.
     """
     other = next((network for network in networks if not isinstance(network, nn.Module)), None)
     if not networks or other is not None:
@@ -41,12 +41,12 @@ def bring(networks: Sequence[nn.Module], results: Path) -> tuple[str, str, list[
     if len(set(forms)) > 1:
         raise InputError("trial_from: replicates must have the same form; call it once for each network, with a label")
     _forms[forms[0]] = copy.deepcopy(networks[0]).cpu()
-    models.register_source(SOURCE, kinds={"computed": ("*",)})(_own)  # it may be any
+    models.register_source(SOURCE, kinds={"computed": ("*",)})(_own)  # it can be any network
     return f"{SOURCE}:{type(networks[0]).__name__}", forms[0], [_write(network, results) for network in networks]
 
 
 def _form(network: nn.Module) -> str:
-    """Identifies what is not in the weights, as far as it can be seen."""
+    """Identifies an architecture by what is visible of it beside the weights."""
     shapes = [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
     return hashlib.sha256(f"{network!r} {shapes} {origin_of(type(network)).code}".encode()).hexdigest()[:16]
 
@@ -64,7 +64,7 @@ def _write(network: nn.Module, results: Path) -> Path:
 
 
 def _own(name: str, spec: ImageSpec, *, form: str) -> nn.Module:
-    """A network that `sgabench.trial_from` was given in this process."""
+    """A network that was passed to `sgabench.trial_from` in this process."""
     if form not in _forms:
         raise InputError(f"{SOURCE}:{name}: only the process that called trial_from has it")
     return copy.deepcopy(_forms[form]).requires_grad_(True).train()

@@ -1,4 +1,4 @@
-"""Pruned networks of trials that are trained already, made again and written to be kept."""
+"""Prune the stored networks of trials again, and write the results to files."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def selected(plan: Plan, pattern: str) -> list[tuple[TrialPlan, CellPlan]]:
 
 
 def keep(plan: Plan, pattern: str, kept: Kept, options: Options, on_file: Callable[[Path, Record], None]) -> None:
-    """Prune stored networks as a plan's cells ask for, and write what comes out.
+    """Prune stored networks as a plan's cells ask, and write the pruned networks.
 
     Args:
         plan: of the suite.
         pattern: glob over names of cells.
-        kept: where to.
+        kept: where to write them.
         options: folders and device.
-        on_file: is called with each file and the measurements of its network.
+        on_file: called with each file and the measurements of its network.
 
     Raises:
-        InputError: nothing matches; a training is not stored; a file is there; a cell fails.
+        InputError: nothing matches; a training is not stored; a file exists; a cell fails.
     """
     cells = selected(plan, pattern)
     for trial, cell in cells:

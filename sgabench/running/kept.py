@@ -1,4 +1,4 @@
-"""Pruned networks that are kept: where, and with what is known of them."""
+"""Files of pruned networks: where they are, and the measurements beside them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kept:
-    """Where pruned networks are written, and in which formats beside that of `load_network`."""
+    """Where pruned networks are written, and in which formats besides that of `load_network`."""
 
     folder: Path
     program: bool = False
@@ -25,7 +25,7 @@ class Kept:
 
 
 def path_of(folder: Path, trial: TrialPlan, cell: CellPlan) -> Path:
-    """Where a pruned network is kept: its name without what file systems do not like, and six digits of its key."""
+    """The path of a pruned network: its name with characters safe for file systems, and six digits of its key."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{trial.name}/{cell.name}").strip("-")
     return folder / f"{name[:120]}-{cell.key[:6]}.safetensors"
 
@@ -33,7 +33,7 @@ def path_of(folder: Path, trial: TrialPlan, cell: CellPlan) -> Path:
 def write_kept(
     kept: Kept, network: nn.Module, trial: TrialPlan, cell: CellPlan, data: Data, result: dict[str, Any]
 ) -> None:
-    """Write a pruned network, and what was measured of it."""
+    """Write a pruned network and its measurements."""
     from sgabench.models.exported import export_onnx, export_program
     from sgabench.models.saved import load_network, save_network
 

@@ -1,4 +1,4 @@
-"""Trainings that are measured: the steps of a trial, alone, or several at the same time."""
+"""Training loops for measurements: the steps of a trial, alone or several at the same time."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from sgabench.training.data import Data
 from sgabench.training.progress import synchronize
 from sgabench.training.step import Draws, GradientStep
 
-# Steps of an epoch of random images.
-_EPOCH_STEPS = 64
+_EPOCH_STEPS = 64  # of random images
 _SETTLING_STEPS = WARM_UP_STEPS + 2 * TIMED_STEPS + 2
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained: the passes of a model on images of a form, with a recipe's batches, and Adam.
+    """What is trained: a model on images of a shape, with a recipe's batches and precision, and Adam.
 
     Attributes:
         plugins: files that a process has to load before it knows the model.
@@ -47,10 +46,10 @@ class Workload:
 
 
 class Loop(Protocol):
-    """A training that goes on for a while whenever it is told to."""
+    """A training that continues for a while at each call."""
 
     def block(self, seconds: float) -> float:
-        """Train for about so long, at least a few steps; images/s."""
+        """Train for about so many seconds, at least a few steps; returns images/s."""
 
 
 Make = Callable[[], Loop]
@@ -62,9 +61,9 @@ def optimizer_of(network: nn.Module) -> torch.optim.Optimizer:
 
 
 class Resident:
-    """The steps of a trial: data on the device, channels last in memory, in a precision, captured or not.
+    """The steps of a trial: data on the device, in channels-last format, in a precision, captured or not.
 
-    Compiled, which trials are not, the network is one of torch.compile's.
+    Trials do not use ``compiled``: torch.compile of the network.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class Resident:
             self.train(_SETTLING_STEPS if how else 2)
 
     def block(self, seconds: float) -> float:
-        """Train for about so long."""
+        """Train for about so many seconds; returns images/s."""
         steps = 0
         synchronize(self._device)
         started = time.perf_counter()
@@ -102,12 +101,12 @@ class Resident:
             self.train(4)
             steps += 4
             if steps % 32 == 0:
-                synchronize(self._device)  # what has been launched may be far ahead of what is done
+                synchronize(self._device)  # launches may be far ahead of execution
         synchronize(self._device)
         return steps * self._batch_size / (time.perf_counter() - started)
 
     def train(self, steps: int) -> None:
-        """Take so many steps."""
+        """Take a number of steps."""
         for _ in range(steps):
             self._step(self._draws[self._taken % _EPOCH_STEPS])
             self._optimizer.step()
@@ -115,14 +114,14 @@ class Resident:
 
 
 class Processes:
-    """Trainings in processes of their own, at the same time: they share the cores or the GPU.
+    """Trainings at the same time in processes of their own, which share the cores or the GPU.
 
     Args:
-        makes: what makes each of them, where it will run.
-        plugins: files that each process loads before.
+        makes: makes each of them, in its process.
+        plugins: files that each process loads first.
 
     Attributes:
-        memory_bytes: what each held at most beside what it held before it was made, added up.
+        memory_bytes: sum over the processes of peak memory, without what each used before its training was made.
 
     Raises:
         Died: a process could not go on, out of memory for example.
@@ -146,7 +145,7 @@ class Processes:
             raise
 
     def block(self, seconds: float) -> float:
-        """Let all of them train for about so long; images/s of all together."""
+        """Let all of them train for about so many seconds; returns their total images/s."""
         for worker in self._workers:
             worker.send(seconds)
         return float(sum(self._gather()))
@@ -162,7 +161,7 @@ class Processes:
         return answers
 
     def close(self) -> None:
-        """End the processes, by ending the connections to them."""
+        """End the processes by closing the connections to them."""
         for worker in self._workers:
             worker.close()
         for process in self._processes:
@@ -174,7 +173,7 @@ class Died(RuntimeError):
 
 
 def trials_at_once(number: int, work: Workload, device: str, precision: str, *, captured: bool = True) -> Processes:
-    """Steps of so many trials, each with its share of the cores."""
+    """The steps of several trials, each with its share of the cores."""
     make = partial(_trial, work, device, precision, max(1, cores() // number), captured)
     return Processes([make] * number, device, work.plugins)
 
@@ -185,7 +184,7 @@ def _trial(work: Workload, device: str, precision: str, threads: int, captured: 
 
 
 def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) -> None:
-    ignore_ctrl_c()  # who asked ends this, by ending the connection
+    ignore_ctrl_c()  # the parent ends this process by closing the connection
     try:
         for plugin in plugins:
             load_plugin_file(plugin)
@@ -196,6 +195,6 @@ def _serve(connection: Any, make: Make, device: str, plugins: Sequence[Path]) ->
         while True:
             connection.send(loop.block(connection.recv()))
     except (EOFError, OSError):
-        return  # who asked is gone
+        return  # the parent is gone
     except (MemoryError, RuntimeError, InputError) as error:  # anything else ends the process, with its traceback
         connection.send(describe(error))

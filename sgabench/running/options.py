@@ -1,4 +1,4 @@
-"""How a suite is run."""
+"""Options of a run."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ SNAPSHOT_MINUTES = 5.0
 
 @dataclass(frozen=True)
 class Options:
-    """How to run a suite; nothing here enters a key.
+    """How a suite is run; nothing here enters a key.
 
     Attributes:
         results: folder of the store.
-        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
-        download: fetch a data set that is not there.
+        data_dir: folder of the data sets; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch data sets that are missing.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: trials at the same time.
         only: glob over trial names.
         plugins: plugin files, which every worker loads.
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
-        retry_failed: take up what is recorded as failed, and nothing else.
-        trial_minutes: a trial that takes longer fails; None: none does.
-        shard: the number of a part of the trials, from 1 on, and how many parts there are; None: all.
-        storage: folder or URL that weights and snapshots are kept in; None: the results folder.
-        ray: the cluster of Ray that trials run on; None: they run on this machine.
+        retry_failed: run only what is recorded as failed.
+        trial_minutes: a trial that takes longer fails; None: no limit.
+        shard: number of a part of the trials, counted from 1, and number of parts; None: all.
+        storage: folder or URL of weights and snapshots; None: the results folder.
+        ray: the Ray cluster that trials run on; None: this machine.
     """
 
     results: Path = Path("results")

@@ -1,4 +1,4 @@
-"""In which order trials are handed out where several run at once: the longest first, so that none ends long after."""
+"""The order of trials where several run at once: the longest first, so that none ends long after the others."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sgabench.suite.work import BACKWARDS, work_of
 
 
 class Expected:
-    """How long trials are expected to take: by what they compute, corrected by what their like have taken.
+    """How long trials are expected to take, from their operations and the time that similar trials have taken.
 
-    What they compute is the multiply-adds of an image times the images that they see. Trials of the same data set,
-    model and optimizer, whatever its options, take time in proportion to that; of what nobody has taken yet, the pace
-    of all is expected. Those that are expected to take equally long, as all seeds do, stay in the order of the plan:
-    one after the other on the same data set.
+    Their operations are the multiply-adds of an image times the number of images. Trials of the same data set, model
+    and optimizer, whatever its options, take time in proportion to that; those of which none has finished yet are
+    expected to be as fast as the average. Trials that are expected to take equally long, as all seeds do, stay in the
+    order of the plan: one after the other on the same data set.
 
     Args:
         left: each with only what is left to do.
         trained: keys of those whose network is stored.
-        options: where the data is.
+        options: has the data folder.
     """
 
     def __init__(self, left: Sequence[TrialPlan], trained: Collection[str], options: Options) -> None:
@@ -36,12 +36,12 @@ class Expected:
 
         self._kinds = {trial.key: (*_pair(trial), trial.optimizer.name, trial.key in stored) for trial in left}
         self._lengths = {trial.key: length(trial) for trial in left}
-        self._took: dict[object, tuple[float, float, int]] = {}  # of a kind: seconds, for such a length, of so many
+        self._took: dict[object, tuple[float, float, int]] = {}  # total seconds, length and number of each kind
 
     def took(self, trial: TrialPlan, seconds: float) -> bool:
-        """Learn from a trial that is through; gives whether that is worth another order.
+        """Learn from a trial that has ended; returns whether the rest should be put in order again.
 
-        It is after 1, 3, 7, 15, ... trials of a kind: to put a hundred thousand in order takes longer than a record.
+        That is after 1, 3, 7, 15, ... trials of a kind: sorting a hundred thousand takes longer than storing a record.
         """
         length = self._lengths[trial.key]
         if not math.isfinite(length):
@@ -52,7 +52,7 @@ class Expected:
         return (number + 1) & number == 0
 
     def longest_first(self, left: Iterable[TrialPlan]) -> list[TrialPlan]:
-        """The same trials in another order."""
+        """The same trials, the longest first."""
         return sorted(left, key=self._seconds, reverse=True)
 
     def _seconds(self, trial: TrialPlan) -> float:
@@ -69,7 +69,7 @@ def _name(choice: Choice) -> str:
 
 
 def _multiply_adds(left: Sequence[TrialPlan], options: Options) -> dict[tuple[str, str], float]:
-    """Of one image, for each data set with each model; nothing is built if there is nothing to compare."""
+    """Multiply-adds of one image for each data set and model; nothing is built if there is nothing to compare."""
     pairs = {_pair(trial): trial for trial in left}
     if len(pairs) == 1:
         return dict.fromkeys(pairs, 1.0)
@@ -86,5 +86,5 @@ def _of_an_image(trial: TrialPlan, options: Options) -> float:
         spec = load_data(trial.dataset, options.data, options.download, "cpu").spec
         network = initial_network(trial.model, spec, 0)
         return float(count_operations(network, torch.zeros(1, spec.channels, spec.height, spec.width)).total)
-    except Exception:  # a plugin's, which its trials will tell; what is not known may be long
+    except Exception:  # a plugin's, which its trials will report; an unknown length may be long
         return math.inf

@@ -14,11 +14,11 @@ MAX_ERROR = 100_000  # characters
 
 @dataclass(frozen=True)
 class Part:
-    """A training, a cell or a probe. As an event: it begins, and if a worker dies before its record, it has failed.
+    """A training, a cell or a probe. As an event: it begins; if its worker dies before its record, it has failed.
 
     Attributes:
-        what: in words.
-        kind: as in `Record`; so are the other fields.
+        what: its description, in words.
+        kind: as in `Record`, like the other fields.
     """
 
     what: str
@@ -29,39 +29,39 @@ class Part:
     description: Mapping[str, Any]
 
     def failed(self, environment: Mapping[str, Any], error: str, status: Status = "failed") -> Record:
-        """The record of its failure; of an immense message, the beginning and the end."""
+        """The record of its failure; of a very long message, the beginning and the end."""
         if len(error) > MAX_ERROR:
             error = f"{error[: MAX_ERROR // 2]}\n...\n{error[-MAX_ERROR // 2 :]}"
         return Record(self.key, self.kind, self.parent, status, self.labels, self.description, environment, error=error)
 
 
 def of_training(trial: TrialPlan) -> Part:
-    """A trial's training, with what is measured of the trained network."""
+    """A trial's training, with the measurements of the trained network."""
     return Part("the training", "trial", trial.key, None, trial.labels(), trial.description())
 
 
 def of_cell(trial: TrialPlan, cell: CellPlan) -> Part:
-    """One cell; if it is stored, the first of its probes: the record of the cell stays, whatever happens."""
+    """A cell; if it is stored, the first of its probes, so that the record of the cell stays whatever happens."""
     if cell.stored:
         return of_probe(trial, cell.key, cell.probes[0])
     return Part(f"cell {cell.name}", "cell", cell.key, trial.key, trial.labels(cell), cell.description())
 
 
 def of_probe(trial: TrialPlan, subject: str, probe: ProbePlan) -> Part:
-    """A probe of the trial's network, or of a cell's: the key of either is the subject."""
+    """A probe; its subject is the key of the trial or cell whose network it looks at."""
     labels = {**trial.labels(), "probe": probe.probe.label}
     description = {**probe.probe.identity(), "subject": subject}
     return Part(f"probe {probe.probe.label}", "probe", probe.key, subject, labels, description)
 
 
 def first_of(trial: TrialPlan, trained: bool) -> Part:
-    """What a trial begins with.
+    """The first part of a trial.
 
-    If it is trained, that is a probe or a cell: should its network not be had, that fails, and the
+    If it is trained already, that is a probe or a cell: if its network cannot be loaded, that part fails, and the
     record of the training stays.
 
     Args:
-        trial: with only what is left to do, which is something.
+        trial: with only what is left to do; not empty.
         trained: whether the record of its training is stored.
     """
     if not trained:

@@ -1,4 +1,4 @@
-"""Signs of life of what may take long without a word."""
+"""Signs of life from work that may take long without any output."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PATIENCE = 20.0  # seconds without a word
+PATIENCE = 20.0  # seconds
 
 
 @contextmanager
 def in_the_meantime(notify: Callable[[], None]) -> Iterator[None]:
-    """Call it every so often, while what is inside goes on."""
+    """Call a function regularly while the block runs."""
     over = threading.Event()
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Finds bad input before the first step, by building everything once."""
+"""Find bad input before the first step, by building everything once."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _logger = logging.getLogger("sgabench")
 
 
 def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) -> None:
-    """Build everything that the tasks name once, so that bad input is found before the first step.
+    """Build everything that the tasks name once.
 
-    What a plugin raises by itself is left to its trial, which keeps the traceback and harms no other.
+    Exceptions of plugins are left to their trials, which keep the traceback and do not affect others.
 
     Args:
         tasks: what is to be run.
-        strict: refuse what a plugin raises by itself, too.
-        workers: processes that run tasks at the same time; 0: on other machines, whose memory cannot be told.
+        strict: report exceptions of plugins, too.
+        workers: processes that run tasks at the same time; 0: on other machines, whose memory is unknown.
 
     Raises:
-        InputError: a data set that is not there or damaged, a model that does not fit it, options
-            that an optimizer refuses, an allocation that does not fit the model's layers, a batch
-            larger than the training split, a training that cannot fit into memory.
+        InputError: a data set that is missing or damaged, a model that does not fit it, options that an optimizer
+            refuses, an allocation that does not fit the model's layers, a batch larger than the training split, a
+            training that cannot fit into memory.
     """
     seen: set[str] = set()
     footprints: dict[str, Footprint | None] = {}
@@ -103,7 +103,7 @@ def preflight(tasks: Sequence[Task], *, strict: bool = False, workers: int = 1) 
 
 @contextmanager
 def input_errors_of(kind: str, choice: Choice, strict: bool) -> Iterator[None]:
-    """Let through what the user can mend, with the entry's label."""
+    """Raise input errors with the entry's label; other exceptions only if strict."""
     try:
         yield
     except InputError as error:
@@ -120,7 +120,7 @@ def _build(model: Choice, spec: ImageSpec, workers: int) -> nn.Module:
 
 
 def _check_model(network: nn.Module, spec: ImageSpec) -> Footprint | None:
-    """Run a network; what it takes, if that can be told."""
+    """Run a network once; returns its memory footprint, if it can be measured."""
     with torch.inference_mode():
         logits = network.eval()(torch.zeros(2, spec.channels, spec.height, spec.width))
     if not isinstance(logits, Tensor) or logits.shape != (2, spec.classes):
@@ -128,12 +128,12 @@ def _check_model(network: nn.Module, spec: ImageSpec) -> Footprint | None:
         raise InputError(f"returns {found} for 2 images, not logits of shape (2, {spec.classes})")
     try:
         return measure(network, spec)
-    except Exception:  # what it raises in training is left to its trial
+    except Exception:  # left to its trial
         return None
 
 
 def _check_tables(cells: Sequence[CellPlan], network: nn.Module, spec: ImageSpec) -> None:
-    """Allocations by names of layers must fit the model's layers; their scores do not matter for that."""
+    """Check that allocations by names of layers fit the model's layers, whatever their scores."""
     ends = input_and_classifier(network, torch.zeros(1, spec.channels, spec.height, spec.width))
     for cell in cells:
         included = (cell.pruner.settings["include_input"], cell.pruner.settings["include_classifier"])
@@ -153,9 +153,9 @@ def _check_memory(task: Task, data: Data, footprint: Footprint, workers: int) ->
     needed = need(footprint, recipe, kept_by(optimizer, steps), task.device, half=half)
     what = f"training with optimizer {optimizer.label!r} at batch size {recipe.batch_size} ({needed})"
     total, left = needed.total, None
-    if workers > 1:  # this process has its data already
+    if workers > 1:  # this process has loaded its data already
         total += sum(bytes_in_memory(split.images) for split in (data.train, data.validation, data.test))
     if task.device == "cuda":
-        torch.cuda.empty_cache()  # what an earlier data set has freed is there again
+        torch.cuda.empty_cache()  # makes the memory of earlier data sets available
         left = torch.cuda.mem_get_info()[0] // math.ceil(workers / torch.cuda.device_count())
     require(total, what, workers, left)

@@ -1,4 +1,4 @@
-"""What a cell asks for, done to a copy of the trained network: pruned, and what comes after."""
+"""Prune a copy of the trained network as a cell asks, with what follows: fine-tuning, rewinding."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _SCHEDULES: TypeAdapter[Any] = TypeAdapter(Schedule)
 
 
 class Pruning:
-    """Of the cells of a trial.
+    """Makes the pruned networks of a trial's cells.
 
     Args:
         sweep: of the trained network.
-        after: for trainings of its pruned copies; what is excluded is told by the cells.
+        after: for trainings of its pruned copies; cells say what is excluded.
     """
 
     def __init__(self, sweep: Sweep, after: After) -> None:
@@ -37,15 +37,15 @@ class Pruning:
         self._early: dict[int, Mapping[str, Tensor]] = {}
 
     def excluded(self, cell: CellPlan) -> frozenset[str]:
-        """Names of the modules that the cell's pruner leaves alone."""
+        """Names of the modules that the cell's pruner does not prune."""
         settings = cell.pruner.settings
         return self._sweep.excluded(settings["include_input"], settings["include_classifier"])
 
     def network(self, cell: CellPlan, context: PruningContext) -> tuple[nn.Module, dict[str, Any]]:
-        """The pruned network, in evaluation mode, and what happened on the way, epoch by epoch.
+        """The pruned network, in evaluation mode, and the history of its trainings, epoch by epoch.
 
         Args:
-            context: of the cell, with what it excludes.
+            context: of the cell, with its excluded modules.
         """
         settings, after = cell.pruner.settings, replace(self._after, excluded=context.excluded)
         detail: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class Pruning:
         return network, detail
 
     def _weights_after(self, epochs: int) -> Mapping[str, Tensor]:
-        """Of the trial's training, done again up to there: it follows from the seed, as the batches do."""
+        """The weights after some epochs of the trial's training, which is repeated up to there from its seed."""
         if epochs not in self._early:
             after = self._after
             network = starting_network(after.trial, after.data)

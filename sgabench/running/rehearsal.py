@@ -1,4 +1,4 @@
-"""A trial on a few images before its training: what would only fail at its end fails at its beginning."""
+"""Rehearse a trial on a few images before its training: what would fail at its end fails at its beginning."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from sgabench.training.data import Data, Images
 from sgabench.training.step import GradientStep
 
 FEW = 16  # images
-# A training of so few steps costs hardly more than its rehearsal.
+# Steps: a training of no more than these costs hardly more than its rehearsal.
 SHORT = 8
-# In a traceback: where the training itself begins, and a failure costs nothing.
+# Appears in tracebacks of training steps: there a failure costs nothing, because trainings begin with one.
 _AT_ONCE = re.compile(rf", in ({build_optimizer.__name__}|{GradientStep.passes.__name__}|step)$", re.MULTILINE)
 _logger = logging.getLogger("sgabench")
-_passed: set[str] = set()  # in this process: other seeds need no rehearsal of their own
+_passed: set[str] = set()  # in this process: once for all seeds
 
 
 def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
-    """Run a trial; if it has to be trained, or a checkpoint to be pruned more than once, its rehearsal comes first.
+    """Run a trial, after a rehearsal if it has to be trained, or if a checkpoint is pruned more than once.
 
-    A training that cannot come to its end is not begun: it has failed. What fails in a step is left to the training
-    itself, which begins with one. Of a pruner or a probe that fails a warning is given; it may do better on a trained
-    network, and is tried there.
+    A training that cannot be completed is not begun: it has failed. Failures in a step are left to the training itself,
+    which begins with one. A pruner or probe that fails causes a warning; it may work on the trained network, and is
+    tried there.
 
     Args:
         task, emit, alone: as of `run_trial`.
@@ -62,21 +62,21 @@ def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
 
 
 def failure_of(record: Record) -> str:
-    """What failed in a rehearsal, in a line."""
+    """A failure in a rehearsal, in one line."""
     of = {"trial": "the training", "cell": f"pruner {record.labels.get('pruner')!r}"}
     what = of.get(record.kind, f"probe {record.labels.get('probe')!r}")
     return f"{what} fails: {in_a_line(record.error)}"
 
 
 def rehearse(task: Task, *, short: bool = False) -> list[Record]:
-    """Do everything that a trial does, once and on a few images: step, save, load, measure, prune, fine-tune, probe.
+    """Do everything that a trial does once, on a few images: step, save, load, measure, prune, fine-tune, probe.
 
     Args:
         task: the trial.
         short: rehearse short trainings, too.
 
     Returns:
-        Records of what failed; none if the same was rehearsed before in this process.
+        Records of failures; empty if the same was rehearsed before in this process.
     """
     same = json.dumps(_subject(task), sort_keys=True)
     if same in _passed:
@@ -90,13 +90,13 @@ def rehearse(task: Task, *, short: bool = False) -> list[Record]:
         return []
     failed = _attempt(task, data, min(FEW, recipe["batch_size"]))
     if any(record.kind == "trial" for record in failed) and recipe["batch_size"] > FEW:
-        failed = _attempt(task, data, recipe["batch_size"])  # it may take no fewer
+        failed = _attempt(task, data, recipe["batch_size"])  # it may need a whole batch
     _passed.add(same)
     return failed
 
 
 def _is_long(trial: TrialPlan, images: int) -> bool:
-    """Whether something is lost if it fails late: of a checkpoint that nothing trains, its other cells."""
+    """Whether work is lost if it fails late: steps of training or, for a checkpoint, the other cells."""
     recipe = trial.optimizer.settings["training"]
     if not trial.trains:
         return len(trial.cells) > 1
@@ -132,7 +132,7 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
         tempfile.TemporaryDirectory(prefix="sgabench-rehearsal-") as folder,
         contextlib.suppress(InputError),
     ):
-        # What cannot be written there says nothing of the trial.
+        # Failures to write there are suppressed: they say nothing about the trial.
         (Path(folder) / "weights").mkdir()
         rehearsed = replace(
             task,
@@ -156,7 +156,7 @@ def _first(split: Images, number: int) -> Images:
 
 
 def _shortened(trial: TrialPlan, images: int) -> TrialPlan:
-    """The trial with a step of so many images, and a cell per pruner."""
+    """The trial with steps of a few images, for one epoch, and a cell per pruner."""
     settings = trial.optimizer.settings
     recipe = {**settings["training"], "epochs": 1, "batch_size": images, "warmup_epochs": 0.0}
     optimizer = replace(trial.optimizer, settings={**settings, "training": recipe})
@@ -167,7 +167,7 @@ def _shortened(trial: TrialPlan, images: int) -> TrialPlan:
 
 
 def _one_of(cells: Sequence[CellPlan]) -> CellPlan:
-    """The cell in the middle, fine-tuned for an epoch."""
+    """The middle cell, fine-tuned for one epoch."""
     cell = cells[len(cells) // 2]
     if not cell.pruner.settings["finetune"]:
         return replace(cell, stored=False)

@@ -1,4 +1,4 @@
-"""Trained networks from stored weights, used only if they are what was trained."""
+"""Reload trained networks from stored weights, if they evaluate as they did when they were trained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sgabench.store.files import Files
 from sgabench.store.forms import finite
 from sgabench.store.store import Record, checksum, weights_name
 
-# What other versions, devices or numbers of threads may change by their rounding.
+# Relative difference that rounding in other versions, devices or numbers of threads may cause.
 _ROUNDING = 1e-3
 
 _logger = logging.getLogger("sgabench")
@@ -29,16 +29,16 @@ def reload(
     evaluate: Callable[[nn.Module], Mapping[str, float]],
     environment: Mapping[str, Any],
 ) -> nn.Module | None:
-    """The trained network of an earlier run, or None if it cannot be had: then it is trained again.
+    """The trained network of an earlier run; None if it must be trained again.
 
-    It is evaluated, because a network can keep something outside of its weights that training changes.
+    It is evaluated, because training can change state of a network outside its weights.
 
     Args:
-        build: makes the network untrained.
-        files: where the weights are.
+        build: makes the untrained network.
+        files: has the weights.
         trained: record of the training.
-        evaluate: gives ``top1`` and ``loss``, as they were recorded.
-        environment: of this run; in the same one the numbers must be the same.
+        evaluate: returns ``top1`` and ``loss``, as recorded.
+        environment: of this run; in the same one the numbers must be equal.
     """
     content = files.read(weights_name(trained.key)) or b""
     if checksum(content) != trained.result.get("weights_sha256"):
@@ -50,8 +50,8 @@ def reload(
     network = build()
     load_tensors(network, weights)
     network.eval()
-    found = finite(evaluate(network))  # as it is stored
-    found = {name: value for name, value in found.items() if name in trained.result}  # not always was there a top-5
+    found = finite(evaluate(network))  # as in a record
+    found = {name: value for name, value in found.items() if name in trained.result}  # older records have no top-5
     recorded = {name: trained.result[name] for name in found}
     if _same(found, recorded, exactly=_without_commit(environment) == _without_commit(trained.environment)):
         return network
@@ -72,4 +72,4 @@ def _same(found: Mapping[str, Any], recorded: Mapping[str, Any], exactly: bool) 
 
 
 def _without_commit(environment: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: fact for name, fact in environment.items() if name != "commit"}  # the code tells
+    return {name: fact for name, fact in environment.items() if name != "commit"}  # the hash of the code is enough

@@ -1,4 +1,4 @@
-"""What a run computes with: device, threads, trials at the same time, and the executor."""
+"""The resources of a run: device, threads, trials at the same time, and the executor."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MOST_ON_A_GPU = 16
 
 
 def device_of(options: Options) -> str:
-    """Where trials compute: ``cpu`` or ``cuda``.
+    """The device of trials: ``cpu`` or ``cuda``.
 
     Raises:
-        InputError: CUDA was asked for and there is none.
+        InputError: CUDA was asked for and is not available.
     """
     if options.ray is not None:
         return "cuda" if options.ray.gpus else "cpu"
@@ -33,9 +33,9 @@ def device_of(options: Options) -> str:
 
 
 def threads_of(options: Options) -> int:
-    """Threads of a trial.
+    """The number of threads of a trial.
 
-    They do not depend on what is left, nor on a measurement: a run that goes on must give the same bits.
+    It does not depend on what is left to do or on a measurement: a continued run must give the same bits.
     """
     if options.ray is not None:
         return options.ray.cpus
@@ -44,7 +44,7 @@ def threads_of(options: Options) -> int:
 
 
 def certain_jobs(options: Options) -> int:
-    """Trials that are on this machine at the same time in any case: on a GPU, ``auto`` tries out how many fit."""
+    """Trials certain to run at the same time on this machine: on a GPU, ``auto`` tries out how many fit."""
     if options.ray is not None:
         return 0
     if options.jobs != "auto":
@@ -56,10 +56,10 @@ def certain_jobs(options: Options) -> int:
 def cluster_request(
     executor: str, device: str, jobs: int | str, address: str | None, cpus: int | None, gpus: float | None
 ) -> ClusterRequest | None:
-    """What the options say of a cluster of Ray; None: trials run on this machine.
+    """The Ray cluster that the options ask for; None: trials run on this machine.
 
     Raises:
-        InputError: options that do not go together, or numbers that cannot be.
+        InputError: options that conflict, or numbers out of range.
     """
     if executor not in ("local", "ray"):
         raise InputError(f"--executor {executor}: must be local or ray")
@@ -85,13 +85,13 @@ def make_executor(left: Sequence[TrialPlan], options: Options) -> Executor:
     """The executor that the options ask for.
 
     Args:
-        left: what it will run.
-        options: how.
+        left: the trials that it will run.
+        options: of the run.
     """
     if options.ray is not None:
         return _on_ray(options.ray, options)
     jobs = options.jobs if options.jobs != "auto" else _best_number(left, options)
-    # Who asked for processes gets them, however little is left: what a plugin does to its process stays there.
+    # Processes are used if they were asked for, however little is left: a plugin's side effects stay inside them.
     if jobs == 1 and options.trial_minutes is None:
         return Here(options.results)
     gpus = _gpus() if device_of(options) == "cuda" else []
@@ -109,7 +109,7 @@ def _on_ray(request: ClusterRequest, options: Options) -> Executor:
 
 
 def _most_at_once(device: str, gpus: Sequence[str] = ("0",)) -> int:
-    """Trials that may be at the same time if nobody says how many."""
+    """The most trials at the same time that ``auto`` may choose."""
     return MOST_ON_A_GPU * len(gpus) if device == "cuda" else cores()
 
 
@@ -123,7 +123,7 @@ def _gpus() -> list[str]:
 
 
 def _best_number(left: Sequence[TrialPlan], options: Options) -> int:
-    """One trial for each core; on each GPU as many as the most demanding model lets it train fastest together."""
+    """One trial per core; on each GPU, as many as train fastest together with the most demanding model."""
     device = device_of(options)
     gpus = _gpus() if device == "cuda" else [""]
     limit = min(_most_at_once(device), math.ceil(len(left) / len(gpus)))

@@ -1,4 +1,4 @@
-"""Rounds of seeds: as many as it takes to decide what is asked, and no more."""
+"""Rounds of seeds: as many as needed to decide the question, and no more."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sgabench.suite.question import SeedRange
 
 
 def looks_at(plan: Plan, options: Options) -> Looks:
-    """The looks at a suite that is run in rounds: those that were planned before, or planned now.
+    """The looks at a suite that is run in rounds, as planned earlier or now.
 
     Raises:
-        InputError: the suite was looked at without a plan, or the plan was another one.
+        InputError: the suite was looked at without a plan, or with another one.
     """
     suite = plan.suite
     if suite.checkpoints:
@@ -42,17 +42,17 @@ def _range_of(seeds: int) -> SeedRange:
 
 
 def run_rounds(plan: Plan, options: Options, run: Callable[[Plan], None]) -> None:
-    """Run round after round of seeds, and look at what they show, until nothing is open that can be decided.
+    """Run rounds of seeds, with a look at the results after each, until nothing that can be decided is open.
 
-    Each look is kept beside the leaderboard. A round that was interrupted goes on where it was.
+    Each look is kept beside the leaderboard. An interrupted round continues where it stopped.
 
     Args:
         plan: with all seeds.
-        options: how it is run.
-        run: runs what the store does not have of a part of the plan.
+        options: of the run.
+        run: runs a part of the plan, without what the store has.
 
     Raises:
-        InputError: as `looks_at` and ``run``; or trials are left out by ``only``.
+        InputError: as `looks_at` and ``run``; or ``only`` or ``shard`` leaves out trials.
     """
     from sgabench.evidence.leaderboard import make_tables
 
@@ -68,11 +68,11 @@ def run_rounds(plan: Plan, options: Options, run: Callable[[Plan], None]) -> Non
             tables = make_tables(store, part, looks=looks)
         looks = take(looks, tables.comparisons, part)
         write_looks(looks, options.results, plan.suite)
-    run(looks.restrict(plan))  # nothing, unless something had failed, or was lost
+    run(looks.restrict(plan))  # usually nothing is left of it, unless something failed or was lost
 
 
 def note_look(plan: Plan, options: Options) -> None:
-    """Remember that the results of a suite with fixed seeds were seen, once they are all there."""
+    """Record a look at the results of a suite with fixed seeds, once they are complete."""
     if options.only is not None or options.shard is not None or plan.suite.rounds is not None:
         return
     with Store(options.results) as store:

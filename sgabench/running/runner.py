@@ -1,4 +1,4 @@
-"""Walks a plan: runs what the store does not have yet, and stores what comes out."""
+"""Run a plan: everything that the store does not have yet, and store the results."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sgabench.system.environment import describe_environment
 
 
 def run_plan(plan: Plan, store: Store, options: Options, listener: Listener) -> None:
-    """Run what a store does not have of a plan that `check` has nothing against.
+    """Run the part of a plan that a store lacks; the plan has passed `check`.
 
     Args:
-        plan: whole; the options say what of it.
-        store: open to be written, and shared with other runs.
-        options: how.
-        listener: is told how it goes.
+        plan: the whole plan; the options choose a part.
+        store: open for writing, shared with other runs.
+        options: of the run.
+        listener: receives the progress.
     """
     found = store.outcomes()
     left = _left(plan, options, {key: status for key, (status, _) in found.items()})
@@ -44,7 +44,7 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
     """Build everything that is left to run once, without training or writing anything.
 
     Raises:
-        InputError: what cannot be run; if strict, also what would make a trial fail at once.
+        InputError: something cannot be run or, if strict, would make a trial fail at once.
     """
     if options.jobs != "auto" and (not isinstance(options.jobs, int) or options.jobs < 1):
         raise InputError(f"--jobs {options.jobs}: must be an integer, at least 1, or auto")
@@ -60,15 +60,15 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
             task = _task_maker(plan, options)
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
             tasks = [task(trial, trained.get(trial.key)) for trial in left]
-            if options.ray is not None:  # this machine may have none of what the nodes have
+            if options.ray is not None:  # this machine may lack what the nodes have
                 tasks = [replace(task, device="cpu") for task in tasks]
             preflight(tasks, strict=strict, workers=min(certain_jobs(options), len(left)))
-            if strict and not options.retry_failed:  # whose failures are known
+            if strict and not options.retry_failed:  # those failures are known
                 _rehearse(tasks)
 
 
 def _rehearse(tasks: Sequence[Task]) -> None:
-    """Do everything that trials do on a few images, here and now."""
+    """Rehearse each trial, in this process."""
     from sgabench.running.rehearsal import failure_of, rehearse
 
     for task in tasks:
@@ -88,10 +88,10 @@ def _left(plan: Plan, options: Options, stored: Mapping[str, str]) -> list[Trial
 
 
 def chosen(plan: Plan, options: Options) -> Plan:
-    """The part of a plan that the options are about.
+    """The part of a plan that the options choose.
 
     Raises:
-        InputError: none of it.
+        InputError: it is empty.
     """
     return part_of(select(plan, options.only), options.shard)
 
@@ -137,13 +137,13 @@ def carry_out(
     listener: Listener,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Let an executor do what is on a list.
+    """Let an executor run the trials of a list.
 
     Args:
         work: the list.
-        left: what is on it.
+        left: its trials.
         trained: keys of those whose network is stored.
-        executor: is stopped in the end.
+        executor: is stopped at the end.
         store, options, listener: as of `run_plan`.
         clock: seconds.
     """
@@ -156,13 +156,13 @@ def carry_out(
 
 
 class _Events:
-    """Stores what comes out of trials, and passes it on."""
+    """Stores the records of trials, and passes events on to the listener."""
 
     def __init__(self, work: WorkList, store: Store, listener: Listener) -> None:
         self._work = work
         self._store = store
         self._listener = listener
-        self._parts: dict[int, Part] = {}  # of each worker, what it is at
+        self._parts: dict[int, Part] = {}  # what each worker is doing
 
     def __call__(self, worker: int, task: Task, event: Event) -> None:
         trial = task.trial
@@ -185,11 +185,11 @@ class _Events:
 
     def _put(self, worker: int, trial: TrialPlan, record: Record) -> None:
         self._store.put(record)
-        self._parts.pop(worker, None)  # what is stored has not failed, whatever happens next
+        self._parts.pop(worker, None)  # its record is stored, so it has not failed whatever happens next
         self._listener.stored(worker, trial, record)
 
     def _failure(self, worker: int, task: Task, died: WorkerDied) -> Record | None:
-        """The record of what a worker was at when it died; None: it was through."""
+        """The record of the part that a worker was doing when it died; None: it was between parts."""
         part = self._parts.pop(worker, None)
         if part is None:
             rest = self._work.rest(task)

@@ -1,4 +1,4 @@
-"""How many trainings should share a device: tried out, and the smallest number that is nearly the fastest."""
+"""How many trainings should share a device: by trial, the smallest number that is nearly the fastest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sgabench.suite.tables import Recipe
 from sgabench.system.environment import describe_environment
 from sgabench.training.building import load_data, precision_on
 
-# Twice as many must be this much faster together, for each of them gets slower and needs its own memory.
+# Twice as many must be this much faster in total: each of them gets slower and needs memory of its own.
 WORTHWHILE_GAIN = 1.1
 _SECONDS = 2.0
 
@@ -21,7 +21,7 @@ _logger = logging.getLogger("sgabench")
 
 
 def workloads(trials: Iterable[TrialPlan], options: Options) -> list[Workload]:
-    """What trials train: each model on each form of images with each recipe once."""
+    """The workloads of trials: each model on each shape of images with each recipe once."""
     found: dict[str, Workload] = {}
     for trial in (trial for trial in trials if trial.trains):
         recipe = Recipe.model_validate(trial.optimizer.settings["training"])
@@ -33,14 +33,14 @@ def workloads(trials: Iterable[TrialPlan], options: Options) -> list[Workload]:
 
 
 def best_number(work: Workload, device: str, limit: int) -> int:
-    """Train 1, 2, 4, ... at once for some seconds, for as long as that makes all together faster.
+    """Train 1, 2, 4, ... at once for some seconds each, as long as their total speed increases.
 
-    What does not fit into the memory twice over is not done: a trial evaluates, prunes and measures, too.
+    Only half the memory is used up: a trial evaluates, prunes and measures, too.
 
     Args:
         work: what is trained.
         device: ``cpu`` or ``cuda``.
-        limit: at most so many.
+        limit: the largest number to try.
     """
     precision = precision_on(work.recipe, describe_environment(device, 1))
     best, most = 1, 0.0
@@ -56,7 +56,7 @@ def best_number(work: Workload, device: str, limit: int) -> int:
 
 
 def _speed(number: int, work: Workload, device: str, precision: str) -> float:
-    """Images/s of so many together; 0 if they do not fit."""
+    """Total images/s of that many; 0 if they do not fit."""
     try:
         loops = trials_at_once(number, work, device, precision)
         try:

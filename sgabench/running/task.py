@@ -1,4 +1,4 @@
-"""What an executor is handed."""
+"""The unit of work of executors."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sgabench.suite.tables import Measurement
 
 @dataclass(frozen=True)
 class Task:
-    """A trial as an executor is handed it.
+    """A trial as it is given to an executor.
 
     Attributes:
         trial: with only what is left to do.
-        trained: the record of the trial if it is stored already.
+        trained: the record of the training, if it is stored already.
         measurement: what to measure of a network.
-        files: where its weights and snapshots are.
-        data_dir: where data sets are looked for.
-        download: whether a data set that is not there may be fetched.
+        files: of weights and snapshots.
+        data_dir: folder of the data sets.
+        download: whether a missing data set may be fetched.
         device: ``cpu`` or ``cuda``.
         threads: threads on the CPU.
         snapshot_seconds: time between two snapshots of a training; 0: only when the process is asked to stop.
-        kept: where the pruned networks are written; None: nowhere.
+        kept: where to write the pruned networks; None: nowhere.
     """
 
     trial: TrialPlan

@@ -1,4 +1,4 @@
-"""One trial from data to records: train once, then prune and measure every cell."""
+"""A trial from data to records: train once, then prune and measure for every cell."""
 
 from __future__ import annotations
 
@@ -63,22 +63,22 @@ Alone = Callable[[], AbstractContextManager[bool]]
 
 
 def run_trial(task: Task, emit: Emit, alone: Alone, data: Data | None = None) -> None:
-    """Do what is left of a trial; every record is emitted as soon as it is made.
+    """Run what is left of a trial; every record is emitted as soon as it is made.
 
-    What fails becomes a record with its traceback, and what does not depend on it goes on.
+    A failure becomes a record with its traceback; what does not depend on the failed part continues.
 
     Args:
         task: the trial.
         emit: takes records, the progress of the training about twice a second, and each part as it begins.
-        alone: a context in which nothing else computes, if that can be had: it gives whether.
-        data: in place of the data set's images.
+        alone: a context in which no other process computes, if possible; its value says whether that succeeded.
+        data: to use instead of the data set.
     """
     set_up_torch(task.device, task.threads)
 
     def undisturbed(event: Record | Progress | Part) -> None:
         try:
             emit(event)
-        except Exception as error:  # passed on unchanged below, around what isolates failures of the trial
+        except Exception as error:  # re-raised unchanged, past the code that isolates failures of the trial
             raise _NotDelivered from error
 
     try:
@@ -89,14 +89,14 @@ def run_trial(task: Task, emit: Emit, alone: Alone, data: Data | None = None) ->
 
 
 def load_trained(task: Task, trained: Record, data: Data, emit: Emit) -> None:
-    """Load the weights of a training, as a later run does; what fails is emitted as the failure of the training."""
+    """Load the weights of a training, as a later run does; a failure is emitted as that of the training."""
     run = _TrialRun(task, emit, lambda: nullcontext(False), data)
     with run.isolated(first_of(task.trial, False)):
         run.load(trained)
 
 
 class _NotDelivered(BaseException):
-    """A record or weights could not be stored: no failure of the trial, and not to be taken for one."""
+    """A record or weights could not be stored, which must not be recorded as a failure of the trial."""
 
 
 class _TrialRun:
@@ -132,7 +132,7 @@ class _TrialRun:
 
     @contextmanager
     def isolated(self, part: Part) -> Iterator[None]:
-        """Turn what is raised inside into a record; the one place that keeps a failure from the rest."""
+        """Turn an exception into a record: the one place that isolates failures."""
         status: Status = "failed"
         self.emit(part)
         try:
@@ -176,7 +176,7 @@ class _TrialRun:
         return untrained_network(self.trial, self._data)
 
     def load(self, trained: Record) -> nn.Module | None:
-        """The trained network of an earlier run, or None if it cannot be had from its weights."""
+        """The trained network of an earlier run; None if its weights cannot be used."""
         return reload(self._network, self.task.files, trained, self._accuracy, self.environment)
 
     def _train(self) -> tuple[nn.Module, Record]:
@@ -192,7 +192,7 @@ class _TrialRun:
         network, training, watch = attempt
         peak = memory.bytes()
         size = self._dense_size(network)
-        # Copies, because the format has no word for tensors that share memory.
+        # Copies, because the format does not allow tensors that share memory.
         state = {
             name: value.clone(memory_format=torch.contiguous_format) for name, value in network.state_dict().items()
         }
@@ -229,7 +229,7 @@ class _TrialRun:
         return network, record
 
     def _repeat(self, trained: Record) -> None:
-        """Train once more for the probes of the training alone; what is stored of it stays."""
+        """Train once more, only for probes of the training; its stored record stays."""
         part = of_probe(self.trial, self.trial.key, self._watching[0])
         with self.isolated(part):
             attempt = self._attempt(trained.result.get("micro_batches", 1))
@@ -244,7 +244,7 @@ class _TrialRun:
         return [plan for plan in self.trial.probes if plan.of_training]
 
     def _watch(self, network: nn.Module) -> Watch | None:
-        """The probes of the training, around a network that is about to be trained; what cannot be made has failed."""
+        """The probes of the training, on a network about to be trained; those that cannot be made have failed."""
         if not self._watching:
             return None
         built = {}
@@ -256,7 +256,7 @@ class _TrialRun:
         return Watch(built)
 
     def _watched(self, watch: Watch | None) -> None:
-        """The records of the probes of the training."""
+        """Emit the records of the probes of the training."""
         for plan in self._watching:
             part = of_probe(self.trial, self.trial.key, plan)
             if watch is not None and plan.key in watch.failed:
@@ -266,7 +266,7 @@ class _TrialRun:
                     self._emit_probe(plan, self.trial.key, watch.probes[plan.key].result())
 
     def _attempt(self, micro_batches: int) -> tuple[nn.Module, Training, Watch | None] | None:
-        """A new network, trained; None if whole batches need more memory than there is."""
+        """A new network, trained; None if whole batches do not fit into memory."""
         network, snapshots = starting_network(self.trial, self._data), self._snapshots(micro_batches)
         if not self.trial.trains:
             return network.eval(), NO_TRAINING, None
@@ -288,15 +288,15 @@ class _TrialRun:
 
     def _snapshots(self, micro_batches: int) -> Snapshots:
         task = self.task
-        # Another version, device or number of threads would round differently from here on.
-        environment = {name: fact for name, fact in self.environment.items() if name != "commit"}  # the code tells
+        # Another version, device or number of threads would round differently from there on.
+        environment = {name: fact for name, fact in self.environment.items() if name != "commit"}  # the code has a hash
         same = {"key": self.trial.key, "environment": environment, "micro_batches": micro_batches}
         if self._watching:
             same["probes"] = sorted(plan.key for plan in self._watching)
         return Snapshots(task.files, snapshot_name(self.trial.key), same, task.snapshot_seconds)
 
     def _cells(self, dense: nn.Module, trained: Record) -> None:
-        """Prune and measure."""
+        """Prune and measure all cells."""
         with ThreadPoolExecutor(1) as threads:
             sweep = Sweep(dense, self._data, self.precision, self._context(frozenset()), threads)
             pruning = Pruning(sweep, After(self.trial, self._data, self.precision, (), self.emit))
@@ -304,7 +304,7 @@ class _TrialRun:
                 self._cell(cell, sweep, pruning, trained)
 
     def _cell(self, cell: CellPlan, sweep: Sweep, pruning: Pruning, trained: Record) -> None:
-        """One cell, in which a failure stays; its file is compressed while the network is evaluated."""
+        """Run one cell, with failures isolated; its file is compressed while the network is evaluated."""
         labels = self.trial.labels(cell)
         with self.isolated(of_cell(self.trial, cell)):
             started = time.perf_counter()
@@ -352,7 +352,7 @@ class _TrialRun:
         detail, part = finite(found), of_probe(self.trial, subject, plan)
         if not isinstance(detail, dict):
             raise TypeError(f"probe {plan.probe.name!r} returned {type(detail).__name__}, not a dict")
-        json.dumps(detail)  # fails here, where it is the probe's failure and nobody else's
+        json.dumps(detail)  # raises here, where it is the probe's own failure
         self._emit_record("probe", plan.key, subject, part.labels, part.description, plain_numbers(detail), detail)
 
     def _context(self, excluded: frozenset[str], cell: CellPlan | None = None) -> PruningContext:
@@ -363,7 +363,7 @@ class _TrialRun:
         return replace(context, pruner=cell.pruner.label, ratio=cell.ratio) if cell else context
 
     def _dense_size(self, dense: nn.Module) -> Size:
-        """Size of the trained network, measured once for all cells."""
+        """The size of the trained network, measured once for all cells."""
         if self._measured_size is None:
             self._measured_size = measure_size(dense, example_of(self._data))
         return self._measured_size
@@ -376,7 +376,7 @@ class _TrialRun:
     def _timing(
         self, network: nn.Module, dense: nn.Module | None = None, excluded: Collection[str] | None = None
     ) -> dict[str, Any]:
-        """Speed; of a network in a pattern of N:M what is excluded is given, too."""
+        """Measure speed; networks in an N:M pattern also need their excluded modules."""
         asked = self.task.measurement
         if not asked.throughput:
             return {}
@@ -388,5 +388,5 @@ class _TrialRun:
 
 
 def has_rows_of_n_of_m(cell: CellPlan) -> bool:
-    """Whether its pruner makes a pattern such as 2:4."""
+    """Whether a cell's pruner makes an N:M pattern such as 2:4."""
     return ":" in str(cell.pruner.options.get("pattern", ""))

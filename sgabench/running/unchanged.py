@@ -1,4 +1,4 @@
-"""A trial is run by the code, and on the files, that its keys were made of."""
+"""Check before a trial that plugins and declared files are still those that its keys were made of."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sgabench.suite.plan import TrialPlan
 
 
 def check_unchanged(trial: TrialPlan, data_dir: Path) -> None:
-    """Compare plugins, and what they declare to read, with what the plan found: a worker reads their files anew.
+    """Compare plugins, and the files that they declare, with those of the plan: workers read the files again.
 
-    The content of a data set is not looked at again, which may be many files.
+    The content of data sets is not compared again: that may be many files.
 
     Raises:
-        InputError: something was changed during the run.
+        InputError: something has changed during the run.
     """
     of_cells = [plan.probe for cell in trial.cells for plan in cell.probes]
     used = [("datasets", trial.dataset), ("models", trial.model)]

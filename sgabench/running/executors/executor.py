@@ -1,4 +1,4 @@
-"""What an executor is: something that takes tasks and tells what becomes of them."""
+"""The interface of executors, which take tasks and report their events."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Protocol
 
 from sgabench.running.task import Task
 
-# What `run_trial` emits, or one of the classes below.
+# Emitted by `run_trial`, or one of the classes below.
 Event = Any
-# Gets a worker's number, the task that it is at, and an event.
+# Arguments: a worker's number, its task, and an event.
 OnEvent = Callable[[int, Task, Event], None]
 
 
 @dataclass(frozen=True)
 class Began:
-    """A worker begins with a task, and with the time that it may take.
+    """A worker begins a task; its time limit counts from here.
 
     Attributes:
-        where: the machine and its device, in words, if there are several; else empty.
-        node: the machine, by what its cluster calls it.
-        environment: that the worker works in, as in `Record`, if this process cannot tell.
+        where: a description of the machine and device, if there are several; else empty.
+        node: the cluster's identifier of the machine.
+        environment: of the worker, as in `Record`, if this process does not know it.
     """
 
     where: str = ""
@@ -31,22 +31,22 @@ class Began:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A worker begins to wait for others that measure or compute, or ceases to."""
+    """A worker begins or ceases to wait for others that measure or compute."""
 
     begins: bool
 
 
 class Finished:
-    """A worker is through with its task."""
+    """A worker has finished its task."""
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker ended in the middle of a task: what it was at has failed.
+    """A worker ended in the middle of a task: the part that it was doing has failed.
 
     Attributes:
         cause: in words.
-        environment: that it worked in, as in `Record`; None: that of this process.
+        environment: of the worker, as in `Record`; None: that of this process.
     """
 
     cause: str
@@ -54,7 +54,7 @@ class WorkerDied:
 
 
 class Lost:
-    """A worker is gone by no fault of its task, which is to be done again."""
+    """A worker was lost through no fault of its task, which will be run again."""
 
 
 class Executor(Protocol):
@@ -62,30 +62,30 @@ class Executor(Protocol):
 
     @property
     def where(self) -> str:
-        """What it consists of, in words, if that is more than this machine; else empty."""
+        """A description of its machines, if there are others than this one; else empty."""
 
     def room(self) -> int:
-        """How many more tasks it takes now."""
+        """How many more tasks it can take now."""
 
     def submit(self, task: Task, claim: int) -> None:
         """Take a task.
 
         Args:
-            task: of a trial that it is not at.
-            claim: file descriptor of the trial's claim, for who can have a share in it.
+            task: of a trial that it is not running.
+            claim: file descriptor of the trial's claim, for workers that can share it.
         """
 
     def listen(self, on_event: OnEvent, seconds: float) -> None:
-        """Wait for something to happen and tell it.
+        """Wait for events and report them.
 
-        Every task that was submitted has `Began` told of it, and in the end one of `Finished`, `WorkerDied` and `Lost`.
+        Every submitted task has an event `Began`, and finally one of `Finished`, `WorkerDied` and `Lost`.
 
         Raises:
-            InputError: what no trial can go on after, such as a full disk.
+            InputError: something that no trial can continue after, such as a full disk.
         """
 
     def end(self, task: Task, cause: str) -> None:
-        """Make the worker of a task die; it saves a training if it can."""
+        """End the worker of a task, which saves its training if it can."""
 
     def stop(self) -> None:
-        """Let go of everything, whatever is under way; a training that can be saved is."""
+        """End everything that is running; trainings are saved where possible."""

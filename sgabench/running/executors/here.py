@@ -11,7 +11,7 @@ from sgabench.running.task import Task
 
 
 class Here:
-    """An executor that takes one task at a time, and runs it while it is listened to.
+    """An executor that takes one task at a time, and runs it in `listen`.
 
     Args:
         results: folder of the store.
@@ -54,8 +54,8 @@ class Here:
         on_event(0, task, Finished())
 
     def end(self, task: Task, cause: str) -> None:
-        """Not possible: who wants an end to long trials runs them in other processes."""
+        """Not possible: time limits need trials in other processes."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Nothing is under way any more."""
+        """Nothing is running any more."""

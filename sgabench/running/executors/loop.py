@@ -1,4 +1,4 @@
-"""From a list of work to an executor and back, until nothing is left: the one loop for all executors."""
+"""The one loop for all executors: from the work list to the executor and back, until nothing is left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgabench.running.executors.executor import Began, Event, Executor, Finished
 from sgabench.running.task import Task
 from sgabench.running.worklist import WorkList
 
-# Between two looks at what other runs have claimed.
+# Seconds between two looks at what other runs have claimed.
 POLL_SECONDS = 1.0
 
 
@@ -23,18 +23,18 @@ def run_tasks(
     minutes: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Hand out what there is to do, and store what comes of it, until nothing is left.
+    """Hand out all work and report what becomes of it, until nothing is left.
 
     Args:
         work: where tasks come from.
-        executor: where they run; it is stopped in the end.
-        on_event: is told all that the executor tells but `Lost` and `Waiting`; for a task whose worker died, a
-            `WorkerDied`, and then what comes of the rest of that task.
-        minutes: a worker that takes longer for a task, but for waiting for others, is made to die.
+        executor: where they run; it is stopped at the end.
+        on_event: receives all events of the executor except `Lost` and `Waiting`; for a task whose worker died,
+            `WorkerDied`, and then the events of the rest of that task.
+        minutes: a worker that takes longer for a task, apart from waiting for others, is ended.
         clock: seconds.
 
     Raises:
-        InputError: what no trial can go on after, such as a full disk.
+        InputError: something that no trial can continue after, such as a full disk.
     """
     loop = _Loop(work, executor, on_event, minutes, clock)
     try:
@@ -51,11 +51,11 @@ class _Running:
     """A task that was handed out.
 
     Attributes:
-        task: as it was.
-        whole: no worker was lost at it.
-        began: when its worker began; the time in which it waited for others is added.
-        waits: since when it waits for others.
-        deadline: when its time is over; never, if it was made to end.
+        task: as it was handed out.
+        whole: whether no worker was lost during it.
+        began: when its worker began, later by the time that it has waited for others.
+        waits: since when it has been waiting for others.
+        deadline: when its time is over; infinite if it was ended.
     """
 
     task: Task
@@ -79,11 +79,11 @@ class _Loop:
         self._on_event = on_event
         self._minutes = minutes
         self._clock = clock
-        self._again: deque[Task] = deque()  # what is left of tasks whose workers are gone
+        self._again: deque[Task] = deque()  # the rest of tasks whose workers are gone
         self._running: dict[str, _Running] = {}
 
     def is_busy(self) -> bool:
-        """Whether something is under way, or to be done again."""
+        """Whether a task is running, or has to be run again."""
         return bool(self._running or self._again)
 
     def hand_out(self) -> None:
@@ -97,7 +97,7 @@ class _Loop:
             self._executor.submit(task, self._work.claim(task))
 
     def listen(self) -> None:
-        """Wait for what becomes of tasks, for the end of somebody's time, or for other runs."""
+        """Wait for events of tasks, for a time limit, or for other runs."""
         seconds = POLL_SECONDS if self._work.open and self._executor.room() else math.inf
         until = min((running.deadline for running in self._at_work()), default=math.inf) if self._minutes else math.inf
         self._executor.listen(self._tell, min(seconds, max(0.0, until - self._clock())))
@@ -106,7 +106,7 @@ class _Loop:
                 if running.deadline <= self._clock():
                     running.deadline = math.inf
                     cause = f"--trial-timeout: not finished after {self._minutes:g} minutes"
-                    self._executor.end(running.task, cause)  # what it still has to tell, and its end, are heard next
+                    self._executor.end(running.task, cause)  # its remaining events and its end are reported next
 
     def _at_work(self) -> list[_Running]:
         return [running for running in self._running.values() if running.waits is None]
@@ -114,7 +114,7 @@ class _Loop:
     def _tell(self, worker: int, task: Task, event: Event) -> None:
         running = self._running[task.trial.key]
         now = self._clock()
-        if isinstance(event, Waiting):  # that is not the fault of its task
+        if isinstance(event, Waiting):  # that time does not count against its task
             if event.begins:
                 running.waits = now
             elif running.waits is not None:

@@ -1,4 +1,4 @@
-"""Trials as tasks of Ray, on this machine or on the nodes of a cluster."""
+"""Trials as Ray tasks, on this machine or the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from sgabench.running.task import Task
 from sgabench.store.files import Folder
 from sgabench.store.store import Record, snapshot_name, weights_name
 
-# Between two looks at what has become of tasks that tell nothing.
+# Seconds between two looks at the state of silent tasks.
 LOOK_SECONDS = 0.5
-# Once, a worker on a node that lives may have died of something else than the part of the trial that it was at.
+# A worker on a live node may have died of something other than the part of the trial that it was running, once.
 MOST_CRASHES = 2
 _logger = logging.getLogger("sgabench")
 
 
 @dataclass(eq=False)
 class _Attempt:
-    """A task that was given to Ray.
+    """A task submitted to Ray.
 
     Attributes:
         task: the task.
         ref: of its result.
         worker: number for listeners; None before it has begun.
-        node: that it runs on.
-        environment: that it works in.
-        stopped: why it was made to stop.
+        node: where it runs.
+        environment: of its worker.
+        stopped: why it was stopped.
     """
 
     task: Task
@@ -50,16 +50,16 @@ class _Attempt:
 
 
 class OnRay:
-    """An executor that lets Ray place trials; what comes back goes through this process alone.
+    """An executor that lets Ray place trials; all results come back through this process.
 
     Args:
-        request: the cluster, and what a trial gets of it.
+        request: the cluster, and the resources of a trial.
         results: folder of the store.
-        shared: whether workers reach the files of tasks themselves; else they are sent.
-        setup: of all tasks.
+        shared: whether workers can access the files of tasks themselves; otherwise these are sent.
+        setup: common to all tasks.
 
     Raises:
-        InputError: there is no such cluster, or no node of it is large enough.
+        InputError: there is no such cluster, or none of its nodes is large enough.
     """
 
     def __init__(self, request: ClusterRequest, results: Path, shared: bool, setup: Setup) -> None:
@@ -78,22 +78,22 @@ class OnRay:
             raise
         self._data: dict[str, Any] = {}
         self._attempts: dict[int, _Attempt] = {}
-        self._crashes: Counter[str] = Counter()  # of each trial, at the part that it is at
+        self._crashes: Counter[str] = Counter()  # by trial and part
         self._number = 0
         self._looked = 0.0
 
     @property
     def where(self) -> str:
-        """The cluster, in words."""
+        """A description of the cluster."""
         return self._cluster.description()
 
     def room(self) -> int:
-        """What the cluster holds, and a tenth more, so that no node waits for this process."""
+        """The capacity of the cluster plus a tenth, so that no node waits for this process."""
         slots = self._cluster.slots(self._request)
         return slots + max(1, slots // 10) - len(self._attempts)
 
     def submit(self, task: Task, claim: int) -> None:
-        """Give a task to Ray."""
+        """Submit a task to Ray."""
         given = None
         if self._files is not None:
             names = (weights_name(task.trial.key), snapshot_name(task.trial.key))
@@ -103,7 +103,7 @@ class OnRay:
         self._attempts[self._number] = _Attempt(task, ref)
 
     def listen(self, on_event: OnEvent, seconds: float) -> None:
-        """Pass on what workers tell, and what becomes of those that tell nothing more."""
+        """Report the events of workers, and the end of those that send no more."""
         ray = self._cluster.ray
         for number, event in ray.get(self._inbox.take.remote(min(seconds, LOOK_SECONDS))):
             self._receive(number, event, on_event)
@@ -111,7 +111,7 @@ class OnRay:
             return
         over: dict[int, BaseException | None] = dict.fromkeys(self._stranded())
         over |= {number: problem for number in self._over() if (problem := self._problem(number)) is not None}
-        if over:  # what they told before they ended comes first
+        if over:  # their last events come first
             for number, event in ray.get(self._inbox.take.remote(0)):
                 self._receive(number, event, on_event)
         for number, problem in over.items():
@@ -120,13 +120,13 @@ class OnRay:
         self._looked = time.monotonic()
 
     def end(self, task: Task, cause: str) -> None:
-        """Ask the worker of a task to stop, and do not wait long for it."""
+        """Ask the worker of a task to stop, with a short grace period."""
         number = next(number for number, attempt in self._attempts.items() if attempt.task is task)
         self._attempts[number].stopped = cause
         self._cancel([number])
 
     def stop(self) -> None:
-        """Cancel what is under way, take the snapshots that come of it, and leave the cluster as it was."""
+        """Cancel running tasks, store the snapshots that they send, and leave the cluster as it was."""
         try:
             self._cancel(list(self._attempts))
         finally:
@@ -134,7 +134,7 @@ class OnRay:
 
     def _receive(self, number: int, event: Event, on_event: OnEvent) -> None:
         attempt = self._attempts.get(number)
-        if attempt is None:  # was given up; its trial is done elsewhere
+        if attempt is None:  # it was given up, and its trial is run elsewhere
             return
         if isinstance(event, InputError):
             raise event
@@ -166,23 +166,23 @@ class OnRay:
             raise InputError(f"{message}; fix that and run again") from None
 
     def _stranded(self) -> list[int]:
-        """The tasks on nodes that the cluster has lost, whose workers may not know it yet."""
+        """Tasks on nodes that the cluster has lost, whose workers may not know it yet."""
         numbers = [number for number, attempt in self._attempts.items() if not self._cluster.is_alive(attempt.node)]
         for number in numbers:
             self._cluster.ray.cancel(self._attempts[number].ref, force=True, recursive=False)
         return numbers
 
     def _over(self) -> list[int]:
-        """The tasks that Ray is through with, though they have not told that they have finished."""
+        """Tasks that have ended for Ray but have not reported that they finished."""
         refs = {attempt.ref: number for number, attempt in self._attempts.items()}
         ready, _ = self._cluster.ray.wait(list(refs), num_returns=len(refs), timeout=0) if refs else ([], [])
         return [refs[ref] for ref in ready]
 
     def _problem(self, number: int) -> BaseException | None:
-        """Why a task that is over did not finish; None: it did, and its last event is on the way."""
+        """Why an ended task did not finish; None: it did, and its last event is on the way."""
         try:
             self._cluster.ray.get(self._attempts[number].ref)
-        except Exception as error:  # Ray's own, or with the one that was raised inside
+        except Exception as error:  # Ray's own, or one that wraps the task's
             return error
         return None
 
@@ -200,10 +200,10 @@ class OnRay:
             on_event(worker, attempt.task, Lost() if again else died)
 
     def _cancel(self, numbers: list[int]) -> None:
-        """Let trainings save themselves, but not for long."""
+        """Cancel tasks, with a short time for trainings to save themselves."""
         ray = self._cluster.ray
         for number in numbers:
-            ray.cancel(self._attempts[number].ref, recursive=False)  # what it still tells is to arrive
+            ray.cancel(self._attempts[number].ref, recursive=False)  # its last events should still arrive
         until = time.monotonic() + STOP_SECONDS
         left = set(numbers)
         while left and time.monotonic() < until:
@@ -215,7 +215,7 @@ class OnRay:
             ray.cancel(self._attempts[number].ref, force=True, recursive=False)
 
     def _free(self) -> int:
-        """The lowest number that no worker has."""
+        """The lowest number without a worker."""
         taken = {attempt.worker for attempt in self._attempts.values()}
         return next(number for number in range(len(taken) + 1) if number not in taken)
 
@@ -225,7 +225,7 @@ class OnRay:
         return attempt.worker
 
     def _images(self, task: Task) -> Any:
-        """A task's data set in Ray's object store, from which a node takes it once; None: the node loads it itself."""
+        """A task's data set in Ray's object store, fetched once per node; None: the node loads it itself."""
         from sgabench.training.building import load_data
         from sgabench.training.data import packed
 
@@ -234,6 +234,6 @@ class OnRay:
             try:
                 data = load_data(task.trial.dataset, task.data_dir, task.download, "cpu")
                 self._data[identity] = None if data.is_streamed else self._cluster.ray.put(packed(data))
-            except Exception:  # a plugin's: it is raised in the trial again, which keeps the traceback
+            except Exception:  # a plugin's, raised again in the trial, which keeps the traceback
                 self._data[identity] = None
         return self._data[identity]

@@ -1,4 +1,4 @@
-"""Trials in several processes of this machine."""
+"""Trials in several processes on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STOP_SECONDS = 4.0
 
 
 class Ready:
-    """A worker has nothing to do: it has started, or is through with its task."""
+    """A worker is idle: it has started, or finished its task."""
 
 
 @dataclass(eq=False)
@@ -40,10 +40,10 @@ class _Worker:
         number: for listeners, below the number of jobs.
         process: the process.
         connection: to it.
-        ready: it has asked for a task at least once.
-        task: what it is at, or is given as soon as it has started.
+        ready: whether it has asked for a task at least once.
+        task: that it runs, or will be given as soon as it has started.
         claim: of the task.
-        stopped: why it was made to stop.
+        stopped: why it was stopped.
     """
 
     number: int
@@ -56,9 +56,9 @@ class _Worker:
 
 
 class Processes:
-    """An executor with worker processes; one that dies costs only what it was at.
+    """An executor with worker processes; if one dies, only the part that it was running is lost.
 
-    A process is started for a task when none is idle, and kept.
+    A process is started when a task finds no idle one, and kept.
 
     Args:
         results: folder of the store.
@@ -74,7 +74,7 @@ class Processes:
         self._plugins = list(plugins)
         self._gpus = list(gpus)
         self._workers: dict[int, _Worker] = {}
-        self._begun: list[tuple[int, Task]] = []  # that is still to be told
+        self._begun: list[tuple[int, Task]] = []  # still to be reported
 
     @property
     def where(self) -> str:
@@ -82,7 +82,7 @@ class Processes:
         return ""
 
     def room(self) -> int:
-        """As many as workers that have no task."""
+        """As many as there are workers without a task, started or not."""
         return self._jobs - sum(1 for worker in self._workers.values() if worker.task or worker.stopped)
 
     def submit(self, task: Task, claim: int) -> None:
@@ -96,7 +96,7 @@ class Processes:
             self._hand(free)
 
     def listen(self, on_event: OnEvent, seconds: float) -> None:
-        """Pass on what workers tell."""
+        """Report the events of workers."""
         if not self._workers:
             time.sleep(seconds)
             return
@@ -109,7 +109,7 @@ class Processes:
             self._receive(workers[connection], on_event)
 
     def end(self, task: Task, cause: str) -> None:
-        """Stop the worker that is at a task."""
+        """Stop the worker that runs a task."""
         worker = next(worker for worker in self._workers.values() if worker.task is task)
         worker.stopped = cause
         _stop([worker.process])
@@ -130,7 +130,7 @@ class Processes:
     def _hand(self, worker: _Worker) -> None:
         assert worker.task is not None
         self._begun.append((worker.number, worker.task))
-        with contextlib.suppress(OSError):  # a worker that is dead already is noticed when it is listened to
+        with contextlib.suppress(OSError):  # a dead worker is noticed in `listen`
             worker.connection.send(worker.task)
             if SHARES:
                 reduction.send_handle(worker.connection, worker.claim, worker.process.pid)
@@ -164,12 +164,12 @@ class Processes:
         worker.process.join()
         worker.connection.close()
         del self._workers[worker.number]
-        if worker.task is not None:  # also where it died at its start: what workers die of then must end sometime
+        if worker.task is not None:  # also if it died at its start: otherwise workers would be started again and again
             on_event(worker.number, worker.task, WorkerDied(worker.stopped or _cause(worker.process.exitcode)))
 
 
 def _stop(processes: Sequence[Any]) -> None:
-    """Ask workers to stop, which write a snapshot first; do not wait long for it."""
+    """Ask workers to stop, with a short time for a snapshot."""
     for process in processes:
         process.terminate()
     end = time.monotonic() + STOP_SECONDS
@@ -189,7 +189,7 @@ def _cause(code: int | None) -> str:
 def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str | None) -> None:
     """A worker: run what comes through the pipe until it is closed."""
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it when it is used first
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first use
     ignore_ctrl_c()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from sgabench.plugins.registry import load_plugin_file
@@ -198,7 +198,7 @@ def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str |
     def on_event(event: Event) -> None:
         try:
             connection.send(event)
-        except (BrokenPipeError, ConnectionResetError):  # there is nobody to work for: stop as if asked to
+        except (BrokenPipeError, ConnectionResetError):  # the parent is gone: stop as if asked to
             signal.raise_signal(signal.SIGTERM)
 
     def emit(event: Event) -> None:
@@ -216,13 +216,13 @@ def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str |
                     task = connection.recv()
                     with _sharing_claim(connection), quiet.busy():
                         run_rehearsed(task, emit, quiet.alone)
-        except InputError as error:  # what no trial can go on after, such as a full disk
+        except InputError as error:  # no trial can continue after it: a full disk, for example
             connection.send(error)
 
 
 @contextmanager
 def _sharing_claim(connection: Connection) -> Iterator[None]:
-    """Have a share in the claim of a trial: if the parent is killed, no other run has it before this process ends."""
+    """Share the claim of a trial: if the parent is killed, no other run gets it before this process ends."""
     claim = reduction.recv_handle(connection) if SHARES else None
     try:
         yield
@@ -232,7 +232,7 @@ def _sharing_claim(connection: Connection) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Wait until the parent is gone; then let a training save itself, but not for long."""
+    """Wait until the parent is gone; then give a training a short time to save itself."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

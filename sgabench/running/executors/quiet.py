@@ -1,4 +1,4 @@
-"""Times are measured while nothing else computes, of this run and of others on the same results folder."""
+"""Quiet for measurements of time: no other process computes, of this run and others with the same results folder."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from typing import IO, Any
 
 from sgabench.store.locks import SHARES, lock, open_lock, unlock
 
-# Long enough for what another process may be in the middle of: an evaluation of the test split.
+# Seconds: long enough for another process to finish an evaluation of the test split.
 QUIET_TIMEOUT = 120.0
 
 
 class Quiet:
-    """Lets one process measure times while the others stand still.
+    """Lets one process measure times while the others pause.
 
-    Every process shares a lock while it computes, and lets go of it for a moment whenever it emits an
-    event, if somebody wants to be alone. Who wants to be alone takes another lock to say so, then that
-    one alone. What a process that dies was holding is free. Without shared locks (Windows) nobody
-    stands still, and nobody is said to have been alone.
+    Every process holds a shared lock while it computes, and releases it for a moment at each event if another one wants
+    to be alone. That one announces it with a second lock, then takes the first one exclusively. The locks of a process
+    that dies are free. Without shared locks (Windows) no process pauses, and none counts as having been alone.
 
     Args:
-        results: folder of the store; it must be there.
-        on_waiting: is told True before this process waits for others, and False after that.
+        results: folder of the store, which must exist.
+        on_waiting: called with True before this process waits for others, and with False afterwards.
     """
 
     def __init__(self, results: Path, on_waiting: Callable[[bool], None] = lambda waiting: None) -> None:
@@ -43,7 +42,7 @@ class Quiet:
                 unlock(self._computing)
 
     def give_way(self) -> None:
-        """Stand still for as long as another process wants to be alone."""
+        """Pause while another process wants to be alone."""
         if not SHARES:
             return
         if lock(self._timing, shared=True):
@@ -54,7 +53,7 @@ class Quiet:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Wait until no other process computes; gives False where one did not stop in time."""
+        """Wait until no other process computes; False if one did not pause in time."""
         if not SHARES:
             yield False
             return
@@ -63,7 +62,7 @@ class Quiet:
         try:
             yield self._wait(self._computing, seconds=QUIET_TIMEOUT)
         finally:
-            # Nobody else takes it alone: that needs the other lock, which is given back last.
+            # No other process can take it exclusively: that needs the second lock, which is released last.
             lock(self._computing, shared=True, seconds=math.inf)
             unlock(self._timing)
 

@@ -1,4 +1,4 @@
-"""A cluster of Ray: joined or started, measured, and left as it was."""
+"""A Ray cluster: joined or started, measured, and left as it was."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from sgabench.errors import InputError, describe
 
-# Between two counts of the nodes, which may come and go.
+# Seconds between two counts of the nodes, which may come and go.
 COUNT_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 EXTRA = "sgabench[ray]"
@@ -21,12 +21,12 @@ EXTRA = "sgabench[ray]"
 
 @dataclass(frozen=True)
 class ClusterRequest:
-    """A cluster, and what each trial gets of it.
+    """A cluster, and the resources of each trial.
 
     Attributes:
         address: ``auto``, ``HOST:PORT``, or None: that of ``RAY_ADDRESS``, else Ray is started on this machine alone.
-        cpus: processors of a trial, which are its threads.
-        gpus: of a trial; several trials share a GPU with less than 1.
+        cpus: of a trial, which is its number of threads.
+        gpus: of a trial; with less than 1, several trials share a GPU.
     """
 
     address: str | None = None
@@ -35,13 +35,13 @@ class ClusterRequest:
 
 
 def connect(request: ClusterRequest) -> Cluster:
-    """Join a cluster, or start one; a program that has joined one already stays there.
+    """Join a cluster, or start one; a program that has already joined one stays in it.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what it will do in any case, and warns of
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default, of which Ray warns
     try:
         import ray
     except ImportError:
@@ -61,12 +61,12 @@ def connect(request: ClusterRequest) -> Cluster:
         ) from error
     finally:
         if main:
-            signal.signal(signal.SIGTERM, before)  # Ray has taken it
+            signal.signal(signal.SIGTERM, before)  # Ray has replaced it
     return Cluster(ray, joined=True)
 
 
 def _require_answer(address: str) -> None:
-    """Try an address of the form HOST:PORT for some seconds; Ray itself would for minutes."""
+    """Try to connect to HOST:PORT for some seconds; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not (host and port.isdecimal()):
         return
@@ -81,7 +81,7 @@ class Cluster:
 
     Args:
         ray: the module.
-        joined: by `connect`; then it is left in the end.
+        joined: whether `connect` joined it; then `leave` leaves it.
     """
 
     def __init__(self, ray: Any, joined: bool) -> None:
@@ -91,14 +91,14 @@ class Cluster:
         self._counted = -COUNT_SECONDS
 
     def actor_here(self, kind: type) -> Any:
-        """An actor on this machine's node, which takes no processor from trials."""
+        """An actor on this machine's node that takes no processor away from trials."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
         return self.ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1000).remote()
 
     def require(self, request: ClusterRequest) -> None:
-        """Look whether any node can take a trial.
+        """Check that some node can take a trial.
 
         Raises:
             InputError: none can.
@@ -111,15 +111,15 @@ class Cluster:
                 )
 
     def slots(self, request: ClusterRequest) -> int:
-        """How many trials the nodes take at the same time."""
+        """How many trials the nodes can run at the same time."""
         return sum(fits(node["Resources"], request) for node in self._alive())
 
     def is_alive(self, node: str) -> bool:
-        """Whether a node is still there; one that no trial has told of is taken to be."""
+        """Whether a node is alive; an unknown one is taken to be."""
         return not node or any(alive["NodeID"] == node for alive in self._alive())
 
     def description(self) -> str:
-        """Nodes, processors and GPUs, in words."""
+        """A description: nodes, processors and GPUs."""
         nodes = self._alive()
         parts = [f"{len(nodes)} node{'s' if len(nodes) != 1 else ''}"]
         for name in ("CPU", "GPU"):
@@ -128,7 +128,7 @@ class Cluster:
         return f"Ray: {', '.join(parts)}"
 
     def leave(self, actor: Any = None) -> None:
-        """End an actor, and what `connect` has begun."""
+        """End an actor, and leave the cluster if `connect` joined it."""
         try:
             if actor is not None:
                 self.ray.kill(actor)
@@ -144,10 +144,10 @@ class Cluster:
 
 
 def fits(resources: dict[str, float], request: ClusterRequest) -> int:
-    """How many trials a node takes at the same time."""
+    """How many trials a node can run at the same time."""
     trials = int(resources.get("CPU", 0) // request.cpus)
     if request.gpus >= 1:
         return min(trials, int(resources.get("GPU", 0) // request.gpus))
-    if request.gpus:  # no trial has parts of two
+    if request.gpus:  # a trial cannot have parts of two GPUs
         return min(trials, int(resources.get("GPU", 0)) * int(1 / request.gpus + 1e-9))
     return trials

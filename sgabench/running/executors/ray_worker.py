@@ -1,4 +1,4 @@
-"""What runs in a worker of Ray: one trial, whose events go to an inbox beside the run."""
+"""Runs a trial in a Ray worker, and sends its events to an inbox on the node of the run."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from sgabench.system.interruption import Terminated, terminable
 from sgabench.system.source import code_hash
 from sgabench.system.threads import wait_politely
 
-# Between two events that only tell how far a training is: a thousand workers share an inbox.
+# Seconds between two events that only report a training's progress: a thousand workers share an inbox.
 PROGRESS_SECONDS = 2.0
 
-# Plugin files, in folders that last as long as this process: plugins read what is beside them when they are called.
+# Plugin files, in folders that last as long as this process: plugins may read files beside them when called.
 _loaded: dict[str, tempfile.TemporaryDirectory[str]] = {}
 
 
@@ -35,10 +35,10 @@ class Setup:
     """What all tasks of a run have in common.
 
     Attributes:
-        plugins: name of each plugin file, and the contents of all that comes with it, by place.
+        plugins: name of each plugin file, and the contents of all files that come with it, by path.
         variables: environment variables that numbers may depend on.
         code: hash of sgabench's own code.
-        folder: where the run was started.
+        folder: in which the run was started.
     """
 
     plugins: tuple[tuple[str, Mapping[str, bytes]], ...] = ()
@@ -49,7 +49,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Written:
-    """Event: a file is to be written (None: removed) where the run keeps its files."""
+    """Event: a file to write (None: remove) among the files of the run."""
 
     name: str
     content: bytes | None
@@ -57,13 +57,13 @@ class Written:
 
 @dataclass(frozen=True)
 class Warned:
-    """Event: a warning, to be shown where the run is."""
+    """Event: a warning, to be shown by the run."""
 
     text: str
 
 
 class _Warnings(logging.Handler):
-    """Sends warnings, which nobody would see here."""
+    """Sends warnings to the run, because nobody would see them here."""
 
     def __init__(self, send: Callable[[Event], None]) -> None:
         super().__init__(logging.WARNING)
@@ -75,19 +75,19 @@ class _Warnings(logging.Handler):
 
 
 class Inbox:
-    """An actor that keeps what workers tell until the run takes it."""
+    """An actor that keeps the events of workers until the run takes them."""
 
     def __init__(self) -> None:
         self._events: list[tuple[int, Event]] = []
         self._there = asyncio.Event()
 
     async def put(self, number: int, event: Event) -> None:
-        """Keep an event of the task of that number."""
+        """Add an event of the task with that number."""
         self._events.append((number, event))
         self._there.set()
 
     async def take(self, seconds: float) -> list[tuple[int, Event]]:
-        """All that has come, in order; if nothing has, wait for it, but not for long."""
+        """All events so far, in order; if there are none, wait for one for a limited time."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._there.wait(), seconds)
         events, self._events = self._events, []
@@ -96,7 +96,7 @@ class Inbox:
 
 
 class SentFiles:
-    """The files of a task whose run keeps them: what there was is given, what is written is sent.
+    """The files of a task that the run keeps: existing ones are given, written ones are sent.
 
     Args:
         given: content by name.
@@ -108,20 +108,20 @@ class SentFiles:
         self._send = send
 
     def where(self, name: str) -> str:
-        """The name: the place is on another machine."""
+        """Just the name: the path is on another machine."""
         return name
 
     def read(self, name: str) -> bytes | None:
-        """What was given; None for what was written since, which nobody asks for."""
+        """A given file; None for files written since, which nobody reads."""
         return self._given.get(name)
 
     def write(self, name: str, content: bytes) -> None:
-        """Send a file, and wait until it has arrived."""
+        """Send a file and wait until it has arrived."""
         self._given.pop(name, None)
         self._send(Written(name, content))
 
     def remove(self, name: str) -> None:
-        """Let a file be removed."""
+        """Have a file removed."""
         self._given.pop(name, None)
         self._send(Written(name, None))
 
@@ -134,19 +134,19 @@ def run_on_worker(
     images: Mapping[str, Any] | None,
     given: Mapping[str, bytes] | None,
 ) -> None:
-    """Run a task in this process, which is Ray's.
+    """Run a task in this process, which belongs to Ray.
 
     Args:
         inbox: handle of an `Inbox`.
         number: of the task, for the inbox.
         task: the task.
         setup: of the run.
-        images: the data set, as `packed` makes it; None: the task looks for it here.
-        given: weights and snapshots that the run has; None: the task's files can be reached from here.
+        images: the data set, as returned by `packed`; None: the task loads it here.
+        given: weights and snapshots of the run; None: the task's files can be accessed from here.
     """
 
     def send(event: Event) -> None:
-        # Not with ray.get, which would lend this task's processors to another one while it waits.
+        # Not with ray.get, which would give this task's processors to another one while it waits.
         inbox.put.remote(number, event).future().result()
 
     warnings = _Warnings(send)
@@ -172,9 +172,9 @@ def run_on_worker(
             with quiet.busy():
                 run_rehearsed(task, emit, quiet.alone)
         send(Finished())
-    except InputError as error:  # what no trial can go on after
+    except InputError as error:  # no trial can continue after it
         send(error)
-    except Terminated:  # by the system, or by who takes the machine away; a training is saved
+    except Terminated:  # the machine is being taken away; the training has been saved
         send(Lost())
         sys.exit(1)
     finally:
@@ -182,7 +182,7 @@ def run_on_worker(
 
 
 class _Emitting:
-    """Sends what a trial emits, but not every step of its progress."""
+    """Sends the events of a trial, but not every step of its progress."""
 
     def __init__(self, send: Callable[[Event], None], quiet: Quiet) -> None:
         from sgabench.training.progress import Progress
@@ -201,7 +201,7 @@ class _Emitting:
 
 
 def _prepare(setup: Setup) -> None:
-    """Make this process one of the run's."""
+    """Set up this process for a run."""
     wait_politely()
     os.environ.update(setup.variables)
     if code_hash() != setup.code:
@@ -210,10 +210,10 @@ def _prepare(setup: Setup) -> None:
         )
     from sgabench.plugins.registry import load_plugin_file
 
-    # Ray lets its workers import from there; a module that came along with a plugin would be there twice.
+    # Ray lets its workers import from there; modules that came with a plugin would exist twice.
     sys.path[:] = [place for place in sys.path if place != setup.folder]
     for number, (name, contents) in enumerate(setup.plugins):
-        if f"{number} {name}" in _loaded:  # Ray gives every run workers of its own
+        if f"{number} {name}" in _loaded:  # Ray starts new workers for every run
             continue
         folder = tempfile.TemporaryDirectory(prefix="sgabench-plugin-")
         for place, content in contents.items():
@@ -225,7 +225,7 @@ def _prepare(setup: Setup) -> None:
 
 
 def _where() -> str:
-    """The node and its device, for the display."""
+    """A description of the node and its device, for the display."""
     import ray
 
     devices = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
@@ -233,9 +233,9 @@ def _where() -> str:
 
 
 def _folder_of_this_machine() -> Path:
-    """Where this user's workers on this machine have the locks for measuring times."""
+    """The folder for locks of this user's workers on this machine, for measuring times."""
     folder = Path(tempfile.gettempdir()) / f"sgabench-{os.getuid() if SHARES else 'ray'}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if SHARES and (folder.is_symlink() or folder.stat().st_uid != os.getuid()):
-        return Path(tempfile.mkdtemp(prefix="sgabench-"))  # somebody else's: measure beside the others
+        return Path(tempfile.mkdtemp(prefix="sgabench-"))  # it belongs to another user: measure without coordination
     return folder

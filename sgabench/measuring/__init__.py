@@ -1,1 +1,1 @@
-"""What is left of a network: sizes, operations, accuracy and speed, for all cells of a trial."""
+"""Measuring pruned networks: size, operations, accuracy and speed, for all cells of a trial."""

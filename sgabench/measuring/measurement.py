@@ -1,4 +1,4 @@
-"""What a network weighs: parameters, zeros, multiply-adds and bytes, counted on the network itself."""
+"""The size of a network: parameters, zeros, multiply-adds and bytes, counted on the network itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sgabench.models.operations import Operations, count_nonzero, count_operatio
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a network. What is shared between layers counts once.
+    """The size of a network. Tensors that layers share count once.
 
     Attributes:
         params: all parameters.
         nonzero_params: those that are not zero.
-        prunable_weights: numbers in the weights that pruners act on and that were not excluded.
+        prunable_weights: number of weights that pruners act on and that were not excluded.
         sparsity: the fraction of the prunable weights that is zero; 0 if there are none.
-        layer_sparsity: the same for every layer's weight, excluded ones too, by the names of `prunable_weights`.
+        layer_sparsity: the same for every layer's weight, including excluded ones, by the names of `prunable_weights`.
         layer_channels: output channels or features of each convolution and linear layer.
         macs: multiply-adds for one image in convolutions, matrix products and attention, as they are
             executed: a zero weight is multiplied like any other.
@@ -46,7 +46,7 @@ class Size:
     gzip_bytes: int
 
     def numbers(self) -> dict[str, Any]:
-        """All fields but what is per layer."""
+        """All fields except those per layer."""
         return {name: value for name, value in asdict(self).items() if not name.startswith("layer_")}
 
     def layers(self) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] 
     """Measure a network by looking at its weights and running it once.
 
     Args:
-        network: left as it was.
+        network: it is not changed.
         example: images (N, C, H, W) on the network's device; the first one is used.
         excluded: names of weights or modules that do not belong to the prunable set.
     """
@@ -69,13 +69,13 @@ def measure_size(network: nn.Module, example: Tensor, excluded: Collection[str] 
 def begin_measuring(
     network: nn.Module, operations: Operations, excluded: Collection[str], threads: Executor
 ) -> Future[Size]:
-    """Measure a network, but leave its file to a thread: gzip takes longest by far.
+    """Measure a network, with its file compressed in a thread: gzip takes by far the longest.
 
     Args:
-        network: must keep its weights until the size is there.
-        operations: of this network, or of another one that differs in nothing but its values.
+        network: must keep its weights until the future is done.
+        operations: of this network, or of another one that differs only in its values.
         excluded: names of weights or modules that do not belong to the prunable set.
-        threads: gets one thing to do.
+        threads: for the file.
     """
     parameters, state = dict(network.named_parameters()), network.state_dict()
     copies = _on_cpu([*parameters.values(), *state.values()])
@@ -110,7 +110,7 @@ def compression_ratio(dense: Size, pruned: Size) -> float | None:
 def theoretical_speedup(dense: Size, pruned: Size) -> float | None:
     """Multiply-adds of the dense network / those of the pruned one that touch no zero (arXiv 2003.03033).
 
-    It says nothing of the time that the network takes.
+    It says nothing about the time that the network takes.
 
     Returns:
         At least 1; None if no multiply-add is left.
@@ -122,12 +122,12 @@ _Place = tuple[int, torch.Size, torch.dtype]
 
 
 def _place(tensor: Tensor) -> _Place:
-    """Where a tensor is; what has several names is in one place."""
+    """Identifies a tensor's memory, the same for all its names."""
     return tensor.data_ptr(), tensor.shape, tensor.dtype
 
 
 def _on_cpu(tensors: Iterable[Tensor]) -> dict[_Place, Tensor]:
-    """Contiguous tensors on the CPU, by the place of the original."""
+    """Contiguous copies on the CPU, by the place of the original."""
     different = {_place(tensor): tensor.detach() for tensor in tensors}
     elsewhere = [tensor for tensor in different.values() if tensor.device.type != "cpu"]
     here = {_place(tensor): tensor.contiguous() for tensor in different.values() if tensor.device.type == "cpu"}
@@ -135,7 +135,7 @@ def _on_cpu(tensors: Iterable[Tensor]) -> dict[_Place, Tensor]:
 
 
 def transfer(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Contiguous copies on the CPU. Tensors of a type travel together: each transfer waits for the device."""
+    """Contiguous copies on the CPU. Tensors of a type are transferred together: each transfer waits for the device."""
     copies: dict[int, Tensor] = {}
     for dtype in {tensor.dtype for tensor in tensors}:
         same = [number for number, tensor in enumerate(tensors) if tensor.dtype == dtype]
@@ -146,7 +146,7 @@ def transfer(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _with_file(counted: Mapping[str, Any], state: Mapping[str, Tensor]) -> Size:
-    """The size of which all but the bytes is known; a tensor with several names is written under the first one."""
+    """Add the bytes to an otherwise known size; a tensor with several names is written under the first one."""
     named: dict[Any, tuple[str, Tensor]] = {}
     for name, tensor in state.items():
         named.setdefault(_place(tensor) if tensor.numel() else name, (name, tensor))

@@ -1,4 +1,4 @@
-"""Networks in 2:4 sparsity as the kernels take them that multiply half as much: on CUDA from compute capability 8.0 on.
+"""2:4 sparse networks in the format of the kernels that multiply half as much: on CUDA, compute capability 8.0 or more.
 
 Other networks with weights at zero are as fast as before, because zeros are multiplied like other numbers.
 """
@@ -18,18 +18,18 @@ from sgabench.errors import InputError, describe
 from sgabench.measuring.timing import speed_of
 from sgabench.models.layers import evaluating, prunable_layers
 
-# Of the greatest logit; the kernels add up in another order, in 8 bits of mantissa with bfloat16.
+# Relative to the largest logit; the kernels add in another order, with 8 bits of mantissa in bfloat16.
 TOLERANCES = {torch.float32: 1e-2, torch.bfloat16: 5e-2}
 
 
 def compress(network: nn.Module, excluded: Collection[str]) -> int:
-    """Put the weights of linear layers that are 2:4 sparse into the format of CUDA's kernels for them.
+    """Convert the weights of 2:4 sparse linear layers to the format of CUDA's kernels for them.
 
     Returns:
         The number of these layers.
 
     Raises:
-        InputError: there are none, or the kernels take none of them.
+        InputError: there are none, or the kernels accept none of them.
     """
     packed, problem = 0, "no prunable linear layer has two zeros in every four weights"
     for layer in prunable_layers(network, excluded).values():
@@ -38,7 +38,7 @@ def compress(network: nn.Module, excluded: Collection[str]) -> int:
         try:
             layer.weight = nn.Parameter(to_sparse_semi_structured(layer.weight.detach()), requires_grad=False)
             packed += 1
-        except (RuntimeError, ValueError) as error:  # of sizes, types and devices
+        except (RuntimeError, ValueError) as error:  # for unsupported sizes, types and devices
             problem = describe(error)
     if not packed:
         raise InputError(problem)
@@ -55,13 +55,13 @@ def speed_of_pattern(
     precision: Literal["fp32", "bf16"],
     min_run_time: float,
 ) -> dict[str, Any]:
-    """As `speed_of`, of the network in the kernels' format, if they take it and it gives the same there.
+    """As `speed_of`, for the network in the kernels' format, if they accept it and give the same results.
 
-    The dense network beside it is in the same type. ``sparse_layers`` is how many layers run on these kernels;
-    ``pattern_only`` says why none does, and that the times are of a network with weights at zero.
+    The dense network is timed in the same type. ``sparse_layers`` is the number of layers that run on these kernels; if
+    there are none, ``pattern_only`` says why, and the times are those of a network with weights at zero.
 
     Args:
-        excluded: what was not pruned; the others are as of `speed_of`.
+        excluded: modules that were not pruned; the others as for `speed_of`.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     masked, images = copy.deepcopy(network).to(dtype), batch.to(dtype)
@@ -74,12 +74,12 @@ def speed_of_pattern(
         found = speed_of(network, batch, alone, dense, precision=precision, min_run_time=min_run_time)
         return found | {"pattern_only": str(error) if isinstance(error, InputError) else describe(error)}
     twin = copy.deepcopy(dense).to(dtype)
-    found = speed_of(sparse, images, alone, twin, precision="fp32", min_run_time=min_run_time)  # nothing is cast
+    found = speed_of(sparse, images, alone, twin, precision="fp32", min_run_time=min_run_time)  # without autocast
     return found | {"sparse_layers": packed}
 
 
 def check_logits(found: Tensor, expected: Tensor) -> None:
-    """Compare what the kernels give with what the masked network gives.
+    """Compare the logits of the kernels with those of the masked network.
 
     Raises:
         InputError: they differ by more than rounding.

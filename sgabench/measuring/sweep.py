@@ -1,4 +1,4 @@
-"""One trained network, pruned and measured again and again: what no ratio changes is computed once."""
+"""Prune and measure one trained network many times, computing once what does not depend on the ratio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sgabench.plugins.specs import Once, PruningContext
 from sgabench.training.data import Data, batches
 from sgabench.training.evaluation import EVALUATION_BATCH, Evaluation, evaluate_batches
 
-# The normalized test split is kept if it takes no more bytes; that of CIFAR-10 takes 123 MB.
+# Bytes: a normalized test split of at most this size is kept; that of CIFAR-10 has 123 MB.
 KEPT_BYTES = 2**28
 
 _T = TypeVar("_T")
@@ -33,7 +33,7 @@ class Sweep:
     """Prunes copies of a trained network and measures them.
 
     Args:
-        dense: the trained network in evaluation mode; it is left as it is.
+        dense: the trained network in evaluation mode; it is not changed.
         data: what it was trained on.
         precision: ``fp32`` or ``bf16``.
         context: for its pruners, with nothing excluded.
@@ -50,7 +50,7 @@ class Sweep:
         self._threads = threads
         self._subject: tuple[Any, ...] = ()
         self._made: dict[str, Any] = {}
-        self.notes: dict[str, Any] = {}  # of the pruner, on the last network
+        self.notes: dict[str, Any] = {}  # of the pruner, about the last network
 
     def excluded(self, include_input: bool, include_classifier: bool) -> frozenset[str]:
         """Names of the modules that are not pruned."""
@@ -62,7 +62,7 @@ class Sweep:
 
         Raises:
             TypeError: the pruner returned no network, or one with hooks on it.
-            InputError: there is nothing to prune, and nothing was pruned: such a network would keep all its accuracy.
+            InputError: there is nothing to prune and nothing was pruned: such a network would keep all its accuracy.
         """
         self.notes = {}
         once = self._once(name, options, excluded)
@@ -86,22 +86,22 @@ class Sweep:
         return lambda network, ratio: plugin.build(network, ratio, context, **options)
 
     def copied(self) -> nn.Module:
-        """The trained network, to be changed."""
+        """A copy of the trained network."""
         return copied(self.dense)
 
     def evaluate(self, network: nn.Module) -> Evaluation:
-        """How good a network is on the test split."""
+        """Evaluate a network on the test split."""
         return evaluate_batches(network, self._test, self._precision)
 
     def begin_size(self, network: nn.Module, excluded: Collection[str]) -> Future[Size]:
-        """Begin to measure a network, which must keep its weights until the size is there."""
+        """Begin to measure a network, which must keep its weights until the future is done."""
         operations = self._operations
         if not (operations.follow_from_parameters and alike(network, self.dense)):
             operations = count_operations(network, example_of(self._data))
         return begin_measuring(network, operations, excluded, self._threads)
 
     def _once(self, name: str, options: Mapping[str, Any], excluded: frozenset[str]) -> Once:
-        """What is made for one pruner goes when the next one comes: two rankings of a large network may be too much."""
+        """The cache of the current pruner; the previous one's is dropped: two rankings may be too large."""
         subject = (name, json.dumps(options, sort_keys=True, default=repr), excluded)
         if subject != self._subject:
             self._subject, self._made = subject, {}
@@ -143,7 +143,7 @@ def example_of(data: Data) -> Tensor:
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """A deep copy, in half the time: most tables of hooks are empty, and most buffers are plain tensors."""
+    """A deep copy in half the time: most tables of hooks are empty, and most buffers are plain tensors."""
     tables = (value for module in network.modules() for value in vars(module).values())
     made: dict[int, Any] = {id(table): OrderedDict() for table in tables if type(table) is OrderedDict and not table}
     storages = Counter(buffer.untyped_storage().data_ptr() for buffer in network.buffers())
@@ -155,9 +155,9 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def alike(network: nn.Module, other: nn.Module) -> bool:
-    """Whether two networks differ in nothing but the values of their parameters and buffers.
+    """Whether two networks differ only in the values of their parameters and buffers.
 
-    Then they run the same operators on tensors of the same shapes. What cannot be compared counts as
+    Then they run the same operators on tensors of the same shapes. Attributes that cannot be compared count as
     different.
     """
     own, others = dict(network.named_modules()), dict(other.named_modules())
@@ -174,7 +174,7 @@ def _alike(module: nn.Module, other: nn.Module) -> bool:
     same.append(own.pop("_modules").keys() == others.pop("_modules").keys())
     try:
         return type(module) is type(other) and all(same) and bool(own == others)
-    except (RuntimeError, ValueError, TypeError):  # of tensors and arrays, which are not equal or different as a whole
+    except (RuntimeError, ValueError, TypeError):  # comparisons of tensors and arrays have no single truth value
         return False
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-# With CUDA's compiler but no GPU, the next import warns of something that nothing here uses.
+# With CUDA's compiler but no GPU, the next import warns about something that is not used here.
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 from torch.utils.benchmark import Timer  # noqa: E402
@@ -23,14 +23,14 @@ from sgabench.models.layers import evaluating  # noqa: E402
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a forward pass takes.
+    """The time of a forward pass.
 
     Attributes:
         batch_size: images in a pass.
-        median_s: seconds for a pass, median of the runs.
+        median_s: seconds per pass, median of the runs.
         q1_s: first quartile of the runs.
         q3_s: third quartile of the runs.
-        runs: how many times were taken; each is the mean over a block of passes.
+        runs: number of measurements, each the mean over a block of passes.
         images_per_s: batch size / median.
         num_threads: threads that torch used on the CPU.
     """
@@ -47,21 +47,21 @@ class Timing:
 def time_inference(
     network: nn.Module, images: Tensor, *, precision: Literal["fp32", "bf16"], min_run_time: float
 ) -> Timing:
-    """Time forward passes as they are done in an evaluation.
+    """Time forward passes as in an evaluation.
 
-    Torch's own timer warms up, synchronizes the device, finds how many passes make a block that is
-    long enough to be timed, and keeps the garbage collector away.
+    Torch's own timer warms up, synchronizes the device, finds how many passes make a block that is long enough to be
+    timed, and disables the garbage collector.
 
     Args:
-        network: timed as it is, in evaluation mode; zeros among its weights make nothing faster.
+        network: timed as it is, in evaluation mode; zeros among its weights make it no faster.
         images: one batch (N, C, H, W), on the network's device and in its memory format.
         precision: ``bf16`` runs under autocast.
-        min_run_time: seconds that the timing lasts at least, beside the warm-up; it goes on for up to
-            five times as long while the quartiles lie more than a tenth of the median apart.
+        min_run_time: least seconds of timing, without the warm-up; up to five times as long while the quartiles are
+            more than a tenth of the median apart.
     """
     with evaluating(network), torch.inference_mode():
         forward = _forward(network, images, precision)
-        forward()  # the first pass may choose algorithms, which belongs to no block
+        forward()  # the first pass may choose algorithms, which must not be timed
         threads = torch.get_num_threads()
         timer = Timer("forward()", globals={"forward": forward}, num_threads=threads)
         measured = timer.adaptive_autorange(min_run_time=min_run_time, max_run_time=5 * min_run_time)
@@ -80,14 +80,14 @@ def speed_of(
     precision: Literal["fp32", "bf16"],
     min_run_time: float,
 ) -> dict[str, Any]:
-    """Throughput and latency of a network, as a record has them.
+    """Throughput and latency of a network, as in a record.
 
     Args:
         network: on the device of the images.
         batch: normalized images, shape (N, C, H, W); the latency is that of the first.
-        alone: lets nothing else compute meanwhile, as far as that can be had.
-        dense: the network before pruning, which is then timed in the same minute.
-        precision: as of `time_inference`; so is ``min_run_time``.
+        alone: a context in which no other process computes, if possible.
+        dense: the network before pruning, which is timed in the same minute; None: not timed.
+        precision, min_run_time: as for `time_inference`.
     """
 
     def time_one(of: nn.Module, images: Tensor) -> Timing:
@@ -125,19 +125,19 @@ def time_interleaved(
     least: int = 2,
     warm: int = 2,
 ) -> dict[str, list[float]]:
-    """Time functions in turns, so that whatever slows the machine for a while slows all of them.
+    """Time functions in turns, so that a temporary slowdown of the machine affects all of them.
 
     Args:
-        functions: each is called in blocks of as many calls as take about ``block_s``, after ``warm`` calls
-            that are not counted.
-        device: which is waited for before and after a block.
-        rounds: a block of every function each, in the opposite order of the round before.
+        functions: each is called in blocks of as many calls as take about ``block_s``, after ``warm`` calls that are
+            not counted.
+        device: synchronized before and after a block.
+        rounds: each has a block of every function, in the opposite order of the previous round.
         block_s: seconds.
-        least: calls in a block at least.
+        least: fewest calls in a block.
         warm: calls before the first block.
 
     Returns:
-        Seconds per call: the mean of each block, a number per round.
+        Seconds per call for each function: the means of its blocks, one per round.
     """
     calls = {}
     for name, function in functions.items():

@@ -1,1 +1,1 @@
-"""From a network to a trained one."""
+"""Training: from an initial network to a trained one."""

@@ -1,4 +1,4 @@
-"""What a description names, built: data sets on a device, networks, optimizers; the training of a trial.
+"""Build what a description names: data sets on a device, networks, optimizers; and train a trial.
 
 All that is random follows from seeds.
 """
@@ -37,7 +37,7 @@ from sgabench.training.watching import Watch
 
 
 def set_up_torch(device: str, threads: int) -> None:
-    """Set what a training depends on beside its description, in this process."""
+    """Set the global state of torch that a training depends on, in this process."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     if device == "cuda":
@@ -47,20 +47,20 @@ def set_up_torch(device: str, threads: int) -> None:
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.benchmark = False
-    torch.set_default_dtype(torch.float32)  # whatever a plugin of an earlier trial did
+    torch.set_default_dtype(torch.float32)  # a plugin of an earlier trial may have changed it
 
 
 _given: dict[str, Data] = {}
 
 
 def give_data(dataset: Choice, data: Data) -> None:
-    """Let `load_data` take a data set from memory, where it is on the CPU; the last one that was given is kept."""
+    """Let `load_data` take a data set from CPU memory; only the last one given is kept."""
     _given.clear()
     _given[json.dumps(dataset.identity(), sort_keys=True)] = data
 
 
 def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> Data:
-    """A data set's splits on a device; the last one is kept for the next trial."""
+    """A data set's splits on a device; the last one is cached for the next trial."""
     options = json.dumps(dataset.options, sort_keys=True)
     identity = json.dumps(dataset.identity(), sort_keys=True)
     sizes = dataset.settings
@@ -70,7 +70,7 @@ def load_data(dataset: Choice, data_dir: Path, download: bool, device: str) -> D
 
 
 def seen_by(model: Choice, dataset: Choice, data: Data) -> Data:
-    """The same data, normalized as a data set's entry says.
+    """The same data, normalized as the data set's entry asks.
 
     Raises:
         InputError: the model has no normalization of its own, or another number of channels is given.
@@ -140,7 +140,7 @@ def untrained_network(trial: TrialPlan, data: Data) -> nn.Module:
 
 
 def starting_network(trial: TrialPlan, data: Data) -> nn.Module:
-    """What a trial begins with, on the data's device: an untrained network, or a checkpoint.
+    """The network that a trial begins with, on the data's device: untrained, or a checkpoint.
 
     Raises:
         InputError: as `load_checkpoint`.
@@ -164,10 +164,10 @@ def train_network(
     epochs: range | None = None,
     after_step: Callable[[], None] = lambda: None,
 ) -> Training:
-    """Train a trial's network in place; all that is random follows from the trial's seed.
+    """Train a trial's network in place; all randomness follows from the trial's seed.
 
     Args:
-        epochs: the part of the recipe that is gone through, with its batches and learning rates; None: all of it.
+        epochs: a range of the recipe's epochs, with their batches and learning rates; None: all.
 
     Raises:
         Diverged: as `train`.
@@ -197,7 +197,7 @@ def train_network(
 def build_optimizer(
     optimizer: Choice, network: nn.Module, seed: int, *, steps_per_epoch: int = 1, epochs: int = 1
 ) -> torch.optim.Optimizer:
-    """The optimizer over the parameters that are trained, decaying what its recipe says."""
+    """The optimizer of the trainable parameters, with weight decay on those that the recipe asks for."""
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     kinds = {name: type(network.get_submodule(name.rpartition(".")[0])).__name__ for name, _ in parameters}
     context = TrainingContext(epochs * steps_per_epoch, steps_per_epoch, kinds)

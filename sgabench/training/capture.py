@@ -1,8 +1,8 @@
-"""Captures the passes of a step as a CUDA graph, where that is right and found to pay.
+"""Capture the passes of a step as a CUDA graph, where that gives the same results and is faster.
 
 Small networks keep a GPU waiting for Python: a graph launches hundreds of kernels at once. Only the
-passes are captured. The optimizer's step is launched as ever, while the graph runs: so every
-optimizer can be used, and learning rates, masks and step counts are nobody's constants.
+passes are captured. The optimizer's step is launched normally, while the graph runs: so any optimizer can be used, and
+learning rates, masks and step counts do not become constants of the graph.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from sgabench.errors import describe
 from sgabench.training.progress import synchronize
 from sgabench.training.step import Draws, GradientStep, Replayed
 
-# Enough for what is chosen, compiled or allocated in the first steps; then enough for a mean.
+# Steps: first enough for algorithms to be chosen, compiled and allocated, then enough for a median.
 WARM_UP_STEPS = 10
 TIMED_STEPS = 20
-# Fewer steps than this are not worth the first capture of a process, whose cost nobody knows yet.
+# With fewer steps, the first capture of a process, whose cost is not known yet, is not worth it.
 WORTH_TRYING = 200
-# Gradients may differ by what another order of additions makes of them, in units of the largest of their tensor.
+# Gradients may differ by rounding, because additions are reordered; relative to the largest value of their tensor.
 TOLERANCE = 0.01
 
 Capture = Callable[[GradientStep], Replayed]
@@ -40,7 +40,7 @@ class CudaGraph:
     def __init__(self, step: GradientStep) -> None:
         side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # what autograd sets up for a stream must not be part of the graph
+        with torch.cuda.stream(side):  # the state that autograd sets up per stream must not be part of the graph
             step.forget_gradients()
             step.passes()
         torch.cuda.current_stream().wait_stream(side)
@@ -50,27 +50,26 @@ class CudaGraph:
             step.passes()
 
     def replay(self) -> None:
-        """Do the passes again."""
+        """Run the captured passes again."""
         self._graph.replay()
 
 
 def capture_on(device: str) -> Capture | None:
-    """How steps are captured on a device; None: they cannot be."""
+    """The way to capture steps on a device; None: there is none."""
     return CudaGraph if device == "cuda" else None
 
 
 class Captured:
-    """A step whose passes are captured once it is known that this is right and pays.
+    """A step whose passes are captured if that is found to be correct and faster.
 
-    The first steps are done as they are, and timed. Then the passes are captured, and replayed for the
-    same batch: if the gradients, the totals and the buffers are not what they were before, or if the
-    replayed steps turn out to be no faster, the steps stay as they are. Nothing of this changes what a
-    training computes, but for the rounding of sums.
+    The first steps are executed normally, and timed. Then the passes are captured, and replayed for the same batch: if
+    the gradients, totals or buffers differ, or if replayed steps turn out to be no faster, steps are not captured.
+    None of this changes what a training computes, except for the rounding of sums.
 
     Args:
-        step: what is captured.
-        capture: how; None: not at all.
-        steps: how many there are, all in all.
+        step: the step.
+        capture: the way to capture it; None: never.
+        steps: number of steps of the whole training.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -84,7 +83,7 @@ class Captured:
         self._eager = 0.0
 
     def __call__(self, drawn: Draws) -> None:
-        """Do a step, as it has been found to be best."""
+        """Do a step, in the way that has been found to be best."""
         self._left -= 1
         if self._capture is None:
             self._step(drawn)
@@ -108,7 +107,7 @@ class Captured:
         return time.perf_counter() - started
 
     def _try(self, drawn: Draws, capture: Capture) -> None:
-        """Do a step, and capture it on the way."""
+        """Do a step and capture it."""
         step, self._capture = self._step, None
         cost = min(_seconds_to_capture, default=WORTH_TRYING * self._eager)
         if self._left * self._eager < cost:
@@ -130,12 +129,12 @@ class Captured:
             synchronize(self._device)
             right = _agree(expected, [*_gradients(step), *buffers])
             reason = "a replay gives different gradients"
-        except RuntimeError as error:  # PyTorch's, of what a graph cannot hold
+        except RuntimeError as error:  # PyTorch's, for operations that a graph cannot contain
             right, reason = False, describe(error)
             _logger.debug("a capture failed", exc_info=True)
         _seconds_to_capture.append(time.perf_counter() - started)
         if right:
-            step.replayed, self._capture = replayed, capture  # to be judged
+            step.replayed, self._capture = replayed, capture  # until `_judge`
             return
         _logger.warning("steps are not captured: %s", reason)
         for parameter, gradient in zip(step.network.parameters(), gradients, strict=True):
@@ -169,7 +168,7 @@ def _restore(tensors: list[Tensor], values: list[Tensor]) -> None:
 
 
 def _agree(expected: list[Tensor], found: list[Tensor]) -> bool:
-    """Whether tensors are the same but for rounding."""
+    """Whether tensors are the same except for rounding."""
     if [tensor.shape for tensor in expected] != [tensor.shape for tensor in found]:
         return False
     worst = [

@@ -1,4 +1,4 @@
-"""Weights from files that others wrote, put into a network."""
+"""Load weights from files of other programs into a network."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sgabench.models.pretrained import published_weights
 from sgabench.models.state import load_tensors
 from sgabench.suite.checkpoints import Checkpoint
 
-# Under which names training scripts put a state dict beside what else they save, and what wrappers put before its keys.
+# Names under which training scripts nest a state dict in what they save, and prefixes that wrappers add to its keys.
 NESTINGS = ("state_dict", "model_state_dict", "model", "net", "network")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 _SHOWN = 3  # of the keys that do not fit
 
 
 def load_checkpoint(network: nn.Module, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights into a network of its model, which has them already where they are published.
+    """Load a checkpoint's weights into a network of its model, which already has them if they are published ones.
 
     Raises:
         InputError: the file cannot be read, was changed since its content entered the key, or does not fit the network;
@@ -45,14 +45,14 @@ def load_checkpoint(network: nn.Module, checkpoint: Checkpoint) -> None:
     problem = _problem(state, network)
     if problem:
         raise InputError(f"{checkpoint.weights} does not fit model {checkpoint.model.label!r}: {problem}")
-    load_tensors(network, state, strict=False)  # what may be missing are counters
+    load_tensors(network, state, strict=False)  # only counters may be missing
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file; of pickles only what holds nothing but tensors and plain values.
+    """The state dict in a file; pickles are read only if they contain nothing but tensors and plain values.
 
     Raises:
-        InputError: no file of weights, or one that would have to run code to be read.
+        InputError: not a file of weights, or reading it would run code.
     """
     try:
         if path.suffix.lower() == ".safetensors":
@@ -84,7 +84,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def fitted(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The weights without what wrappers put before all names, if that is what keeps them from fitting."""
+    """The weights without a wrapper's prefix on all names, if they fit only without it."""
     own = network.state_dict().keys()
     names = dict(zip(state, state, strict=True))
     while not own & set(names.values()):
@@ -96,7 +96,7 @@ def fitted(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]
 
 
 def _problem(state: Mapping[str, Tensor], network: nn.Module) -> str:
-    """What of a state dict does not fit, in words; empty if all does."""
+    """How a state dict does not fit, in words; empty if it does."""
     own = network.state_dict()
     missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
     unexpected = [name for name in state if name not in own]

@@ -17,13 +17,13 @@ from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
 from sgabench.system.seeds import derive_seed
 
-# Enough images for BatchNorm statistics, few enough to cost a small part of an evaluation.
+# Images: enough for BatchNorm statistics, few enough to cost a small part of an evaluation.
 CALIBRATION_IMAGES = 5000
 
 
 @dataclass(frozen=True)
 class Images:
-    """One split on the training device, or on the way there: what is streamed is read batch by batch.
+    """A split on the training device, or streamed to it batch by batch.
 
     Attributes:
         images: uint8 (N, C, H, W).
@@ -38,7 +38,7 @@ class Images:
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the images are elsewhere."""
+        """Whether the images are not on the training device."""
         return isinstance(self.images, Streamed)
 
     def pixels(self, which: Tensor | slice) -> Tensor:
@@ -50,12 +50,12 @@ class Images:
         return read.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else read
 
     def part(self, which: Tensor | slice) -> Images:
-        """Some of it."""
+        """A part of the split."""
         rows = which if isinstance(which, slice) or not self.is_streamed else which.cpu()
         return Images(part_of(self.images, rows), self.labels[which])
 
     def to(self, device: str) -> Images:
-        """The same on a device; images stay where they are if they are streamed, or too many for its memory."""
+        """The same split on a device; images that are streamed, or too many for its memory, stay where they are."""
         images = self.images
         if isinstance(images, Tensor):
             moves = device == "cuda" and images.device.type == "cpu"
@@ -66,7 +66,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set on the training device, with what normalizes it.
+    """A data set on the training device, with the constants that normalize it.
 
     Attributes:
         train, validation, test: the splits; validation may be empty.
@@ -91,21 +91,21 @@ class Data:
 
     @property
     def device(self) -> torch.device:
-        """Where trainings are."""
+        """The training device."""
         return self.mean.device
 
     @property
     def is_streamed(self) -> bool:
-        """Whether images are read batch by batch, of one split at least."""
+        """Whether at least one split is read batch by batch."""
         return any(split.is_streamed for split in (self.train, self.validation, self.test))
 
     def to(self, device: str) -> Data:
-        """The same on a device; no copy if it is there."""
+        """The same data on a device; not copied if it is there already."""
         train, validation, test = (split.to(device) for split in (self.train, self.validation, self.test))
         return Data(self.spec, train, validation, test, self.mean.to(device), self.std.to(device))
 
     def cropped(self, size: int) -> Data:
-        """The same images, of which networks see a square in the middle.
+        """The same images, of which networks see a central square.
 
         Raises:
             InputError: they are smaller.
@@ -115,7 +115,7 @@ class Data:
         return replace(self, spec=replace(self.spec, height=size, width=size))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) to what the network sees: the middle, if they are larger; channels last in memory."""
+        """uint8 (N, C, H, W) to a network's input: cropped to the middle if larger, normalized, channels last."""
         size = self.spec.height, self.spec.width
         if images.shape[2:] != size:
             images = augmentation.centre(images, size)
@@ -123,14 +123,14 @@ class Data:
 
 
 def packed(data: Data) -> dict[str, Any]:
-    """A data set in the memory of the CPU as arrays, which processes can share without copying them."""
+    """A data set in CPU memory as arrays, which processes can share without copies."""
     splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
     arrays = {name: (split.images.numpy(), split.labels.numpy()) for name, split in splits.items()}
     return {"spec": data.spec, **arrays, "mean": data.mean.numpy(), "std": data.std.numpy()}
 
 
 def unpacked(arrays: Mapping[str, Any]) -> Data:
-    """What `packed` was given; it may be read, and not be written to."""
+    """The argument of `packed`, read-only."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)  # nothing writes to it
         splits = (Images(*map(torch.from_numpy, arrays[name])) for name in ("train", "validation", "test"))
@@ -146,7 +146,7 @@ def batches(
     """Normalized images and labels of a split, in its order.
 
     Args:
-        change: makes other images of some of them, uint8 (N, C, H, W), given the place of the first one.
+        change: transforms a batch, uint8 (N, C, H, W), given the position of its first image.
     """
     for start in range(0, len(split), batch_size):
         rows = slice(start, start + batch_size)
@@ -155,7 +155,7 @@ def batches(
 
 
 def calibration(data: Data, seed: int) -> Images:
-    """Some training images in random order, a function of the seed; a folder's own order is class by class."""
+    """Some training images in random order, a function of the seed: folders are ordered by class."""
     generator = torch.Generator().manual_seed(derive_seed(seed, "calibration"))
     chosen = torch.randperm(len(data.train), generator=generator)[:CALIBRATION_IMAGES].to(data.device)
     return data.train.part(chosen)

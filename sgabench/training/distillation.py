@@ -1,4 +1,4 @@
-"""Learning from another network, beside the labels."""
+"""Distillation: learning from another network in addition to the labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Teacher:
     """A trained network whose softened probabilities another one learns (Hinton et al. 2015, arXiv 1503.02531).
 
     Attributes:
-        network: in evaluation mode; it is left as it is.
+        network: in evaluation mode; it is not changed.
         weight: share of the loss that comes from it.
         temperature: divides the logits of both.
     """
@@ -27,9 +27,9 @@ class Teacher:
         """(1 - weight) x loss + weight x temperature^2 x the Kullback-Leibler divergence from the teacher.
 
         Args:
-            loss: of the labels.
-            logits: of the network that learns (N, classes).
-            images: that they are of, as a network sees them.
+            loss: on the labels.
+            logits: of the learning network (N, classes).
+            images: of the batch, as a network sees them.
         """
         with torch.no_grad():
             taught = F.log_softmax(self.network(images).float() / self.temperature, dim=1)

@@ -13,11 +13,11 @@ from torch.nn import functional as F  # noqa: N812
 from sgabench.training.data import Data, Images, batches
 
 EVALUATION_BATCH = 500
-TOP5_FROM = 20  # classes; of ten, five are no feat
+TOP5_FROM = 20  # classes: with ten, half of them would count as correct
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision: bf16 where it is asked for, else nothing."""
+    """Mixed precision for bf16, nothing for fp32."""
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -25,9 +25,9 @@ class Evaluation(NamedTuple):
     """How good a network is on some images.
 
     Attributes:
-        top1: the part that it names rightly.
+        top1: fraction of images classified correctly.
         loss: mean cross-entropy.
-        top5: the part of which the right class is among its first five; None with fewer than `TOP5_FROM` classes.
+        top5: fraction with the correct class among the first five; None with fewer than `TOP5_FROM` classes.
     """
 
     top1: float
@@ -35,7 +35,7 @@ class Evaluation(NamedTuple):
     top5: float | None
 
     def numbers(self) -> dict[str, float]:
-        """What a record keeps."""
+        """The fields for a record."""
         found = {"top1": self.top1, "loss": self.loss}
         return found if self.top5 is None else {**found, "top5": self.top5}
 
@@ -47,7 +47,7 @@ def evaluate(
     precision: str,
     change: Callable[[Tensor, int], Tensor] | None = None,
 ) -> Evaluation:
-    """Evaluate a network on a split, or on what `change` makes of its images, as in `batches`."""
+    """Evaluate a network on a split, or on its images transformed by `change`, as in `batches`."""
     return evaluate_batches(network, batches(data, split, EVALUATION_BATCH, change), precision)
 
 

@@ -1,4 +1,4 @@
-"""Training after pruning: what is zero stays zero."""
+"""Training after pruning: weights that are zero stay zero."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sgabench.training.progress import Progress
 
 @dataclass(frozen=True)
 class After:
-    """What trainings of a trial's pruned networks have in common.
+    """The common context of trainings of a trial's pruned networks.
 
     Attributes:
         trial: its optimizer, its batches and its seed.
@@ -49,16 +49,16 @@ def finetune(
     after_step: Callable[[], None] | None = None,
     after_exchange: Callable[[], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Train a pruned network on with its trial's optimizer and batches; a row per epoch.
+    """Continue to train a pruned network with its trial's optimizer and batches; returns a row per epoch.
 
     Args:
         network: changed in place.
-        after: of which trial.
+        after: the context of its trial.
         epochs: passes over the training split.
         lr: constant; None: a tenth of the optimizer's.
-        part: tells several trainings of one network apart, so that they see other batches.
-        teacher: what it learns from beside the labels.
-        after_step: called after every step; None: what is zero now is set to zero again.
+        part: number of the training among several of one network, so that each sees other batches.
+        teacher: that it learns from in addition to the labels.
+        after_step: called after every step; None: weights that are zero now are set to zero again.
         after_exchange: as of `train`.
 
     Raises:
@@ -102,8 +102,8 @@ def finetune(
 class FixedSparsity:
     """Remembers which weights are zero and sets them to zero again after an optimizer's step.
 
-    Momentum and weight decay move pruned weights even where gradients are masked; what counts is
-    what the weights are after the step.
+    Momentum and weight decay move pruned weights even where gradients are masked, so the weights themselves are reset
+    after the step.
 
     Args:
         network: a pruned network. Its weights may be moved and changed, not replaced.

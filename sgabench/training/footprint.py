@@ -1,4 +1,4 @@
-"""What a training takes of memory at least, told from its network before the first step."""
+"""A lower bound of the memory that a training needs, found from its network before the first step."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from sgabench.training.building import seeded
 _REFUSAL = re.compile(r"can't allocate memory: you tried to allocate (\d+) bytes")  # by PyTorch's allocator
 FEW, MORE = 2, 3  # images; batch normalization needs two
 _CLASSES = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "stochgradadam": "Adam"}
-# Tensors as large as a parameter that an optimizer keeps for it, whatever its options are. Of what is not here: none.
+# Parameter-sized tensors in an optimizer's state, per parameter, whatever its options; of others nothing is known: 0.
 _KEPT = {"Adam": 2, "AdamW": 2, "Adamax": 2, "NAdam": 2, "RAdam": 2, "Adadelta": 2, "Rprop": 2}
 _KEPT |= {"Adagrad": 1, "ASGD": 1, "RMSprop": 1, "Muon": 1}
 _TWO_PASSES = {"sam", "cram"}
-_MATRICES = {"pytorch_optimizer:shampoo": 1, "pytorch_optimizer:soap": 2}  # beside them so many as large as a parameter
+_MATRICES = {"pytorch_optimizer:shampoo": 1, "pytorch_optimizer:soap": 2}  # and as many parameter-sized tensors
 MOST_ROWS = 10_000  # of a matrix that SOAP makes
-# Options that make some of these keep one more.
+# Options with which some of these keep one more.
 _KEEPS_MORE = {"momentum": ("SGD", "RMSprop"), "centered": ("RMSprop",), "amsgrad": ("Adam", "AdamW")}
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a network takes, in bytes.
+    """The memory of a network, in bytes.
 
     Attributes:
         weights: parameters and buffers.
         trained: the parameters that get gradients.
-        fixed: what a forward pass keeps for the backward pass, whatever the batch.
-        image: what it keeps for each image.
-        matrices: of a square matrix for each dimension of each trained parameter of two or more dimensions.
+        fixed: kept by a forward pass for the backward pass, whatever the batch.
+        image: kept for each image.
+        matrices: size of a square matrix for each dimension of each trained parameter of two or more dimensions.
     """
 
     weights: int
@@ -57,11 +57,11 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Kept:
-    """What an optimizer keeps.
+    """The memory of an optimizer.
 
     Attributes:
-        tensors: as large as a parameter, for each parameter, in its state.
-        copies: as many, only while it looks at a batch a second time.
+        tensors: parameter-sized tensors in its state, per parameter.
+        copies: likewise, but only during its second pass over a batch.
         matrices: square ones in its state, for each dimension of each parameter of two or more dimensions.
     """
 
@@ -72,15 +72,15 @@ class Kept:
 
 @dataclass(frozen=True)
 class Need:
-    """What a training takes, in bytes.
+    """The memory that a training needs, in bytes.
 
     Attributes:
         weights: parameters and buffers, and their averages.
         gradients: of the trained parameters.
         state: of the optimizer.
-        copies: of weights and gradients, of an optimizer that looks at a batch twice.
-        activations: what the backward pass needs of a batch.
-        snapshot: a copy of weights and state, and the same as a file; no activations are there meanwhile.
+        copies: of weights and gradients, of an optimizer with two passes per batch.
+        activations: kept of a batch for the backward pass.
+        snapshot: a copy of weights and state, and the file's content; not at the same time as activations.
     """
 
     weights: int
@@ -92,7 +92,7 @@ class Need:
 
     @property
     def total(self) -> int:
-        """All that is there at the same time, where it is most."""
+        """The peak."""
         return self.weights + self.gradients + self.state + max(self.copies + self.activations, self.snapshot)
 
     def __str__(self) -> str:
@@ -104,13 +104,13 @@ class Need:
 
 @contextmanager
 def limited(workers: int) -> Iterator[None]:
-    """Stop the building of a network that cannot fit, before its memory is written to.
+    """Stop the construction of a network that cannot fit, before its memory is written to.
 
     Args:
         workers: processes that will have such a network.
 
     Raises:
-        InputError: its parameters alone are more than there is.
+        InputError: its parameters alone need more memory than there is.
     """
     left, size = available(workers), 0
     counted: dict[int, weakref.finalize[Any, Any]] = {}
@@ -134,7 +134,7 @@ def limited(workers: int) -> Iterator[None]:
     try:
         yield
     except (_TooLarge, MemoryError, RuntimeError) as error:
-        refused = _REFUSAL.search(str(error))  # by the system, of one more tensor
+        refused = _REFUSAL.search(str(error))  # the system refused one more tensor
         if isinstance(error, RuntimeError) and not refused:
             raise
         size += int(refused[1]) if refused else 0
@@ -148,22 +148,22 @@ def limited(workers: int) -> Iterator[None]:
 
 
 class _TooLarge(BaseException):
-    """No `Exception`: what turns those into messages of its own must let it through."""
+    """Not an `Exception`: code that turns those into messages of its own must let it through."""
 
 
 def measure(network: nn.Module, spec: ImageSpec) -> Footprint:
-    """What a network takes, from two forward passes; its statistics are changed.
+    """Measure a network with two forward passes, which change its statistics.
 
     Args:
-        network: to be thrown away.
-        spec: what it takes.
+        network: to be discarded afterwards.
+        spec: of its input.
     """
     parameters = list(network.parameters())
     weights = sum(map(_bytes, [*parameters, *network.buffers()]))
     trained = sum(_bytes(parameter) for parameter in parameters if parameter.requires_grad)
     network.train()
     few, more = (_kept_for_backward(network, spec, images) for images in (FEW, MORE))
-    # What is drawn for each batch may differ between the two: no more than a whole batch's share.
+    # Random numbers drawn per batch may differ between the two: no more than a whole batch's share.
     image = max(0, min((more - few) // (MORE - FEW), few // FEW, more // MORE))
     sides = (
         (side, parameter.element_size())
@@ -176,34 +176,34 @@ def measure(network: nn.Module, spec: ImageSpec) -> Footprint:
 
 
 def kept_by(optimizer: Choice, steps: int) -> Kept:
-    """What an optimizer keeps after so many steps; of a plugin's it is not known: nothing."""
+    """What an optimizer keeps after some steps; for those of plugins nothing, because it is unknown."""
     if optimizer.code:
         return Kept()
     source, _, name = optimizer.name.rpartition(":")
     kind, options = name if source else _CLASSES.get(name, ""), optimizer.options
     if kind.lower() == "lbfgs":
         most = options.get("max_iter", 20)
-        evaluations = options.get("max_eval") or most * 5 // 4  # with a line search, of one iteration perhaps
+        evaluations = options.get("max_eval") or most * 5 // 4  # with a line search, perhaps all in one iteration
         each = 1 if options.get("line_search_fn") else max(1, min(most, evaluations - 1))
-        # The direction, the last gradient, and of the history what the steps before the last one have made.
+        # The direction, the last gradient, and the history of the steps before the last one.
         return Kept(2 + 2 * min(options.get("history_size", 100), max(0, steps * each - 1)))
     if optimizer.name in _MATRICES:
         return Kept(_MATRICES[optimizer.name], matrices=2)
     more = (option for option, kinds in _KEEPS_MORE.items() if kind in kinds and options.get(option))
     tensors = _KEPT.get(kind, 0) + sum(1 for _ in more)
     if options.get("step_norm") == "base":
-        tensors = 2 * tensors + 1  # its shadow has weights, too
-    return Kept(tensors, copies=2 if source in _TWO_PASSES else 0)  # where it was, and the first gradient
+        tensors = 2 * tensors + 1  # its shadow optimizer has weights, too
+    return Kept(tensors, copies=2 if source in _TWO_PASSES else 0)  # the original weights and the first gradient
 
 
 def need(footprint: Footprint, recipe: Recipe, kept: Kept, device: str, *, half: bool = False) -> Need:
-    """What a training takes.
+    """The memory that a training needs.
 
     Args:
         footprint: of its network.
-        recipe: how it is trained.
+        recipe: of the training.
         kept: by the optimizer.
-        device: ``cpu`` or ``cuda``; on CUDA half a batch is enough, and a snapshot is made elsewhere.
+        device: ``cpu`` or ``cuda``; on CUDA half a batch is enough, and snapshots use other memory.
         half: whether activations have 16 bits.
     """
     weights = footprint.weights * (2 if recipe.weight_averaging != "off" else 1)
@@ -216,7 +216,7 @@ def need(footprint: Footprint, recipe: Recipe, kept: Kept, device: str, *, half:
 
 
 def _kept_for_backward(network: nn.Module, spec: ImageSpec, images: int) -> int:
-    """Bytes that are not the network's own and are kept for the backward pass."""
+    """Bytes kept for the backward pass, without the network's own parameters and buffers."""
     own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     kept: WeakSet[_Kept] = WeakSet()
 
@@ -228,7 +228,7 @@ def _kept_for_backward(network: nn.Module, spec: ImageSpec, images: int) -> int:
     with seeded(0), saved_tensors_hooks(keep, lambda holder: holder.tensor):
         result = network(torch.zeros(images, spec.channels, spec.height, spec.width))
     sizes = {}
-    for holder in kept:  # what the result does not depend on is gone already
+    for holder in kept:  # those that the result does not depend on are gone already
         storage = holder.tensor.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
     del result
@@ -236,10 +236,10 @@ def _kept_for_backward(network: nn.Module, spec: ImageSpec, images: int) -> int:
 
 
 class _Kept:
-    """A tensor for as long as a backward pass may need it."""
+    """Holds a tensor for as long as a backward pass may need it."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor.detach()  # an output would keep its own graph, and this with it
+        self.tensor = tensor.detach()  # an output would keep its own graph alive, and so this object
 
 
 def _bytes(tensor: Tensor) -> int:

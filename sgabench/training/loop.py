@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, with snapshots in between."""
+"""The training loop: epochs of steps, with snapshots."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from sgabench.training.watching import Watch
 
 
 class Diverged(ArithmeticError):
-    """The loss is not a finite number any more."""
+    """The loss or the weights are no longer finite."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """What came out of a training, beside the network.
+    """The results of a training, beside the network.
 
     Attributes:
         history: a row per epoch: loss and top-1 of the (augmented) training batches, learning rate
             of its last step, its seconds, and loss and top-1 of the validation split if there is one.
-        seconds: time of all steps, evaluation of the validation split left out.
-        images: how many were trained on, all epochs together.
-        passes: how often a batch went forward and backward; more than once a step where the optimizer has a closure.
-        interruptions: how often it was stopped and taken up again.
-        seconds_before: of ``seconds``, those before it was taken up again.
+        seconds: time of all steps, without evaluations of the validation split.
+        images: number trained on, over all epochs.
+        passes: forward and backward passes; several per step where the optimizer has a closure.
+        interruptions: how often it was stopped and resumed.
+        seconds_before: the part of ``seconds`` before it was last resumed.
     """
 
     history: list[dict[str, float]]
@@ -55,7 +55,7 @@ class Training:
     seconds_before: float
 
     def numbers(self) -> dict[str, float]:
-        """What a record keeps; of no training, nothing."""
+        """The fields for a record; empty if nothing was trained."""
         if not self.history:
             return {}
         return {
@@ -89,25 +89,25 @@ def train(
     epochs: range | None = None,
     after_exchange: Callable[[], None] | None = None,
 ) -> Training:
-    """Train a network in place; a training that was stopped goes on from its snapshot.
+    """Train a network in place; an interrupted training continues from its snapshot.
 
     Args:
         network: on the data's device.
-        optimizer: over the network's parameters; its learning rates are the schedule's base. One that needs a closure
-            gets one; the gradients of the batch are there before its step, as for any other. One that has `train` and
-            `eval` is in the first mode for the steps, in the second for evaluation and at the end.
+        optimizer: of the network's parameters; its learning rates are the schedule's base. One that needs a closure
+            gets one; the gradients of the batch are computed before its step, as for any other. One that has `train`
+            and `eval` is in the first mode for the steps, in the second for evaluation and at the end.
         data: the training split is trained on; a validation split is evaluated after each epoch.
-        recipe: all but ``precision``, which the caller has resolved for the device.
-        seed: data order and augmentation follow from it and the epoch alone.
+        recipe: with ``precision`` resolved for the device by the caller.
+        seed: data order and augmentation follow only from it and the epoch.
         after_step: called after every step, e.g. to keep pruned weights at zero.
         on_progress: called about twice a second.
-        snapshots: where its snapshots are, if it has any.
+        snapshots: of this training; None: it has none.
         micro_batches: parts of a batch that are in memory one after the other.
-        capture: captures the passes of a step; None: they are done as they are.
+        capture: captures the passes of a step; None: they are executed normally.
         watch: is called around every step, and is part of the snapshots.
-        teacher: what the network learns from beside the labels.
-        epochs: the part of the recipe that is gone through; None: all of it.
-        after_exchange: called after an optimizer's modes have changed the weights; None: what is called after a step.
+        teacher: that the network learns from in addition to the labels.
+        epochs: a range of the recipe's epochs; None: all.
+        after_exchange: called after an optimizer's modes have changed the weights; None: ``after_step``.
 
     Raises:
         Diverged: the loss of an epoch is not finite.
@@ -174,7 +174,7 @@ def train(
             on_progress(run.progress(recipe, steps))
             run.next_epoch()
             if snapshots is not None and (snapshots.due() or epoch + 1 == recipe.epochs):
-                snapshots.save(run.state())  # the last one, so that a stop before the record is stored loses nothing
+                snapshots.save(run.state())  # once more, so that a stop before the record is stored loses nothing
     modes.evaluate()
     if average is not None and part.stop == recipe.epochs:
         network.load_state_dict(average.module.state_dict())
@@ -186,12 +186,12 @@ def train(
 
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
-    """Refuse operations of which torch knows that they need not give the same bits again, if `enabled`."""
+    """Refuse operations that torch knows to be nondeterministic, if ``enabled``."""
     before = torch.are_deterministic_algorithms_enabled()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(enabled or before)
-    memory.fill_uninitialized_memory = fill and not enabled  # nothing here reads what it has not set
+    memory.fill_uninitialized_memory = fill and not enabled  # nothing here reads uninitialized memory
     try:
         yield
     finally:
@@ -200,7 +200,7 @@ def deterministic(enabled: bool) -> Iterator[None]:
 
 
 class _Run:
-    """Where a training is: all that its next step depends on."""
+    """The state of a training: all that its next step depends on."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ class _Run:
         self.seconds_before = 0.0
 
     def keep(self, name: str, part: Any) -> None:
-        """Make something with a state dict part of the snapshots."""
+        """Include an object with a state dict in the snapshots."""
         self._parts[name] = part
 
     def next_epoch(self) -> None:
@@ -238,7 +238,7 @@ class _Run:
         return progress_of(self.clock, recipe, self.epoch, self.step, steps, float(self.totals[0]) / self.step)
 
     def state(self) -> dict[str, Any]:
-        """What a snapshot holds; data order and augmentation are functions of the epoch and need no place in it."""
+        """The content of a snapshot; data order and augmentation are functions of the epoch and are not in it."""
         return {
             "parts": {name: part.state_dict() for name, part in self._parts.items()},
             "position": (self.epoch, self.step, self.lr, self.clock.seconds, self.interruptions),
@@ -251,7 +251,7 @@ class _Run:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Go back to where a snapshot was taken."""
+        """Return to the state of a snapshot."""
         for name, part in self._parts.items():
             part.load_state_dict(saved["parts"][name])
         self.epoch, self.step, self.lr, self.seconds_before, interruptions = saved["position"]
@@ -267,7 +267,7 @@ class _Run:
 
 
 def _moving_average(decay: float) -> Callable[..., None]:
-    """Exponential moving average for `AveragedModel`; what counts or points (integers) is taken as it is."""
+    """Exponential moving average for `AveragedModel`; integers (counters, indices) are copied."""
 
     def update(averages: list[Tensor], values: list[Tensor], _: Any) -> None:
         if averages[0].is_floating_point():  # AveragedModel gives tensors of one type at a time

@@ -1,4 +1,4 @@
-"""Optimizers that train at other weights than those that are good: schedule-free ones, for example."""
+"""Optimizers that train at other weights than those to be evaluated: schedule-free ones, for example."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sgabench.training.data import Data, batches, calibration
 
 
 class Modes:
-    """Takes a network, and an optimizer that has modes, from training to evaluation and back.
+    """Switches a network, and an optimizer that has modes, from training to evaluation and back.
 
-    The statistics of BatchNorm belong to the weights that were trained at. For the others they are estimated anew, on
-    at most 5000 images of the training split.
+    The statistics of BatchNorm belong to the weights used in training. For the others they are re-estimated, on at most
+    5000 images of the training split.
 
     Args:
-        network: whose parameters the optimizer has.
+        network: of the optimizer's parameters.
         optimizer: with or without modes.
-        data: where the images are from.
-        batch_size: of the passes that estimate the statistics.
-        seed: which images.
+        data: for re-estimation.
+        batch_size: of re-estimation.
+        seed: selects the images.
         moved: called after weights have been exchanged, e.g. to keep pruned ones at zero.
     """
 
@@ -47,14 +47,14 @@ class Modes:
         self._exchanges = has_modes(optimizer)
 
     def train(self) -> None:
-        """To the weights that are trained at."""
+        """Switch to the weights for training."""
         self._network.train()
         if self._exchanges:
             switch(self._optimizer, "train")
             self._moved()
 
     def evaluate(self) -> None:
-        """To the weights that are good, with statistics of their own."""
+        """Switch to the weights for evaluation, with statistics of their own."""
         if self._exchanges:
             switch(self._optimizer, "eval")
             self._moved()
@@ -64,7 +64,7 @@ class Modes:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The same for a while: the training's own statistics come back, its weights at the next `train`."""
+        """As `evaluate`, for a while; then training's statistics are restored, and its weights by the next `train`."""
         kept = [(buffer, buffer.clone()) for buffer in self._network.buffers()] if self._exchanges else []
         self.evaluate()
         yield

@@ -1,4 +1,4 @@
-"""How far a training is, and how long it takes."""
+"""The progress and the time of a training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PROGRESS_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training is.
+    """The progress of a training.
 
     Attributes:
-        epoch: epochs that are finished, with the part of the present one.
-        loss: mean training loss of the present epoch so far.
+        epoch: finished epochs plus the finished part of the current one.
+        loss: mean training loss of the current epoch so far.
         images_per_s: since the start of the training.
         seconds_left: estimated from the speed so far.
     """
@@ -31,7 +31,7 @@ class Progress:
 
 
 class Clock:
-    """Adds up the time of training steps, synchronized with the device."""
+    """Measures the total time of training steps, synchronized with the device."""
 
     def __init__(self, device: str, seconds: float = 0.0) -> None:
         self._device = device
@@ -56,7 +56,7 @@ class Clock:
         return self._finished + running
 
     def time_to_report(self) -> bool:
-        """Whether the last yes was some time ago."""
+        """Whether a while has passed since this was last true."""
         now = time.perf_counter()
         if now - self._reported < PROGRESS_SECONDS:
             return False
@@ -65,13 +65,13 @@ class Clock:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done all that was launched."""
+    """Wait until the device has executed everything launched."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def progress_of(clock: Clock, recipe: Recipe, epoch: int, step: int, steps: int, loss: float) -> Progress:
-    """How far it is after so many steps of an epoch (from 0), with the mean loss of these steps."""
+    """The progress after some steps of an epoch (counted from 0), with the mean loss of these steps."""
     done = epoch * steps + step
     per_step = clock.seconds / done
     left = (recipe.epochs * steps - done) * per_step

@@ -9,7 +9,7 @@ from sgabench.suite.tables import Recipe
 
 
 def learning_rate_factor(recipe: Recipe, steps_per_epoch: int) -> Callable[[int], float]:
-    """The schedule: a function of the step (from 0) to the factor of the base learning rate.
+    """The schedule: a function from the step (counted from 0) to the factor of the base learning rate.
 
     ``cosine`` and ``linear`` fall to zero after the warm-up; ``wsd`` stays and falls linearly to zero at the end
     (warm-up, stable, decay: Hu et al. 2024, arXiv 2404.06395); ``one-cycle`` rises from 1/25 to 1 over the first 30 %

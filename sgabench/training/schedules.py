@@ -1,4 +1,4 @@
-"""Pruning that takes its time: in steps with training between them, during a training, or with rewinding."""
+"""Gradual pruning: in steps with training between them, during a training, or with rewinding."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sgabench.suite.schedules import Gradual, Iterative, OneShot, Rewind
 from sgabench.training.building import train_network
 from sgabench.training.finetuning import After, FixedSparsity, finetune
 
-# Prunes a network in evaluation mode to a ratio, in place; what is zero already is part of it.
+# Prunes a network in evaluation mode to a ratio, in place; weights that are zero already count.
 Prune = Callable[[nn.Module, float], object]
-# The weights and buffers after so many epochs of the trial's training.
+# Returns the weights and buffers after some epochs of the trial's training.
 Early = Callable[[int], Mapping[str, Tensor]]
 
 
@@ -57,16 +57,16 @@ def follow(
 
 
 def ratio_of_step(ratio: float, step: int, steps: int) -> float:
-    """After so many steps, each of which keeps the same share of what is left.
+    """The ratio after some of the steps, each of which keeps the same share of the remaining weights.
 
-    That is how lottery tickets (Frankle & Carbin 2019, arXiv 1803.03635) and SynFlow (Tanaka et al. 2020,
-    arXiv 2006.05467, algorithm 1) get to their ratio.
+    As for lottery tickets (Frankle & Carbin 2019, arXiv 1803.03635) and in SynFlow (Tanaka et al. 2020,
+    arXiv 2006.05467, algorithm 1).
     """
     return ratio if step == steps else 1 - float((1 - ratio) ** (step / steps))
 
 
 def cubic_ratio(ratio: float, step: int, steps: int) -> float:
-    """Zhu & Gupta 2017 (arXiv 1710.01878, equation 1), from 0."""
+    """The ratio after some of the steps: Zhu & Gupta 2017 (arXiv 1710.01878, equation 1), starting at 0."""
     return ratio * (1 - (1 - step / steps) ** 3)
 
 
@@ -84,7 +84,7 @@ def _in_steps(
 
 
 class _Gradually:
-    """Prunes a network while it is trained: steps are equally far from each other, and from the end of the training."""
+    """Prunes a network while it is trained, at evenly spaced steps; the last one is as far from the end."""
 
     def __init__(self, network: nn.Module, ratio: float, prune: Prune, after: After, schedule: Gradual) -> None:
         batch = after.trial.optimizer.settings["training"]["batch_size"]
@@ -100,17 +100,17 @@ class _Gradually:
         self.by_epoch: list[float] = []
 
     def keep(self) -> None:
-        """Set what is pruned to zero again."""
+        """Set the pruned weights to zero again."""
         self._sparsity.apply()
 
     def after_step(self) -> None:
-        """The network was trained for a step; prune what is due, and keep what is zero."""
+        """After a training step: prune if it is due, and keep zeros."""
         self._trained += 1
         due = min(self._steps, self._trained * (self._steps + 1) // self._total)
         self.keep()
         if due > self._done:
             self._done = due
-            pruned = copy.deepcopy(self._network).eval()  # whatever a score does to it, the training goes on
+            pruned = copy.deepcopy(self._network).eval()  # a score may change it, the training must not notice
             with torch.enable_grad():
                 self._prune(pruned, cubic_ratio(self._ratio, due, self._steps))
             _copy_zeros(pruned, self._network, self._excluded)
@@ -123,7 +123,7 @@ def _rewinding(
     schedule: Rewind, network: nn.Module, ratio: float, prune: Prune, after: After, early: Early
 ) -> list[dict[str, float]]:
     """Lottery tickets (Frankle et al. 2020, arXiv 1912.05671), or learning rate rewinding (Renda et al. 2020,
-    arXiv 2003.02389): both train with the batches and the learning rates of the epochs that come again.
+    arXiv 2003.02389): both train with the batches and the learning rates of the repeated epochs.
     """
     epochs = range(schedule.to, after.trial.optimizer.settings["training"]["epochs"])
     rows: list[dict[str, float]] = []

@@ -1,4 +1,4 @@
-"""Snapshots of a training: where it was, bit for bit, so that it can go on after a stop."""
+"""Snapshots of a training: its exact state, so that it can continue after a stop with the same bits."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from sgabench.system.interruption import Terminated
 
 
 class Snapshots:
-    """The snapshot of one training, written every so often and when the process is asked to stop.
+    """The snapshot of one training, written regularly and when the process is asked to stop.
 
     Args:
-        files: where it is; there is never more than one.
+        files: that it is among; there is never more than one.
         name: of its file.
-        context: what must be the same for a snapshot to be of use, as JSON values.
+        context: JSON values that must be the same for a snapshot to be usable.
         seconds: between two snapshots; 0: only when the process is asked to stop.
     """
 
@@ -40,7 +40,7 @@ class Snapshots:
         self._signal = 0
 
     def load(self) -> Any:
-        """What `save` wrote, or None: there is none, it is damaged, or was made in another context."""
+        """The content of the snapshot; None: there is none, it is damaged, or it was made in another context."""
         try:
             content = self._files.read(self._name) or b""
             tensors = safetensors.torch.load(content)
@@ -57,7 +57,7 @@ class Snapshots:
         return bool(self._signal) or 0 < self._seconds <= time.monotonic() - self._last
 
     def save(self, tree: Any) -> None:
-        """Write a snapshot; then raise, if the process has been asked to stop.
+        """Write a snapshot; then raise if the process has been asked to stop.
 
         Args:
             tree: tensors, their types, numbers, texts and None in dictionaries, lists and tuples. Anything else
@@ -82,10 +82,10 @@ class Snapshots:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGINT or SIGTERM for a wish to stop at the next step; a second SIGINT stops at once.
+        """Treat SIGINT or SIGTERM as a request to stop at the next step; a second SIGINT stops at once.
 
-        A second SIGTERM does not: who stops a group of processes sends one to each of them, and a parent
-        sends its workers one more. A wish that no step has granted is granted at the end.
+        A second SIGTERM does not: stopping a process group sends one to each process, and the parent sends its workers
+        one more. A request that no step has met is met at the end.
 
         Raises:
             KeyboardInterrupt, Terminated: the process was asked to stop after the last step.
@@ -117,7 +117,7 @@ class Snapshots:
 
 
 def _flatten(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """A tree as JSON values, its tensors by number."""
+    """A tree as JSON values, with numbers for its tensors."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().to("cpu", copy=True).contiguous()
@@ -149,7 +149,7 @@ def _unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def _strides(value: Tensor) -> list[int] | None:
-    """How a tensor lies in memory, which kernels are chosen by and a file does not keep; None: row-major, or a view."""
+    """A tensor's strides, which affect the choice of kernels but are not in the file; None: row-major, or a view."""
     if value.is_contiguous():
         return None
     expected = 1
@@ -165,7 +165,7 @@ def _laid_out(value: Tensor, strides: list[int]) -> Tensor:
 
 
 def _digest(tensors: Mapping[str, Tensor], state: Any) -> str:
-    """SHA-256 of all that a snapshot says: a flipped bit must not become a wrong number."""
+    """SHA-256 of the whole content: a flipped bit must not become a wrong number."""
     digest = hashlib.sha256(json.dumps(state).encode())
     for name in sorted(tensors):
         digest.update(name.encode())

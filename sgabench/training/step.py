@@ -1,7 +1,7 @@
-"""One step of a training up to its gradients: draw a batch, augment it, go forward and backward.
+"""A training step up to its gradients: draw a batch, augment it, forward and backward pass.
 
-What a step sees is copied into tensors that stay where they are, so that the very same work can be
-done anew each time, or be captured once as a CUDA graph and replayed.
+The input of a step is copied into tensors with fixed addresses, so that the same work can be repeated each time, or
+captured once as a CUDA graph and replayed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def batch_order(seed: int, epoch: int, images: int, batch_size: int) -> Tensor:
     return torch.randperm(images, generator=generator)[: steps * batch_size].view(steps, batch_size)
 
 
-_TRIES = 10  # boxes that are drawn for each image
+_TRIES = 10  # boxes drawn for each image
 
 
 @dataclass(frozen=True)
 class Draws:
-    """All that is random in the batches of one epoch: a function of seed and epoch, the same on every device.
+    """All randomness in the batches of an epoch: a function of seed and epoch, the same on every device.
 
     Attributes:
-        order: which images: int64 (steps, batch_size).
-        offsets: where they are cropped: int64 (steps, batch_size, 2); empty (steps, 0) without crops.
-        flips: which are mirrored: bool (steps, batch_size); empty (steps, 0) without flips.
-        holes: where the middle of their black squares is, as parts of height and width: float32 (steps, batch_size, 2);
-            empty (steps, 0) without cutout.
-        partners: which images they are mixed with: int64 (steps, batch_size); empty (steps, 0) without mixup.
-        boxes: what is cut out of them and stretched, as `augmentation.resized_crop` takes it: float32
-            (steps, batch_size, 4); empty (steps, 0) without resized crops.
-        shares: of the image itself in the mixture: float32 (steps, batch_size), the same for all of a batch; likewise.
+        order: the images: int64 (steps, batch_size).
+        offsets: of their crops: int64 (steps, batch_size, 2); empty (steps, 0) without crops.
+        flips: whether they are mirrored: bool (steps, batch_size); empty (steps, 0) without flips.
+        holes: centres of their black squares, as fractions of height and width: float32 (steps, batch_size, 2); empty
+            (steps, 0) without cutout.
+        partners: the images that they are mixed with: int64 (steps, batch_size); empty (steps, 0) without mixup.
+        boxes: that are cut out and resized, as for `augmentation.resized_crop`: float32 (steps, batch_size, 4); empty
+            (steps, 0) without resized crops.
+        shares: of the image itself in the mixture: float32 (steps, batch_size), the same within a batch; likewise.
     """
 
     order: Tensor
@@ -59,7 +59,7 @@ class Draws:
 
     @classmethod
     def of(cls, recipe: Recipe, seed: int, epoch: int, images: int, device: str) -> Draws:
-        """Draw an epoch over so many images."""
+        """Draw an epoch for a number of images."""
         order = batch_order(seed, epoch, images, recipe.batch_size)
         generator = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
         offsets = torch.randint(0, 2 * recipe.crop_padding + 1, (*order.shape, 2), generator=generator)
@@ -77,16 +77,16 @@ class Draws:
         )
 
     def __getitem__(self, step: int) -> Draws:
-        """What one step sees."""
+        """The draws of one step."""
         return Draws(*(drawn[step] for drawn in vars(self).values()))
 
     def copy_(self, other: Draws) -> None:
-        """Take the values of another one of the same shapes."""
+        """Copy the values of another object of the same shapes."""
         for drawn, value in zip(vars(self).values(), vars(other).values(), strict=True):
             drawn.copy_(value)
 
     def augment(self, images: Tensor, recipe: Recipe, size: tuple[int, int] | None = None) -> Tensor:
-        """Augment the uint8 batch (N, C, H, W) of a step; resized crops have this size, or that of the images."""
+        """Augment the uint8 batch (N, C, H, W) of a step; resized crops have the given size, or that of the images."""
         if self.boxes.numel():
             height, width = images.shape[2:]
             images = augmentation.resized_crop(images, self.boxes, size or (height, width))
@@ -98,7 +98,7 @@ class Draws:
 
 
 def _boxes(recipe: Recipe, order: Tensor, seed: int) -> Tensor:
-    """Boxes of random area and shape, as torchvision's RandomResizedCrop has: the first of ten that fits, or all."""
+    """Boxes of random area and shape as in torchvision's RandomResizedCrop: the first of ten that fits, or all."""
     if "resized-crop" not in recipe.augmentation:
         return torch.empty(len(order), 0)
     generator = torch.Generator().manual_seed(seed)
@@ -115,7 +115,7 @@ def _boxes(recipe: Recipe, order: Tensor, seed: int) -> Tensor:
 
 
 def _mixtures(order: Tensor, mixup: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Partners from the same batch, and a share for each batch (Zhang et al. 2017, arXiv 1710.09412)."""
+    """Partners in the same batch, and a share for each batch (Zhang et al. 2017, arXiv 1710.09412)."""
     if not mixup:
         return order[:, :0], torch.empty(len(order), 0)
     random = np.random.RandomState(seed % 2**32)  # the legacy generator's stream is frozen
@@ -125,28 +125,28 @@ def _mixtures(order: Tensor, mixup: float, seed: int) -> tuple[Tensor, Tensor]:
 
 
 class Replayed(Protocol):
-    """Work that was captured, to be done again."""
+    """Captured work that can be repeated."""
 
     def replay(self) -> None:
-        """Do it, on what the tensors hold that it reads."""
+        """Repeat it with the present values of its input tensors."""
 
 
 class GradientStep:
-    """Forward and backward pass of one batch.
+    """The forward and backward pass of one batch.
 
     Args:
         network: in training mode, on the data's device.
-        data: whose training split the batches are of.
+        data: has the training split.
         recipe: batch size, augmentation, label smoothing.
         precision: fp32 or bf16.
-        micro_batches: parts that a batch is cut into, whose gradients are added up: each takes its share of the
-            memory, and BatchNorm sees a part at a time.
-        teacher: what the loss has beside the labels.
+        micro_batches: parts that a batch is cut into, whose gradients are added up: each needs its share of the memory,
+            and BatchNorm sees a part at a time.
+        teacher: that the network learns from in addition to the labels.
 
     Attributes:
         totals: float64 (2,): loss and top-1, added up over the steps since it was last set to zero.
-        number: how often a batch went forward and backward, parts and what was captured counted as their whole.
-        replayed: what is replayed in place of the passes; None: the passes are done.
+        number: passes of whole batches, replayed ones included.
+        replayed: replayed instead of the passes; None: the passes are executed.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class GradientStep:
         self._drawn = Draws.of(recipe, 0, 0, recipe.batch_size, self._device)[0]
 
     def __call__(self, drawn: Draws) -> None:
-        """Leave the gradients of a batch in the network's parameters, and add to `totals`."""
+        """Compute the gradients of a batch in the network's parameters, and add to ``totals``."""
         self._drawn.copy_(drawn)
         self.number += 1
         if self.replayed is not None:
@@ -182,10 +182,10 @@ class GradientStep:
 
     @torch.enable_grad()
     def again(self) -> Tensor:
-        """Do both passes of the present batch once more, at the weights as they are now: an optimizer's closure.
+        """Repeat both passes of the current batch at the present weights: an optimizer's closure.
 
-        The batch is augmented as it was. Totals and buffers (statistics of BatchNorm) stay what they were after the
-        batch's first passes. What a network draws by itself, such as dropout, is drawn anew.
+        The augmentation is the same. Totals and buffers (statistics of BatchNorm) stay as after the first passes. What
+        the network draws itself, such as dropout, is drawn again.
 
         Returns:
             The loss; the gradients are in the network's parameters.
@@ -201,12 +201,12 @@ class GradientStep:
         return loss
 
     def forget_gradients(self) -> None:
-        """Let go of the gradients of the step before."""
+        """Drop the gradients of the previous step."""
         for parameter in self.network.parameters():
             parameter.grad = None
 
     def passes(self) -> Tensor:
-        """Forward and backward, which give the loss: the same work whatever is drawn, so that it can be captured."""
+        """Forward and backward pass; returns the loss. The same work whatever is drawn, so that it can be captured."""
         parts = self._micro_batches
         losses = []
         for part in range(parts):
@@ -232,7 +232,7 @@ class GradientStep:
         return losses[0].detach() if parts == 1 else torch.stack(losses).detach().sum()
 
     def _seen(self, drawn: Draws, which: Tensor) -> Tensor:
-        """Training images as the network sees them; those that are mixed are augmented alike."""
+        """Training images as the network sees them; images mixed with each other are augmented alike."""
         spec = self._data.spec
         images = drawn.augment(self._data.train.pixels(which), self._recipe, (spec.height, spec.width))
         return self._data.normalize(images)

@@ -1,4 +1,4 @@
-"""Probes of a training, called around its steps; what one of them raises is its own failure."""
+"""Call probes of a training around its steps, with their failures isolated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Watch:
         probes: by key.
 
     Attributes:
-        failed: tracebacks of those that raised something, by key; they are not called any more.
+        failed: tracebacks of probes that raised an exception, by key; they are no longer called.
     """
 
     def __init__(self, probes: Mapping[str, TrainingProbe]) -> None:
@@ -24,7 +24,7 @@ class Watch:
         self.failed: dict[str, str] = {}
 
     def before_step(self) -> None:
-        """Gradients are there; the optimizer is about to step."""
+        """The gradients are computed; the optimizer is about to step."""
         for key in self.probes.keys() - self.failed.keys():
             try:
                 self.probes[key].before_step()
@@ -35,7 +35,7 @@ class Watch:
         """The optimizer has stepped.
 
         Args:
-            epoch: the present one, from 0.
+            epoch: the current one, counted from 0.
         """
         for key in self.probes.keys() - self.failed.keys():
             try:
@@ -44,12 +44,12 @@ class Watch:
                 self.failed[key] = traceback.format_exc()
 
     def state_dict(self) -> dict[str, Any]:
-        """For a snapshot of the training."""
+        """The state for a snapshot of the training."""
         alive = self.probes.keys() - self.failed.keys()
         return {"probes": {key: self.probes[key].state_dict() for key in sorted(alive)}, "failed": self.failed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to where a snapshot was taken."""
+        """Return to the state of a snapshot."""
         self.failed = dict(state["failed"])
         for key, saved in state["probes"].items():
             self.probes[key].load_state_dict(saved)

@@ -1,7 +1,7 @@
-"""Built-in pruners: what every score makes with a pattern and an allocation; `structured`; what tp: offers.
+"""Built-in pruners: every score with a pattern and an allocation; `structured`; importances of torch-pruning.
 
-A pruner gets a network of its own, in evaluation mode, and returns the pruned one: without hooks,
-masks or parametrizations. What its ratio is a fraction of is its option ``of``.
+A pruner gets a copy of the network, in evaluation mode, and returns the pruned one: without hooks, masks or
+parametrizations. Its option ``of`` says what its ratio is a fraction of.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ def of_torch_pruning(
     return prune_channels(network, ratio, context, scope, of, ranking)
 
 
-# ShrinkBench's names (Blalock et al. 2020, arXiv 2003.03033); its gradients are of one batch, not of all.
+# ShrinkBench's names (Blalock et al. 2020, arXiv 2003.03033), which uses the gradient of one batch, not of all.
 pruners.register_alias("GlobalMagWeight", "magnitude", allocation="global")
 pruners.register_alias("LayerMagWeight", "magnitude", allocation="layer")
 pruners.register_alias("GlobalMagGrad", "taylor", allocation="global")
 pruners.register_alias("LayerMagGrad", "taylor", allocation="layer")
 pruners.register_alias("RandomPruning", "random", allocation="global")
-# The names of torch.nn.utils.prune, of which all but the last look at one layer; ln_structured is that of n = 1.
+# Names of torch.nn.utils.prune, which all but the last treat each layer by itself; ln_structured has n = 1.
 pruners.register_alias("l1_unstructured", "magnitude", allocation="layer")
 pruners.register_alias("ln_structured", "magnitude", pattern="filters", allocation="layer")
 pruners.register_alias("random_unstructured", "random", allocation="layer")

@@ -1,4 +1,4 @@
-"""Allocations: which layers compete with each other, and how many weights go where."""
+"""Allocations: which layers compete with each other, and how many weights are removed from each group."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sgabench.errors import InputError, suggestion
 
 @dataclass(frozen=True)
 class Field:
-    """Layers whose weights compete with each other, by their numbers, and the ratio that was given to them alone."""
+    """Layers whose weights compete with each other, by number, and their own ratio, if a table gives one."""
 
     layers: tuple[int, ...]
     ratio: float | None = None
 
 
 def fields_of(allocation: Any, names: Sequence[str]) -> list[Field]:
-    """Who competes with whom.
+    """The groups of layers that compete.
 
     Args:
-        allocation: as a suite writes it.
+        allocation: as written in a suite.
         names: of the prunable layers.
 
     Raises:
-        InputError: a name of a table fits no layer.
+        InputError: a name in a table matches no layer.
     """
     everyone = range(len(names))
     if not names:
@@ -54,14 +54,14 @@ def counts_of(
     ratio: float,
     bounds: Sequence[tuple[int, int]],
 ) -> list[int]:
-    """How many weights go of each field.
+    """How many weights are removed from each field.
 
     Args:
-        allocation: as a suite writes it.
+        allocation: as written in a suite.
         fields: of the layers.
         shapes: of the layers' weights.
         ratio: of all weights together.
-        bounds: of each field, how many must go at least and can go at most.
+        bounds: the fewest and the most that can be removed, for each field.
 
     Raises:
         InputError: the ratios of a table leave too many or too few weights for the rest.
@@ -109,7 +109,7 @@ def _erk(shapes: Sequence[torch.Size], total: int, bounds: Sequence[tuple[int, i
     def pruned(factor: float) -> Any:
         return np.clip(sizes * (1 - factor * densities), low, high)
 
-    # The factor at which so many go together is found by halving; fewer go at a greater one.
+    # The factor that removes the right total is found by bisection; a greater one removes fewer.
     total = int(min(max(total, low.sum()), high.sum()))
     few, many = 1.0 / densities.min(), 0.0
     for _ in range(100):
@@ -117,7 +117,7 @@ def _erk(shapes: Sequence[torch.Size], total: int, bounds: Sequence[tuple[int, i
         few, many = (middle, many) if pruned(middle).sum() < total else (few, middle)
     exact = pruned(many)
     counts = np.floor(exact).astype(int)
-    # Rounded so that the sum is kept: the largest remainders go up.
+    # Rounded with the sum preserved: the largest remainders are rounded up.
     room = np.where(counts < high, exact - counts, -1.0)
     counts[np.argsort(-room, kind="stable")[: total - counts.sum()]] += 1
     return [int(count) for count in counts]

@@ -1,4 +1,4 @@
-"""What authors of pruners may use: a public place, like `sgabench.plugins`."""
+"""Public helpers for authors of pruners, like `sgabench.plugins`."""
 
 from sgabench.models.layers import (
     evaluating,

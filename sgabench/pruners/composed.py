@@ -1,4 +1,4 @@
-"""Pruners that are put together: a score, a pattern, an allocation."""
+"""Pruners composed of a score, a pattern and an allocation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OLDER = ("magnitude", "random")
 
 @dataclass(frozen=True)
 class ScorePruner(Plugin):
-    """The pruner that a score makes.
+    """A pruner made from a score.
 
     Attributes:
         score: says how important each weight is.
@@ -58,7 +58,7 @@ class ScorePruner(Plugin):
         return self.name in OLDER
 
     def _with_preset(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """An allocation that has an older name is told by that."""
+        """Use the older name of the allocation, if it has one."""
         options = super()._with_preset(options)
         if self._is_older and options.get("allocation") in ("global", "layer"):
             if options.get("scope", options["allocation"]) != options["allocation"]:
@@ -67,7 +67,7 @@ class ScorePruner(Plugin):
         return options
 
     def resolve(self, options: Mapping[str, Any], also_valid: Iterable[str] = ()) -> dict[str, Any]:
-        """As of any plugin; parts that cannot go together are refused."""
+        """As for any plugin; parts that do not fit together are refused."""
         resolved = super().resolve(options, also_valid)
         allocation = resolved.get("allocation", "global")
         if self._is_older and resolved["scope"] == "layer" and allocation != "global":
@@ -107,7 +107,7 @@ def prune_with(
 
 
 def composed(score: Plugin) -> ScorePruner:
-    """The pruner of a score; in its key are pattern and allocation where they are not at their defaults."""
+    """The pruner of a score; its key has the pattern and the allocation only if they are not the defaults."""
     tags = {**score.tags, "added": (*score.tags.get("added", ()), "pattern", "allocation"), "schedules": True}
     factory = partial(prune_with, score)
     return ScorePruner("pruner", score.name, factory, score.origin, tags, score.revision, score=score)

@@ -1,4 +1,4 @@
-"""Which importances of torch-pruning there are, and the options of each."""
+"""The importances of torch-pruning, and the options of each."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OPTIONS = ("p", *_GROUP, "bias", "multivariable", "images")
 
 
 def check_importance(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse a class that there is not, and options that have no effect on it.
+    """Refuse unknown classes, and options that have no effect on a class.
 
     Args:
         name: with or without ``tp:``.
-        options: those that are None, or of every pruner of channels, do not matter.
+        options: those that are None, or common to all pruners of channels, are ignored.
 
     Raises:
         InputError: names what is valid.

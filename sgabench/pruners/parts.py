@@ -1,4 +1,4 @@
-"""The parts of a pruner beside its score, as suites write them: which weights go together, and how much goes where."""
+"""The parts of a pruner beside its score, as written in suites: which weights go together, and how much goes where."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Pattern:
 
     Attributes:
         kind: ``weights``: each alone; ``n:m``: of every m in a row at most n stay; ``block``; ``filters``.
-        sizes: n and m; rows and columns of a block; nothing of the others.
+        sizes: n and m; rows and columns of a block; empty for the others.
     """
 
     kind: str
@@ -34,10 +34,10 @@ class Pattern:
 
 
 def read_pattern(written: Any) -> Pattern:
-    """A pattern as a suite writes it: ``"weights"``, ``"2:4"``, ``{block = [4, 4]}`` or ``"filters"``.
+    """Parse a pattern: ``"weights"``, ``"2:4"``, ``{block = [4, 4]}`` or ``"filters"``.
 
     Raises:
-        ValueError: nothing of that.
+        ValueError: it is none of these.
     """
     if written in ("weights", "filters"):
         return Pattern(written)
@@ -59,7 +59,7 @@ def read_pattern(written: Any) -> Pattern:
 
 
 def check_pattern(written: Any) -> Any:
-    """The same pattern, written in the one way that enters keys.
+    """The pattern in its canonical form, which enters keys.
 
     Raises:
         ValueError: as `read_pattern`.
@@ -71,10 +71,10 @@ def check_pattern(written: Any) -> Any:
 
 
 def check_allocation(written: Any) -> Any:
-    """An allocation as a suite writes it: a name, or a table of ratios by names of layers.
+    """Check an allocation: a name, or a table of ratios by names of layers.
 
     Raises:
-        ValueError: neither.
+        ValueError: it is neither.
     """
     if isinstance(written, str) and written in ALLOCATIONS:
         return written

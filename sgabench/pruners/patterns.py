@@ -1,7 +1,7 @@
 """Patterns on tensors: which weights of a layer go together.
 
-A layer is looked at as a matrix: a row for each output channel, and in it, for each place of the kernel,
-its input channels. That is how a convolution is multiplied out when channels are last in memory.
+A layer is treated as a matrix with a row for each output channel, and in it, for each position of the kernel, the input
+channels: the matrix that a convolution multiplies by in channels-last format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sgabench.pruners.parts import Pattern
 
 
 def as_rows(layer: nn.Module, values: Tensor) -> Tensor:
-    """What a layer has for each weight, as (output channels, places of the kernel, input channels)."""
+    """A layer's values for each weight, as (output channels, positions of the kernel, input channels)."""
     if isinstance(layer, _ConvTransposeNd):
         inputs, outputs, *kernel = values.shape
         parts = values.reshape(layer.groups, inputs // layer.groups, outputs, *kernel)
@@ -23,13 +23,13 @@ def as_rows(layer: nn.Module, values: Tensor) -> Tensor:
 
 
 def removable(layer: nn.Module, scores: Tensor, pattern: Pattern) -> Tensor:
-    """Where the weights are that N:M takes: the lowest M - N of every M input channels, at each place of the kernel.
+    """The weights that N:M removes: the lowest M - N of every M input channels, at each position of the kernel.
 
-    Of a row that M does not divide, the rest keeps at most N, too. Which input channels are together is what
-    hardware asks for (Mishra et al. 2021, arXiv 2104.08378).
+    If M does not divide a row, the rest keeps at most N, too. The grouping of input channels is that of the hardware
+    (Mishra et al. 2021, arXiv 2104.08378).
 
     Args:
-        scores: of equal ones the first are taken.
+        scores: of equal ones the first are removed.
 
     Returns:
         bool, of the shape of the scores.
@@ -37,7 +37,7 @@ def removable(layer: nn.Module, scores: Tensor, pattern: Pattern) -> Tensor:
     kept, size = pattern.sizes
     rows = as_rows(layer, scores).double()
     missing = -rows.shape[-1] % size
-    # What is missing in the last group is taken before all that is left, so that what stays is at most N.
+    # Padding of the last group is removed first, so that at most N weights stay.
     padded = torch.nn.functional.pad(rows, (0, missing), value=-torch.inf)
     padded = padded.view(*rows.shape[:2], -1, size)
     order = padded.argsort(dim=-1, stable=True)[..., : size - kept]
@@ -46,9 +46,9 @@ def removable(layer: nn.Module, scores: Tensor, pattern: Pattern) -> Tensor:
 
 
 def units_of(layer: nn.Module, like: Tensor, pattern: Pattern) -> Tensor:
-    """The number of the group that each weight belongs to: int64, of the shape of the weights.
+    """The number of each weight's group: int64, of the shape of the weights.
 
-    Blocks at the lower and the right end of the matrix are as large as is left.
+    Blocks at the lower and right ends of the matrix may be smaller.
     """
     places = as_rows(layer, torch.arange(like.numel(), device=like.device).view(like.shape)).flatten(1)
     rows, columns = (torch.arange(length, device=like.device) for length in places.shape)

@@ -1,4 +1,4 @@
-"""Orders of weights, which are the same for every ratio: a ratio is a threshold in them."""
+"""Orders of weights, which are the same for all ratios: a ratio is a threshold in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Weights:
 
     Attributes:
         scores: of each layer, on its device.
-        members: which of them are in the order, for each layer; None: all.
+        members: which weights are in the order, for each layer; None: all.
         ascending: their scores in increasing order.
     """
 
@@ -36,11 +36,11 @@ class Weights:
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """The number of weights."""
         return len(self.ascending)
 
     def lowest(self, count: int) -> list[Tensor]:
-        """Where the ``count`` lowest are, in each layer."""
+        """Masks of the ``count`` lowest, for each layer."""
         if self.members is None:
             return self._lowest(count)
         lowest, left = [], count
@@ -60,14 +60,14 @@ class Weights:
         return self._lowest_of_equals(count)
 
     def _lowest_of_equals(self, count: int) -> list[Tensor]:
-        """The same where no threshold separates so many: some of equal scores are chosen.
+        """Likewise, where no threshold separates that many: some of equal scores are chosen.
 
-        Torch's pruning method is asked for a mask directly: putting it on modules would leave hooks and a
-        second copy of the weights to remove, and fails for weights in channels-last format. It is
-        computed on the CPU, where ties are broken in the same way every time.
+        Torch's pruning method computes the mask directly: on modules it would leave hooks and a second copy of the
+        weights to remove, and fails for weights in channels-last format. It runs on the CPU, where ties are always
+        broken in the same way.
         """
         row = flat(self.scores)
-        if self.size and self.ascending[0] < 0:  # it goes by absolute values
+        if self.size and self.ascending[0] < 0:  # the method uses absolute values
             order = torch.empty_like(row, dtype=torch.int64)
             order[row.argsort(stable=True)] = torch.arange(len(row))
             row = order.double()
@@ -78,12 +78,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Units:
-    """Groups of weights of some layers in the order of their scores; a group goes whole.
+    """Groups of weights of some layers in the order of their scores; a group is removed as a whole.
 
     Attributes:
         numbers: the number of the group that each weight of each layer belongs to; layers have numbers of their own.
         order: the groups in increasing order of their scores.
-        sizes: weights in each group, in this order, added up; the first is 0.
+        sizes: cumulative number of weights in this order; the first is 0.
     """
 
     numbers: list[Tensor]
@@ -106,11 +106,11 @@ class Units:
 
     @property
     def size(self) -> int:
-        """How many weights there are."""
+        """The number of weights."""
         return int(self.sizes[-1])
 
     def lowest(self, count: int) -> list[Tensor]:
-        """Where the lowest groups are that have ``count`` weights together, or as near to it as whole groups get."""
+        """Masks of the lowest groups with ``count`` weights in total, or as near to it as whole groups get."""
         above = int(torch.searchsorted(self.sizes, count))
         number = above if above == 0 or self.sizes[above] - count < count - self.sizes[above - 1] else above - 1
         gone = torch.zeros(len(self.order), dtype=torch.bool)
@@ -122,6 +122,6 @@ Tier = Weights | Units
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
-    """All numbers in one row on the CPU, in a type that NumPy has and that changes none of them."""
+    """All numbers in one vector on the CPU, in a type that NumPy has and that represents them exactly."""
     row = torch.cat([tensor.flatten().cpu() for tensor in tensors])
     return row.to(torch.promote_types(row.dtype, torch.float32)) if row.is_floating_point() else row

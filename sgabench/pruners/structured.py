@@ -1,9 +1,9 @@
 """Pruning of whole channels, after which the network is smaller and needs no masks.
 
-Which channels of which layers must go together is found by following them through the network
-(`sgabench.pruners.channels`); how important they are, the magnitude of Torch-Pruning says (Fang et al. 2023, arXiv
-2301.12900), or another importance of it. Which of them go is decided here, so that the number asked for is met in spite
-of ties and no layer loses its last channel.
+Which channels of which layers belong together is found by following them through the network
+(`sgabench.pruners.channels`). Their importance is the magnitude of Torch-Pruning (Fang et al. 2023, arXiv 2301.12900),
+or another of its importances. Which of them are removed is decided here, so that the number is met in spite of ties and
+no layer loses its last channel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sgabench.pruners.channels.structure import Structure, find_structure
 Scope = Literal["global", "layer"]
 Of = Literal["channels", "params", "macs"]
 
-# How near to the asked fraction of parameters or multiply-adds the search stops.
+# The search stops this near to the requested fraction of parameters or multiply-adds.
 TOLERANCE = 0.001
 _IMAGES = 8
 
@@ -42,32 +42,30 @@ def prune_channels(
 ) -> nn.Module:
     """Remove the least important channels.
 
-    A channel that several layers share through additions is one channel: it goes from all of them or
-    from none. Excluded layers keep all their outputs, and so do the layers that share theirs: with
-    the input layer excluded, the first stage of a residual network keeps its width and only the
-    insides of its blocks shrink. The logits always stay, and every layer keeps a channel. What cannot
-    be proven to be removed rightly stays whole: without its channels, the network must give what it
-    gives with them at zero.
+    A channel that several layers share through additions is one channel: it is removed from all of them or none.
+    Excluded layers keep all their outputs, and so do the layers that share theirs: with the input layer excluded, the
+    first stage of a residual network keeps its width and only the insides of its blocks shrink. The logits always stay,
+    and every layer keeps a channel. Layers stay whole unless the removal of their channels is proven to be correct: the
+    output without them must equal that with them set to zero.
 
-    The ratio is the fraction of the channels that can go in principle, or of the whole network's
-    parameters or multiply-adds. The latter are reached by searching for the number of channels:
-    to within 0.1 % where the steps, one channel each, are so fine, else as near as they allow. All
-    ratios share the structure of the network, the importances and the order.
+    The ratio is the fraction of the removable channels, or of the whole network's parameters or multiply-adds. The
+    latter are reached by searching for the number of channels: to within 0.1 % where steps of one channel are fine
+    enough, else as near as they allow. All ratios share the structure of the network, the importances and the order.
 
     Args:
-        network: its weights are used up.
+        network: it must not be used afterwards.
         ratio: in [0, 1).
         context: its notes get ``kept_whole``, the names of the layers that lose no channels.
         scope: all channels compete, or all layers shrink at the same pace.
         of: what the ratio is a fraction of.
-        ranking: gives a score for each channel of each unit, higher stays; by default the group's magnitude. It may
-            not depend on the ratio. Channels of units of which it says nothing stay.
+        ranking: scores the channels of each unit, higher stays; by default the group's magnitude. It must not depend on
+            the ratio. Channels of units without scores stay.
 
     Returns:
-        A smaller network, or at ratio 0 the network untouched.
+        A smaller network, or at ratio 0 the network unchanged.
 
     Raises:
-        InputError: no channel can be removed, or what is left is not what it should be.
+        InputError: no channel can be removed, or the output of the smaller network is wrong.
     """
     if ratio == 0:
         return network
@@ -101,7 +99,7 @@ def removable(network: nn.Module, context: PruningContext) -> Structure:
 
 
 def _images(network: nn.Module, context: PruningContext) -> Tensor:
-    """A few of the training split; without any, noise."""
+    """A few training images; noise if there are none."""
     for images, _ in context.batches():
         return images[:_IMAGES]
     spec = context.images
@@ -116,7 +114,7 @@ def _kept(structure: Structure, removed: np.ndarray) -> np.ndarray:
 
 
 def _removal_order(structure: Structure, scores: dict[str, Tensor], scope: Scope) -> np.ndarray:
-    """Numbers of the channels in the order in which they go; the best of each unit stays.
+    """Numbers of the channels in the order of removal; the best of each unit stays.
 
     By importance, or so that all layers shrink at the same pace, the least important channel first.
     """
@@ -131,12 +129,12 @@ def _removal_order(structure: Structure, scores: dict[str, Tensor], scope: Scope
 
 
 def _search(removed: Callable[[int], float], ratio: float, most: int) -> int:
-    """The number of channels whose removal takes away nearly the asked fraction, found by bisection.
+    """The number of channels whose removal comes closest to the requested fraction, by bisection.
 
     Args:
-        removed: fraction that the removal of so many channels takes away, growing with the number.
-        ratio: the asked fraction.
-        most: channels that can be removed.
+        removed: the fraction that the removal of a number of channels takes away; increasing.
+        ratio: the requested fraction.
+        most: number of channels that can be removed.
     """
     best, nearest = 0, ratio
     low, high = 0, most + 1

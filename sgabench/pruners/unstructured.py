@@ -1,4 +1,4 @@
-"""Pruning by scores of single weights: they become zero, alone or in groups, every tensor keeps its shape."""
+"""Pruning by scores of single weights: they become zero, alone or in groups; every tensor keeps its shape."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def prune_by_scores(
     Args:
         network: changed in place.
         ratio: of the prunable weights.
-        context: what is computed for all ratios is kept in it.
-        score: of each prunable layer by name, a tensor of its weight's shape; higher stays.
-        pattern: which weights go together. The score of a group is the mean of its weights': what is lost for each
-            weight that goes.
-        allocation: as a suite writes it.
+        context: keeps what is computed once for all ratios.
+        score: for each prunable layer by name, a tensor of its weight's shape; higher stays.
+        pattern: which weights go together. The score of a group is the mean of its weights': the loss for each weight
+            that is removed.
+        allocation: as written in a suite.
         zeros_first: weights that are zero already count as pruned, whatever their score.
 
     Returns:
-        The same network. Of N prunable weights exactly ``round(ratio * N)`` are zero (more, if more were before; of
-        each layer so many with the allocation ``layer``); with blocks and filters, as near to it as whole ones get.
-        With N:M and a ratio below 1 - N / M only weights that N:M takes are zero.
+        The same network. Of N prunable weights exactly ``round(ratio * N)`` are zero (more, if more were before; with
+        the allocation ``layer``, in each layer); with blocks and filters, as near to it as whole ones get. With N:M and
+        a ratio below 1 - N / M, only weights that N:M removes are zero.
 
     Raises:
         InputError: scores that do not fit the network, an allocation that does not.
@@ -73,9 +73,9 @@ class _Ranked:
     """Layers that compete with each other.
 
     Attributes:
-        field: which layers.
-        tiers: orders of their weights; a later one begins when the ones before are gone.
-        zeros: how many weights are zero already and count as pruned.
+        field: the layers.
+        tiers: orders of their weights; a later one begins when the earlier ones are exhausted.
+        zeros: number of weights that are zero already and count as pruned.
     """
 
     field: Field
@@ -84,12 +84,12 @@ class _Ranked:
 
     @property
     def size(self) -> int:
-        """How many weights they have."""
+        """The number of their weights."""
         return sum(tier.size for tier in self.tiers)
 
     @property
     def first(self) -> int:
-        """How many of them must be gone before any other."""
+        """How many of them must be removed before any other."""
         return self.tiers[0].size if len(self.tiers) > 1 else 0
 
 
@@ -146,7 +146,7 @@ def _grouped(scores: Tensor, zeros: Tensor, numbers: Tensor) -> tuple[Tensor, Te
 
 
 def _are_lowest(scores: list[Tensor], zeros: list[Tensor]) -> bool:
-    """Whether every other weight is above those that are zero."""
+    """Whether the weights that are zero have the lowest scores."""
     found = [float(score[zero].max()) for score, zero in zip(scores, zeros, strict=True) if bool(zero.any())]
     others = [float(score[~zero].min()) for score, zero in zip(scores, zeros, strict=True) if not bool(zero.all())]
     return not found or not others or max(found) < min(others)

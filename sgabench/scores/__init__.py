@@ -1,6 +1,6 @@
 """Built-in scores: how important each weight of a trained network is.
 
-A score gets a network in evaluation mode, which it leaves as it was, and a `PruningContext`. It returns, for each
+A score gets a network in evaluation mode, which it does not change, and a `PruningContext`. It returns, for each
 prunable layer by name, a tensor of its weight's shape: higher stays. Every score is a pruner, too, with patterns,
 allocations and schedules.
 """

@@ -15,7 +15,7 @@ from sgabench.plugins import PruningContext
 def taylor_scores(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
     """|weight x gradient| of the mean loss of each batch, mean over batches (Molchanov et al. 2017, arXiv 1611.06440).
 
-    At the end of a training, the gradient over all images is near zero, and that over a batch is not.
+    At the end of a training, the gradient over all images is near zero, but that over a batch is not.
     """
     weights = prunable_weights(network, context.excluded)
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()]
@@ -31,7 +31,7 @@ def taylor_scores(network: nn.Module, context: PruningContext) -> dict[str, Tens
 def connection_sensitivities(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
     """|weight x gradient| of the mean loss of all images, over the sum of all (Lee et al. 2019, arXiv 1810.02340).
 
-    SNIP looks at a network before its training; here it is the one that is to be pruned.
+    SNIP uses the untrained network; here it is the one to be pruned.
     """
     weights = prunable_weights(network, context.excluded)
     with trainable(weights.values()):
@@ -44,9 +44,9 @@ def connection_sensitivities(network: nn.Module, context: PruningContext) -> dic
 def gradient_flows(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
     """weight x (Hessian x gradient) of the mean loss of all images (Wang et al. 2020, arXiv 2002.07376, equation 8).
 
-    GraSP removes the weights of largest -weight x Hg, so that its negative is what stays. It looks at a network before
-    its training, with logits divided by 200; here it is the one that is to be pruned, as it is. Two passes: the
-    gradient, then its product with the Hessian.
+    GraSP removes the weights of largest -weight x Hg, so the score is its negative. It uses the untrained network, with
+    logits divided by 200; here it is the network to be pruned, as it is. Two passes: the gradient, then its product
+    with the Hessian.
     """
     weights = prunable_weights(network, context.excluded)
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()]
@@ -74,7 +74,7 @@ def fisher_saliencies(network: nn.Module, context: PruningContext, images: int) 
     the diagonal of the Hessian (Theis et al. 2018, arXiv 1801.05787).
 
     Args:
-        images: how many, one pass for each; fewer if there are fewer.
+        images: how many to use, with one pass for each; all if there are fewer.
     """
     weights = prunable_weights(network, context.excluded)
     with trainable(weights.values()):

@@ -1,4 +1,4 @@
-"""Wanda: what each weight is multiplied with."""
+"""Wanda: weights times the norm of their inputs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sgabench.plugins import PruningContext
 
 def input_norms(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
     """|weight| x the root of the sum of squares of the inputs that it is multiplied with (Sun et al. 2023,
-    arXiv 2306.11695, equation 1), over all training images that there are.
+    arXiv 2306.11695, equation 1), over all training images in the context.
 
-    A weight of a convolution is multiplied with an input at every place of the output. These squares are the gradient
-    of the sum of what the layer would give for the squared inputs. The paper compares the weights of an output only
-    with each other; here the allocation says what is compared with what.
+    A weight of a convolution is multiplied with an input at every position of the output. The sum of their squares is
+    the gradient of the layer's summed output for squared inputs. The paper compares only weights of the same output
+    with each other; here the allocation decides that.
 
     Raises:
-        InputError: a weight of a recurrent layer or of attention's projections, whose inputs no layer shows.
+        InputError: a weight of a recurrent layer or of attention's projections, whose inputs are not visible.
     """
     weights = prunable_weights(network, context.excluded)
     sums = {id(weight): torch.zeros_like(weight, dtype=torch.float32) for weight in weights.values()}
@@ -57,7 +57,7 @@ def input_norms(network: nn.Module, context: PruningContext) -> dict[str, Tensor
 
 
 def _of_ones(layer: Any) -> Any:
-    """The same layer with all weights one, and nothing added."""
+    """The same layer with all weights one and no bias."""
     twin = copy.deepcopy(layer)
     twin.weight = nn.Parameter(torch.ones_like(layer.weight, dtype=torch.float32))
     twin.bias = None

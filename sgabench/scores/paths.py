@@ -1,4 +1,4 @@
-"""SynFlow: how much flows through each weight, with no data."""
+"""SynFlow: how much flows through each weight, without data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from sgabench.plugins import PruningContext
 def synaptic_flows(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
     """weight x gradient of the sum of the outputs for an image of ones (Tanaka et al. 2020, arXiv 2006.05467).
 
-    All weights are absolute, and what is added (biases, means) is left out: then a network of convolutions, linear
-    layers, BatchNorm and ReLU adds up products of weights over all paths, and what flows into a channel flows out of
-    it. In float64, because of the range of these products. To keep every layer alive at extreme ratios, the scores
-    must be looked at again after each part of the pruning: schedule ``iterative`` with ``epochs = 0``.
+    Weights are replaced by their absolute values, and additive terms (biases, means) are left out: then a network of
+    convolutions, linear layers, BatchNorm and ReLU adds up products of weights over all paths, and what flows into a
+    channel flows out of it. In float64, because of the range of these products. To keep every layer alive at extreme
+    ratios, the scores must be computed again after each part of the pruning: schedule ``iterative`` with
+    ``epochs = 0``.
     """
     positive = copy.deepcopy(network).double()
     images = context.images

@@ -1,4 +1,4 @@
-"""Scores that follow from the weights, now and before the training."""
+"""Scores from the weights, now and before the training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def magnitudes(network: nn.Module, context: PruningContext) -> dict[str, Tensor]
 
 
 def random_numbers(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
-    """A number from [0, 1) for every weight: a function of the context's seed and the shapes alone."""
+    """A number in [0, 1) for every weight: a function of only the context's seed and the shapes."""
     generator = torch.Generator().manual_seed(derive_seed(context.seed, "random pruning"))
     weights = prunable_weights(network, context.excluded)
     return {name: torch.rand(w.shape, generator=generator).to(w.device) for name, w in weights.items()}
@@ -28,10 +28,10 @@ def movements(network: nn.Module, context: PruningContext) -> dict[str, Tensor]:
 
     Movement pruning (Sanh et al. 2020, arXiv 2005.07683, equation 4) adds up -weight x gradient over the steps. Where
     a weight follows its gradient, d weight = -rate x gradient, that sum is (weight^2 - initial^2) / (2 rate),
-    whatever way it took. So the two ends are enough; the factor is the same for all.
+    whatever the path. So the two ends are enough; the factor is the same for all weights.
 
     Raises:
-        InputError: nothing is known of the initial weights.
+        InputError: the initial weights are unknown.
     """
     if context.initial is None:
         raise InputError("score 'movement' needs the weights from before the training, which are not known here")

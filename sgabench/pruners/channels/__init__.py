@@ -1,1 +1,1 @@
-"""Whole channels: which of a network's numbers belong to a channel, what they cost, and how they are taken out."""
+"""Whole channels: which of a network's numbers belong to a channel, what they cost, and how they are removed."""

@@ -1,4 +1,4 @@
-"""Operators that compute element by element, over places, or over everything."""
+"""Operators that compute elementwise, over positions, or over everything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Named = dict[str, Any]
 
 
 def pointwise(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Any) -> None:
-    """Each element of the result is made of those in the same place: they are of one channel."""
+    """Elementwise: operands in the same place belong to the same channel."""
     result: tuple[Tensor, list[int]] | None = None
     dims = next((value.dim() for value in tree_leaves(out) if isinstance(value, Tensor)), 0)
     for operand in tree_leaves((args, kwargs)):
@@ -34,7 +34,7 @@ def pointwise(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Any) ->
 
 
 def reduce(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Any) -> None:
-    """One number of many: channels that are mixed must stay."""
+    """Reductions: channels that are reduced over must stay."""
     given = args[0]
     labels = tracer.labels(given)
     if labels is None:
@@ -56,7 +56,7 @@ def reduce(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Any) -> No
 
 
 def softmax(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) -> None:
-    """All that it is taken over depends on each other."""
+    """Softmax: all elements that it is taken over depend on each other."""
     labels = tracer.labels(args[0])
     if labels is not None and labels.shape[args[1]] > 1:
         tracer.trace.coupling.freeze(labels)
@@ -64,7 +64,7 @@ def softmax(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) -
 
 
 def gate(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) -> None:
-    """`glu`: the first half by the sigmoid of the second."""
+    """`glu`: the first half times the sigmoid of the second."""
     labels = tracer.labels(args[0])
     dim = (args[1] if len(args) > 1 else -1) % args[0].dim()
     if labels is None:
@@ -76,7 +76,7 @@ def gate(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Tensor) -> N
 
 
 def over_places(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Any) -> None:
-    """Pooling and resizing: every channel by itself, if the channels are where they usually are."""
+    """Pooling and resizing: each channel by itself, if channels are in their usual dimension."""
     labels = tracer.labels(args[0])
     if labels is None:
         return unknown(tracer, func, args, kwargs, out)

@@ -1,4 +1,4 @@
-"""Channels as torch-pruning's importances see them: groups of layers, with the numbers of the same channels in each."""
+"""Channels in the form of torch-pruning's importances: groups of layers with the indices of the same channels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch_pruning.dependency.node import Node
 
 from sgabench.pruners.channels.structure import Structure, Vector
 
-# Scores of a group's channels, higher stays: any importance of torch-pruning. None if it has nothing to say.
+# Scores of a group's channels, higher stays: any importance of torch-pruning. None: it cannot score the group.
 Importance = Callable[[Any], Tensor | None]
 
 _BLOCK = 2**20  # weights whose squares are in memory at once
@@ -27,7 +27,7 @@ _BLOCK = 2**20  # weights whose squares are in memory at once
 def groups_of(network: nn.Module, structure: Structure) -> Iterator[tuple[str, Any]]:
     """A `torch_pruning.dependency.Group` for each unit of channels, by the unit's name.
 
-    Its root indices are places in the unit. A channel of several heads or groups has several indices in a layer.
+    Its root indices are positions in the unit. A channel of several heads or groups has several indices in a layer.
     """
     names = dict(network.named_modules())
     sliced: dict[str, list[tuple[int, Vector]]] = {}
@@ -54,10 +54,10 @@ def groups_of(network: nn.Module, structure: Structure) -> Iterator[tuple[str, A
 
 
 def magnitudes(group: Any) -> Tensor | None:
-    """Sums of squared weights, mean over layers, over the unit's mean (channels,).
+    """Sums of squared weights, averaged over layers, relative to the unit's mean (channels,).
 
-    To the last bit those of torch-pruning's ``GroupMagnitudeImportance(p=2)``, which needs three times the memory of
-    the largest layer and does not know transposed convolutions with groups.
+    Bit for bit those of torch-pruning's ``GroupMagnitudeImportance(p=2)``, which needs three times the memory of the
+    largest layer and does not support transposed convolutions with groups.
     """
     own: Any = torch_pruning.importance.GroupMagnitudeImportance(p=2)
     found = [(_squares(item.dep, item.idxs), item.root_idxs) for item in group]
@@ -89,7 +89,7 @@ def _squares(dependency: Any, indices: list[int]) -> Tensor | None:
 
 
 def _sums(rows: Tensor, indices: list[int] | None = None) -> Tensor:
-    """Of squares of each row, or of some, a block of rows at a time."""
+    """Sums of squares of all or some rows, computed in blocks of rows."""
     height = max(1, _BLOCK // rows[0].numel())
     count = len(rows) if indices is None else len(indices)
     blocks = [slice(first, first + height) for first in range(0, count, height)]
@@ -102,7 +102,7 @@ def rank(network: nn.Module, structure: Structure, importance: Importance = magn
     for unit, group in groups_of(network, structure):
         found = importance(group)
         if found is not None:
-            # a group of zeros has no mean to be divided by; nothing is less important
+            # a group of zeros has no mean to divide by; nothing is less important
             found = torch.nan_to_num(found.detach().double().cpu(), nan=0.0)
             scores[unit] = found[: len(structure.units[unit])]
     return scores
@@ -112,7 +112,7 @@ _Item = tuple[Any, list[int], bool, list[int]]
 
 
 def _items(name: str, module: nn.Module, dim: int, place: np.ndarray) -> list[_Item]:
-    """Dependency and indices of a layer's weight, whether it makes the channels, and their places in the unit."""
+    """Dependency and indices of a layer's weight, whether it makes the channels, and their positions in the unit."""
     box = torch_pruning
     makes = False
     if isinstance(module, _ConvNd):

@@ -1,7 +1,7 @@
 """Labels of a tensor's elements: which channel each belongs to, and which channels must go together.
 
-A label is an integer. It is written in a tensor with as many dimensions as the labelled one, and with size 1 in each
-dimension along which the labels do not vary.
+A label is an integer. Labels are stored in a tensor with as many dimensions as the labelled one, and with size 1 in
+each dimension along which they do not vary.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-# What belongs to no channel, and what must stay, has this label.
+# The label of elements that belong to no channel, or must stay.
 NONE = 0
 # Labels from here on are those of single elements of parameters and buffers.
 ELEMENTS = 1 << 40
 
 
 class Coupling:
-    """What has been found to go together."""
+    """Which labels have been found to belong together."""
 
     def __init__(self) -> None:
         self._next = 1
@@ -31,7 +31,7 @@ class Coupling:
         return torch.arange(first, self._next)
 
     def unify(self, labels: Tensor, others: Tensor | int) -> None:
-        """From now on the labels are those of the same channels, element by element."""
+        """From now on these labels mean the same channels, element by element."""
         other = others.numpy() if isinstance(others, Tensor) else np.int64(others)
         pairs = np.stack([array.reshape(-1) for array in np.broadcast_arrays(labels.numpy(), other)], axis=1)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
@@ -43,7 +43,7 @@ class Coupling:
         self.unify(labels, NONE)
 
     def solve(self) -> Channels:
-        """The channels that are left when everything that goes together is one."""
+        """The channels: sets of labels that belong together."""
         known = np.unique(np.concatenate([*(pairs.reshape(-1) for pairs in self._pairs), [np.int64(NONE)]]))
         places = np.concatenate([np.zeros((0, 2), np.int32), *(_places(known, pairs) for pairs in self._pairs)])
         edges = np.ones(len(places), dtype=bool), (places[:, 0], places[:, 1])
@@ -55,7 +55,7 @@ class Coupling:
 
 
 def _places(known: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Where labels are among the known ones; there are as many of them as channels, so half the width is enough."""
+    """The positions of labels among the known ones; as there are only as many as channels, 32 bits are enough."""
     return np.searchsorted(known, pairs).astype(np.int32)
 
 
@@ -73,7 +73,7 @@ class Channels:
 
 
 def compact(labels: Tensor) -> Tensor:
-    """The same labels, with size 1 where they do not vary."""
+    """The same labels, with size 1 in dimensions along which they do not vary."""
     for dim, size in enumerate(labels.shape):
         if size > 1:
             first = labels.narrow(dim, 0, 1)
@@ -88,7 +88,7 @@ def varying(labels: Tensor) -> list[int]:
 
 
 def vector(labels: Tensor, dim: int, size: int, coupling: Coupling) -> Tensor:
-    """Labels along a dimension (size,); what differs along others is made to go together."""
+    """Labels along a dimension (size,); labels that differ along others are unified."""
     for other in varying(labels):
         if other != dim % labels.dim():
             first = labels.narrow(other, 0, 1)
@@ -98,7 +98,7 @@ def vector(labels: Tensor, dim: int, size: int, coupling: Coupling) -> Tensor:
 
 
 def along(vector: Tensor, dim: int, dims: int) -> Tensor:
-    """A vector as labels of a tensor of so many dimensions, varying along one of them."""
+    """A vector as labels of a tensor with ``dims`` dimensions, varying along one of them."""
     shape = [1] * dims
     shape[dim] = len(vector)
     return vector.reshape(shape)

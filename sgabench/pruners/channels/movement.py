@@ -1,4 +1,4 @@
-"""Operators that move numbers and compute nothing: their labels are moved by the same operators."""
+"""Operators that move numbers without computing: labels are moved by the same operators."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sgabench.pruners.channels.tracing import Rule, Tracer
 
 
 def move(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Do the same to the labels of the first argument."""
+    """Apply the same operator to the labels of the first argument."""
     if tracer.state_of(args[0]) is not None and isinstance(out, Tensor) and tracer.state_of(out) is not None:
-        return None  # a part of a parameter, which is known by its place in memory
+        return None  # a part of a parameter, which is recognized by its address
     full = tracer.full(args[0])
     if full is None:
         return unknown(tracer, func, args, kwargs, out)
@@ -26,7 +26,7 @@ def move(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def unknown(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Nothing is known of the operator: the channels that enter it stay."""
+    """Unknown operators: the channels that enter them stay."""
     from torch.utils._pytree import tree_leaves
 
     for value in tree_leaves((args, kwargs)):
@@ -39,8 +39,8 @@ def unknown(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
 def view(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
     """Another shape of the same numbers.
 
-    If it splits a dimension of channels, all parts but the last keep their number: heads, groups, and the halves of a
-    shuffle stay as many as they were, and each of them loses the same channels.
+    If it splits a dimension of channels, all new dimensions but the last keep their size: the number of heads, groups
+    or halves of a shuffle does not change, and each of them loses the same channels.
     """
     if tracer.state_of(args[0]) is not None and tracer.state_of(out) is not None:
         return
@@ -56,13 +56,13 @@ def view(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any
             first = after.narrow(dim, 0, 1)
             tracer.trace.coupling.unify(after, first)
             after = first
-    for dim in varying(after):  # a number that the module may have given to the operator
+    for dim in varying(after):  # the size may be stored in the module
         tracer.trace.splits.append((tracer.inside[-1], after.movedim(dim, 0).reshape(after.shape[dim], -1)[:, 0]))
     tracer.set(out, after)
 
 
 def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Dimensions of both shapes that make up each other, from left to right."""
+    """Matching blocks of dimensions of both shapes, from left to right."""
     blocks: list[tuple[list[int], list[int]]] = []
     left, right = 0, 0
     while left < len(before) or right < len(after):
@@ -86,7 +86,7 @@ def _blocks(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int]
 
 
 def split(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """Parts of equal size, which is what `chunk` gives, stay of equal size: all lose the same channels."""
+    """Parts of equal size, as from `chunk`, stay equal: all lose the same channels."""
     labels = tracer.labels(args[0])
     dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % args[0].dim()
     parts = [part.shape[dim] for part in out]
@@ -100,7 +100,7 @@ def split(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def cut(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-    """A slice; what comes before it in a dimension of channels, and what it has, may be numbers that are stored."""
+    """Slices; in a dimension of channels, their start and length may be stored in the module."""
     move(tracer, func, args, kwargs, out)
     labels, dim = tracer.labels(args[0]), (args[1] if len(args) > 1 else 0) % args[0].dim()
     if labels is not None and tracer.state_of(args[0]) is None and labels.shape[dim] > 1:
@@ -112,7 +112,7 @@ def cut(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 
 
 def concatenate(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-    """Beside each other; along all other dimensions the channels must be the same."""
+    """Concatenation; along all other dimensions the channels must be the same."""
     tensors = [tensor for tensor in args[0] if tensor.numel()]
     dim = args[1] if len(args) > 1 else kwargs.get("dim", 0)
     if func._schema.name == "aten::stack":
@@ -139,7 +139,7 @@ def concatenate(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[s
             vectors.append(vector(part, other, shape[other], coupling))
     for found in vectors[1:]:
         coupling.unify(vectors[0], found)
-    # labels of channels say more than those of parameters
+    # labels of channels take precedence over those of parameters
     best = min(vectors, key=lambda found: bool((found >= ELEMENTS).any()) or not bool(found.any()))
     return tracer.set(out, along(best, other, out.dim()))
 
@@ -153,7 +153,7 @@ def _shaped(labels: Tensor | None, shape: Sequence[int]) -> Tensor:
 
 
 def regroup(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-    """Channels to pixels (each becomes a square of them), and shuffles between groups."""
+    """Pixel shuffle (channels become squares of pixels), and shuffles between groups."""
     labels = tracer.labels(args[0])
     if labels is not None:
         dim = args[0].dim() - 3 if func._schema.name == "aten::pixel_shuffle" else 1
@@ -168,14 +168,14 @@ def regroup(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def patches(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-    """Sliding windows; the operator has no integers, and a double holds every label exactly."""
+    """Sliding windows; the operator does not support integers, but a double holds every label exactly."""
     full = tracer.full(args[0])
     if full is not None:
         tracer.set(out, func(full.double(), *args[1:], **kwargs).long())
 
 
 def pad(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Tensor) -> None:
-    """A border of one value, which belongs to no channel."""
+    """Padding, which belongs to no channel."""
     full = tracer.full(args[0])
     if full is not None:
         tracer.set(out, func(full, args[1], NONE))

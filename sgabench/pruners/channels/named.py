@@ -20,26 +20,26 @@ from sgabench.pruners.channels.structure import Structure
 from sgabench.pruners.importances import check_importance
 from sgabench.system.seeds import derive_seed
 
-IMAGES = 256  # of which there are gradients one by one
+IMAGES = 256  # with single-image gradients
 
 
 def ranking_of(
     name: str, options: Mapping[str, Any], context: PruningContext
 ) -> Callable[[nn.Module, Structure], dict[str, Tensor]]:
-    """What ranks the channels of a network by a class of ``torch_pruning.importance``.
+    """A function that ranks the channels of a network by a class of ``torch_pruning.importance``.
 
-    The class is given the units of channels that were found here as its groups. Gradients are of the mean loss of all
+    The class gets the units of channels that were found here as its groups. Gradients are those of the mean loss of all
     images of the context; squared ones are those of single images; activations are means over batches of what the
-    class takes of one. All in evaluation mode.
+    class uses of one. All in evaluation mode.
 
     Args:
         name: of the class.
-        options: of its constructor; ``images``: how many have squared gradients. ``"none"`` stands for None.
+        options: of its constructor; ``images``: number of images for squared gradients. ``"none"`` stands for None.
         context: its batches are read when the network is ranked.
 
     Raises:
-        InputError: no such class, or an option that it does not take; from the ranking, that the class does not know
-            what to do with the network, or says nothing of it.
+        InputError: no such class, or an option that it does not take; from the ranking, that the class cannot score the
+            network.
     """
     check_importance(name, options)
     given = {key: None if value == "none" else value for key, value in options.items() if key != "images"}
@@ -65,7 +65,7 @@ def ranking_of(
 def _informed(
     name: str, importance: Any, network: nn.Module, context: PruningContext, images: int
 ) -> Iterator[Importance]:
-    """The importance, when it has been told what it looks at beside the weights; afterwards the network forgets it."""
+    """The importance, with the gradients or activations that it needs attached to the network for a while."""
     parameters = list(network.parameters())
     if name == "RandomImportance":
         with torch.random.fork_rng(devices=[]):
@@ -77,7 +77,7 @@ def _informed(
         with _as_gradients(parameters, found):
             yield importance
     elif name in ("HessianImportance", "GroupHessianImportance"):
-        # Not by accumulate_grad of the class: as of 1.6.1 it keeps the last image's alone.
+        # Not with the class's accumulate_grad: as of 1.6.1 it keeps only those of the last image.
         with trainable(parameters):
             sums, seen = squared_gradients(network, _batches(name, context), parameters, images)
         with _as_gradients(parameters, [total / seen for total in sums]):
@@ -114,9 +114,9 @@ def _as_gradients(parameters: list[nn.Parameter], values: list[Tensor]) -> Itera
 
 @contextmanager
 def _with_activations(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) -> Iterator[None]:
-    """Layers have the attribute that the class reads: mean |input| of convolutions, its sum of linear layers.
+    """Give layers the attribute that the class reads: mean |input| of convolutions, its sum of linear layers.
 
-    The class's own hooks keep the last batch, and know no features that are permuted in memory.
+    The class's own hooks keep only the last batch, and do not support features that are permuted in memory.
     """
     sums: dict[nn.Module, Tensor] = {}
 
@@ -148,8 +148,8 @@ def _with_activations(network: nn.Module, batches: list[tuple[Tensor, Tensor]]) 
 class _Damage:
     """OBD-C: the sum of w^2 F over a channel's weights (Wang et al. 2019, EigenDamage, arXiv 1905.05934, section 3.2).
 
-    F is the diagonal of the Fisher information. torch-pruning's class computes it by unfolding inputs, which fits
-    neither groups nor biases; here it is the sum of squared gradients of single images.
+    F is the diagonal of the Fisher information. torch-pruning's class computes it by unfolding inputs, which works
+    neither for groups nor for biases; here it is the sum of squared gradients of single images.
     """
 
     def __init__(self, importance: Any, fisher: Mapping[int, Tensor]) -> None:

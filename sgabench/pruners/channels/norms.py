@@ -1,4 +1,4 @@
-"""Normalizations, which keep channels apart but may take their statistics over several."""
+"""Normalizations, which keep channels separate but may take statistics over several of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Named = dict[str, Any]
 
 
 def normalize_batch(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: Any) -> None:
-    """Statistics of each channel by itself."""
+    """Batch normalization: statistics of each channel by itself."""
     labels = tracer.labels(args[0])
     if labels is None:
         return unknown(tracer, func, args, kwargs, out)
@@ -43,7 +43,7 @@ def normalize_layer(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: A
         return unknown(tracer, func, args, kwargs, out)
     own = labels.shape[-len(shape) :]
     inside = labels.reshape(own) if labels.numel() == torch.Size(own).numel() else None
-    if inside is None:  # places are normalized, each channel by itself
+    if inside is None:  # over positions, each channel by itself
         if inside is None and any(size > 1 for size in own):
             tracer.trace.coupling.freeze(labels)
         for value in args[2:4]:
@@ -75,7 +75,7 @@ def normalize_groups(tracer: Tracer, func: Any, args: Args, kwargs: Named, out: 
     return None
 
 
-# Those that take their statistics over channels.
+# Those that take statistics over channels.
 OVER_CHANNELS: dict[str, Rule] = {
     "native_layer_norm": normalize_layer,
     "_fused_rms_norm": normalize_layer,

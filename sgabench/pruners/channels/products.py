@@ -89,11 +89,11 @@ _NOTHING = torch.full([1], NONE)
 
 
 def _layer(tracer: Tracer, left: _Side, right: _Side) -> tuple[Tensor, Tensor]:
-    """Labels of rows and columns of what a layer makes of an activation."""
+    """Labels of the rows and columns of a layer's output."""
     coupling = tracer.trace.coupling
     weight, given = (left, right) if left.weight else (right, left)
     if len(given.free) > 1 and bool(given.free.any()):
-        # a layer over places, not over channels: every channel passes through it
+        # a layer over positions, not channels: every channel passes through it
         for labels in (weight.free, weight.inner, given.inner):
             coupling.freeze(labels)
         free = given.free
@@ -103,12 +103,12 @@ def _layer(tracer: Tracer, left: _Side, right: _Side) -> tuple[Tensor, Tensor]:
 
 
 def _of_activations(tracer: Tracer, left: _Side, right: _Side) -> tuple[Tensor, Tensor]:
-    """The same of two activations."""
+    """Likewise, for the product of two activations."""
     coupling = tracer.trace.coupling
     if len(left.inner) > 1 or len(right.inner) > 1:
         coupling.unify(left.inner, right.inner)
         tracer.trace.attentions.append((tracer.inside[-1], max(left.inner, right.inner, key=len)))
-    if (len(left.free) > 1) == (len(right.free) > 1):  # of two channels, or of one that meets all places
+    if (len(left.free) > 1) == (len(right.free) > 1):  # both have channels there, or neither has
         coupling.freeze(left.free)
         coupling.freeze(right.free)
         return _NOTHING, _NOTHING
@@ -116,7 +116,7 @@ def _of_activations(tracer: Tracer, left: _Side, right: _Side) -> tuple[Tensor, 
 
 
 def _side(tracer: Tracer, tensor: Tensor, free: int, inner: int) -> _Side | None:
-    """What is known of a factor; None of a weight that is computed."""
+    """What is known about a factor; None for a weight that is computed."""
     coupling, state = tracer.trace.coupling, tracer.state_of(tensor)
     if state is not None:
         places = _places(tensor, state.tensor, (free, inner))
@@ -133,7 +133,7 @@ def _side(tracer: Tracer, tensor: Tensor, free: int, inner: int) -> _Side | None
     if batch or (labels.shape[free] > 1 and labels.shape[inner] > 1):
         coupling.freeze(labels)
         return _Side(_NOTHING, _NOTHING, False)
-    if bool((labels >= ELEMENTS).all()):  # a weight that is computed
+    if bool((labels >= ELEMENTS).all()):  # a computed weight
         coupling.freeze(labels)
         return None
     if labels.shape[free] > 1:
@@ -142,7 +142,7 @@ def _side(tracer: Tracer, tensor: Tensor, free: int, inner: int) -> _Side | None
 
 
 def _places(tensor: Tensor, weight: Tensor, dims: tuple[int, int]) -> list[tuple[int, int]] | None:
-    """Which dimension of a weight each dimension of a part of it is, and where it begins; None if it is not plain."""
+    """The dimension of a weight for each dimension of a part of it, and its offset; None if it is not a plain slice."""
     if any(stride for stride in tensor.stride()[:-2]):
         return None
     offset, strides = int(tensor.storage_offset() - weight.storage_offset()), [int(s) for s in weight.stride()]

@@ -1,4 +1,4 @@
-"""Proof that channels are removed rightly: without them a network gives what it gives with them at zero."""
+"""Proof that channels are removed correctly: the output equals that of the network with them set to zero."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sgabench.pruners.channels.reference import masked_logits, zero
 from sgabench.pruners.channels.removing import remove
 from sgabench.pruners.channels.structure import Structure
 
-# Of the greatest logit: rounding in float32 stays far below it, a wrong channel is far above.
+# Relative to the largest logit: rounding in float32 is far below, a wrong channel far above.
 TOLERANCE = 1e-3
 _IMAGES = 4
 
@@ -23,20 +23,20 @@ _IMAGES = 4
 def proven(network: nn.Module, structure: Structure, images: Tensor) -> Structure:
     """The part of a structure whose channels can be removed.
 
-    Weights at random take the place of those that are there: what a layer that is zero hides would come to light later.
-    Channels of all units are removed at once, half of each and then another part of each; where that does not agree,
-    units are told apart by halving, and each that agrees with those before it is taken.
+    Random weights replace the real ones: a layer that is zero would hide errors, which would appear later. Channels of
+    all units are removed at once, half of each and then another part of each; if the outputs differ, the set of units
+    is halved, and each unit that agrees together with the accepted ones is accepted.
 
     Args:
-        network: left as it was.
-        structure: what has been found of it.
+        network: it is not changed.
+        structure: of this network.
         images: real ones (N, C, H, W); a few are used.
     """
     images = images[:_IMAGES]
     bad: set[str] = set()
     good: list[str] = []
     rest = list(structure.units)
-    size = len(rest)  # of the next part; halved where it does not agree
+    size = len(rest)  # of the next part; halved if it does not agree
     while rest:
         part = rest[:size]
         if _agree(network, structure, good + part, images):
@@ -55,7 +55,7 @@ def proven(network: nn.Module, structure: Structure, images: Tensor) -> Structur
 
 
 def _unscaled(structure: Structure, unit: str) -> Structure | None:
-    """The same, if the scale of the scores in which a unit is does not depend on the size of the heads."""
+    """The structure as if a unit's channels did not scale attention scores; None if they do not."""
     members = structure.units[unit]
     others = [(name, vector) for name, vector in structure.attentions if not np.isin(members, vector).any()]
     return replace(structure, attentions=others) if len(others) < len(structure.attentions) else None
@@ -66,7 +66,7 @@ def _agree(network: nn.Module, structure: Structure, names: list[str], images: T
 
 
 def _removals(structure: Structure, names: list[str]) -> Iterator[np.ndarray]:
-    """Numbers of channels: half of each unit, and another part of each, so that no two sizes agree by chance."""
+    """Channels to remove: half of each unit, then another part of each, so that no sizes agree by chance."""
     generator, others = np.random.default_rng(0), np.random.default_rng(1)
     halves = {name: generator.permutation(unit)[: len(unit) // 2] for name, unit in structure.units.items()}
     parts = {
@@ -80,12 +80,12 @@ def _removals(structure: Structure, names: list[str]) -> Iterator[np.ndarray]:
 def _agree_without(network: nn.Module, structure: Structure, gone: np.ndarray, images: Tensor) -> bool:
     kept = np.ones(structure.numbers + 1, dtype=bool)
     kept[gone] = False
-    masked = _with_signal(network)  # made anew each time: a copy that is kept would be one network more in memory
+    masked = _with_signal(network)  # made again each time: a kept copy would be another network in memory
     try:
         pruned = remove(masked, structure, kept)
         with evaluating(pruned):
             logits = pruned(images)
-    except Exception:  # whatever a network raises whose parts no longer fit each other
+    except Exception:  # anything can be raised if parts no longer fit each other
         return False
     zero(masked, structure, kept)
     expected = masked_logits(masked, structure, kept, images)
@@ -93,7 +93,7 @@ def _agree_without(network: nn.Module, structure: Structure, gone: np.ndarray, i
 
 
 def agree(logits: Tensor, expected: Tensor) -> bool:
-    """Whether two networks give the same to rounding."""
+    """Whether the logits of two networks are the same to rounding."""
     if logits.shape != expected.shape:
         return False
     finite = torch.isfinite(expected)
@@ -103,7 +103,7 @@ def agree(logits: Tensor, expected: Tensor) -> bool:
 
 @torch.no_grad()
 def _with_signal(network: nn.Module) -> nn.Module:
-    """A copy with weights at random, in which no layer hides another one."""
+    """A copy with random weights, in which no layer hides another one."""
     loud = copy.deepcopy(network)
     generator = torch.Generator().manual_seed(0)
     for parameter in loud.parameters():
@@ -111,7 +111,7 @@ def _with_signal(network: nn.Module) -> nn.Module:
             continue
         offset = 1.0 if parameter.dim() < 2 and float(parameter.float().mean()) > 1e-8 else 0.0
         if parameter.is_contiguous() and parameter.dtype == torch.float32 and parameter.device.type == "cpu":
-            parameter.normal_(generator=generator)  # the same numbers, and no other tensor
+            parameter.normal_(generator=generator)  # the same numbers, without another tensor
         else:
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
         parameter.mul_(0.3 if parameter.dim() < 2 else parameter[0].numel() ** -0.5).add_(offset)

@@ -1,4 +1,4 @@
-"""What a network without some channels must give: the dense one with them at zero."""
+"""The reference output of a network without some channels: that of the dense one with them set to zero."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgabench.pruners.channels.structure import Structure, Vector
 
 @torch.no_grad()
 def zero(network: nn.Module, structure: Structure, kept: np.ndarray) -> None:
-    """Set channels to zero in place, with all that reads them."""
+    """Set channels and all weights that read them to zero, in place."""
     states = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     for (name, dim), vector in structure.sliced.items():
         gone = np.flatnonzero(~kept[vector])
@@ -28,10 +28,10 @@ def zero(network: nn.Module, structure: Structure, kept: np.ndarray) -> None:
 
 
 def masked_logits(network: nn.Module, structure: Structure, kept: np.ndarray, images: Tensor) -> Tensor:
-    """Logits of a network in which channels have been set to zero.
+    """Logits of a network with some channels set to zero.
 
-    A normalization over channels takes its statistics from those that are kept; without this no channel that is
-    normalized with others could be removed exactly.
+    Normalizations over channels take their statistics only from those that are kept; otherwise no channel that is
+    normalized together with others could be removed exactly.
     """
     with evaluating(network), unfused(), _KeptNorms(structure, kept), _without(network, structure, kept):
         logits: Tensor = network(images)

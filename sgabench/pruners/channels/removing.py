@@ -1,4 +1,4 @@
-"""Channels taken out of a network: smaller tensors, and what its modules must be told."""
+"""Remove channels from a network: smaller tensors, and the sizes that its modules store."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.nn.modules.conv import _ConvNd
 
 from sgabench.pruners.channels.structure import STAYS, Structure
 
-# Of attributes that are numbers of channels.
+# Names of attributes that are numbers of channels.
 _SIZES = ("dim", "chan", "chs", "planes", "features")
 
 
 def remove(network: nn.Module, structure: Structure, kept: np.ndarray) -> nn.Module:
-    """A network without some channels; it shares what it keeps whole with the one that it is made from.
+    """A network without some channels; tensors that keep their size are shared with the original.
 
     Args:
-        network: left as it was.
+        network: it is not changed.
         structure: of this network.
-        kept: a truth value for each channel, and one more at the end for what stays anyway.
+        kept: whether to keep each channel, and one more element at the end, for what always stays.
     """
     dense = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     whole: dict[int, Any] = {id(tensor): tensor for tensor in dense.values()}
@@ -66,7 +66,7 @@ def _memory_format(tensor: Tensor) -> torch.memory_format:
 
 
 def _tell(layer: Any, dense: Any) -> None:
-    """The sizes that torch's layers store beside their tensors."""
+    """Update the sizes that torch's layers store beside their tensors."""
     if isinstance(layer, _ConvNd):
         first, second = layer.weight.shape[:2]
         if dense.groups > 1 and dense.weight.shape[0 if dense.transposed else 1] == (
@@ -95,10 +95,10 @@ def _tell(layer: Any, dense: Any) -> None:
 
 
 def _tell_sizes(pruned: nn.Module, dense: nn.Module, structure: Structure, kept: np.ndarray) -> None:
-    """Numbers of channels that modules store, and the scale of scores.
+    """Update numbers of channels that modules store, and the scale of attention scores.
 
-    Scores are divided by the root of the head size. The queries make up for its change, so that the removed dimensions
-    are all that is missing from a score.
+    Scores are divided by the root of the head size. Its change is compensated in the queries, so that only the removed
+    dimensions are missing from a score.
     """
     known: dict[str, dict[int, int]] = {}
     for name, vector in structure.splits:
@@ -110,7 +110,7 @@ def _tell_sizes(pruned: nn.Module, dense: nn.Module, structure: Structure, kept:
             if any(word in key for word in _SIZES):
                 fits = [after * count for before, after in sizes.items() for count in counts if value == before * count]
                 if fits:
-                    setattr(pruned.get_submodule(name), key, fits[-1])  # of what is split, the parts come last
+                    setattr(pruned.get_submodule(name), key, fits[-1])  # for splits, the parts come last
     for name, vector in structure.attentions:
         left = int(np.count_nonzero(kept[vector]))
         if left != len(vector) and (vector != STAYS).any():
@@ -128,7 +128,7 @@ def _scale(attention: Any, before: int, after: int) -> None:
 
 
 def _queries(attention: Any) -> list[Tensor]:
-    """The weights and biases that make queries; where they are joint with keys and values, they come first."""
+    """The weights and biases of queries; in joint projections with keys and values, they come first."""
     if isinstance(attention, nn.MultiheadAttention):
         packed = [attention.in_proj_weight, attention.in_proj_bias]
         return [part[: attention.embed_dim] for part in packed if part is not None]

@@ -1,4 +1,4 @@
-"""The channels of a network that can be removed, and what is left of parameters and multiply-adds without them."""
+"""The channels of a network that can be removed, and the parameters and multiply-adds that are left without them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sgabench.pruners.channels import arithmetic, movement, norms, products
 from sgabench.pruners.channels.labels import NONE, Channels, compact, varying
 from sgabench.pruners.channels.tracing import Trace, trace
 
-# Numbers of channels, one for each index of a dimension; STAYS is of none that can go.
+# Numbers of channels, one for each index of a dimension; STAYS marks what cannot be removed.
 Vector = np.ndarray
 STAYS = -1
 _RULES = {**movement.RULES, **products.RULES, **norms.RULES, **arithmetic.RULES}
@@ -25,15 +25,15 @@ _RULES = {**movement.RULES, **products.RULES, **norms.RULES, **arithmetic.RULES}
 
 @dataclass(frozen=True)
 class Structure:
-    """Which channels there are, and where.
+    """The channels of a network.
 
     Attributes:
-        units: numbers of the channels that are in the same layers throughout, by the layer that makes them.
-        sliced: of parameters and buffers, by name and dimension.
+        units: numbers of the channels that occur in exactly the same layers, by the layer that makes them.
+        sliced: channels of parameters and buffers, by name and dimension.
         sizes: shapes of all parameters.
-        operations: multiply-adds of operators with one image, and the vectors that they are proportional to.
-        norms: of each normalization over channels in the order in which they run, what it normalizes.
-        attentions: names of modules with what is multiplied in them by its like (queries by keys).
+        operations: multiply-adds of operators for one image, and the vectors that they are proportional to.
+        norms: channels that each normalization over channels normalizes, in order of execution.
+        attentions: names of modules with the channels of queries and keys multiplied in them.
         splits: names of modules with the part of a dimension of channels that shrinks in them.
         wholes: inputs and outputs of custom modules, by name.
         kept_whole: layers that are not excluded and keep all their outputs.
@@ -51,11 +51,11 @@ class Structure:
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """The number of removable channels."""
         return sum(map(len, self.units.values()))
 
     def params(self, kept: np.ndarray) -> int:
-        """Parameters that are left if these channels (a truth value each, and one more at the end) are kept."""
+        """Parameters that are left if these channels are kept (``kept`` as in `remove`)."""
         lengths = {place: _left(vector, kept) for place, vector in self.sliced.items()}
         total = 0
         for name, shape in self.sizes.items():
@@ -75,7 +75,7 @@ class Structure:
         return total
 
     def without(self, units: Iterable[str]) -> Structure:
-        """The same, but all channels of some units stay."""
+        """The same structure, with all channels of some units staying."""
         gone = set(units)
         stay = np.zeros(_length(self.units.values()) + 1, dtype=bool)
         for name in gone:
@@ -95,7 +95,7 @@ class Structure:
 
     @property
     def numbers(self) -> int:
-        """One more than the greatest number of a channel."""
+        """One more than the largest number of a channel."""
         return _length(self.units.values())
 
 
@@ -115,9 +115,9 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
     """Run a network once and find its channels.
 
     Args:
-        network: left as it was.
+        network: it is not changed.
         example: images (1, C, H, W).
-        excluded: names of modules whose outputs stay.
+        excluded: names of modules that keep their outputs.
     """
     with _contiguous(network):
         return _found(network, example, excluded)
@@ -125,9 +125,9 @@ def find_structure(network: nn.Module, example: Tensor, excluded: Collection[str
 
 @contextmanager
 def _contiguous(network: nn.Module) -> Iterator[None]:
-    """Weights in the usual order in memory, layer by layer: a copy of the network would be one more that is held.
+    """Make weights contiguous for a while, layer by layer: a copy of the network would need as much memory again.
 
-    Channels last, the flattening of a single pixel is an operation that is not understood.
+    In channels-last format, flattening a single pixel becomes an operator that is not understood.
     """
     with ExitStack() as stack:
         for tensor in [*network.parameters(), *network.buffers()]:
@@ -183,7 +183,7 @@ def _found(network: nn.Module, example: Tensor, excluded: Collection[str]) -> St
 
 
 def _together(channels: np.ndarray, vectors: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Those that are in the same vectors throughout, of all that are in any; in the order of the first of each."""
+    """Group channels that occur in exactly the same vectors, ordered by the first of each group."""
     group, anywhere = np.zeros(len(channels), dtype=np.int64), np.zeros(len(channels), dtype=bool)
     for vector in vectors:
         here = np.isin(channels, vector)
@@ -195,7 +195,7 @@ def _together(channels: np.ndarray, vectors: Iterable[np.ndarray]) -> list[np.nd
 
 
 class _Table:
-    """Numbers of channels in place of labels."""
+    """Converts labels to numbers of channels."""
 
     def __init__(self, numbers: dict[int, int], solved: Channels) -> None:
         self._channels = np.array(sorted(numbers), dtype=np.int64)
@@ -213,7 +213,7 @@ class _Table:
 
 
 def _keep(found: Trace, network: nn.Module, excluded: Collection[str]) -> None:
-    """What the modules of these names give out stays as it is."""
+    """Freeze the outputs of the modules with these names."""
     for (name, dim), slots in found.slots.items():
         module = name.rpartition(".")[0]
         if is_within(module, excluded) and dim == _out_dim(network.get_submodule(module)):
@@ -225,7 +225,7 @@ def _out_dim(layer: nn.Module) -> int:
 
 
 def _sources(found: Trace, network: nn.Module) -> dict[tuple[str, int], str]:
-    """Where layers that can lose channels keep the weights that make them: the layer's name by state and dimension."""
+    """The weights that make removable channels: the layer's name by parameter and dimension."""
     sources: dict[tuple[str, int], str] = {}
     for name, layer in network.named_modules():
         if isinstance(layer, (_ConvNd, nn.Linear)) and isinstance(layer.weight, nn.Parameter):
@@ -238,7 +238,7 @@ def _sources(found: Trace, network: nn.Module) -> dict[tuple[str, int], str]:
 
 
 def _slices(found: Trace, solved: Channels) -> tuple[dict[tuple[str, int], np.ndarray], set[int]]:
-    """Channels of each dimension of parameters and buffers, and those that must stay: they are in no one dimension."""
+    """Channels of each dimension of parameters and buffers, and those that must stay, having no single dimension."""
     sliced = {place: solved.of(slots) for place, slots in found.slots.items()}
     stay: set[int] = set()
     for name in found.elementwise:

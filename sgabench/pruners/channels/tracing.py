@@ -1,8 +1,8 @@
-"""Follows channels through a network while it runs once, operator by operator.
+"""Follow channels through a network while it runs once, operator by operator.
 
-Every element of every activation carries the label of the channel that it belongs to. What only moves numbers moves
-their labels, so that shuffles, windows, splits and flattened maps need no special knowledge. Where an operator makes
-channels depend on each other, they go together; where it is not understood, the channels that enter it stay.
+Every element of every activation carries the label of the channel that it belongs to. Operators that only
+move numbers move their labels, so that shuffles, windows, splits and flattened maps need no special treatment. If an
+operator makes channels depend on each other, they belong together; if it is not understood, its input channels stay.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ class State:
 
 @dataclass
 class Trace:
-    """What has been seen of a network.
+    """The findings about a network.
 
     Attributes:
-        coupling: which labels go together.
+        coupling: which labels belong together.
         states: parameters and buffers by their name.
-        slots: labels of the indices of a dimension of a weight that is multiplied by, by name and dimension.
+        slots: labels of the indices of a dimension of a multiplied weight, by name and dimension.
         elementwise: names of the states whose elements have labels of their own.
         operations: multiply-adds of an operator, and the vectors of labels that they are proportional to.
-        norms: of every normalization over channels, in the order in which they run, the labels that it normalizes.
-        attentions: modules in which channels of queries and keys are multiplied, with the labels of these.
+        norms: labels that each normalization over channels normalizes, in order of execution.
+        attentions: modules in which channels of queries and keys are multiplied, with their labels.
         splits: modules in which a dimension of channels is split, and the labels of the part that shrinks.
         wholes: custom modules with the labels of their inputs and outputs.
     """
@@ -67,11 +67,11 @@ Rule = Callable[["Tracer", Any, tuple[Any, ...], dict[str, Any], Any], None]
 
 
 class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gives labels to what comes out of operators.
+    """Gives labels to the outputs of operators.
 
     Args:
         network: about to be run.
-        rules: what to do for an operator, by its name; ``""`` is for all others.
+        rules: functions for operators, by name; ``""`` is for all others.
     """
 
     def __init__(self, network: nn.Module, rules: dict[str, Rule]) -> None:
@@ -102,11 +102,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def is_known(self, value: object) -> bool:
-        """Whether something is a tensor that has labels."""
+        """Whether a value is a tensor with labels."""
         return isinstance(value, Tensor) and (hasattr(value, "_labels") or self.state_of(value) is not None)
 
     def state_of(self, tensor: Tensor) -> State | None:
-        """The parameter or buffer that a tensor is, or is a part of."""
+        """The parameter or buffer that a tensor is, or is part of."""
         if hasattr(tensor, "_labels"):
             return None
         return self._memory.get(tensor.untyped_storage().data_ptr())
@@ -128,7 +128,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return compact(places)
 
     def labels_or_none(self, tensor: Tensor) -> Tensor:
-        """Compact labels, which say of a constant that it belongs to no channel."""
+        """Compact labels; those of a constant belong to no channel."""
         found = self.labels(tensor)
         return torch.full([1] * tensor.dim(), NONE) if found is None else found
 
@@ -138,7 +138,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return None if found is None else found.expand(tensor.shape)
 
     def set(self, tensor: Tensor, labels: Tensor | None) -> None:
-        """Give labels to what came out of an operator; none means that it belongs to no channel."""
+        """Give labels to an operator's output; None: it belongs to no channel."""
         if labels is None:
             labels = torch.full([1] * tensor.dim(), NONE)
         tensor._labels = compact(labels)  # type: ignore[attr-defined]
@@ -151,7 +151,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self.trace.slots[key]
 
     def freeze(self, value: object) -> None:
-        """All channels of a tensor must stay; the parameter that it is keeps its shape."""
+        """Make all channels of a tensor stay; if it is a parameter, it keeps its shape."""
         if not isinstance(value, Tensor):
             return
         state = self.state_of(value)
@@ -168,10 +168,10 @@ def trace(network: nn.Module, example: Tensor, rules: dict[str, Rule], wholes: t
     """Run a network once and follow its channels.
 
     Args:
-        network: left as it was.
+        network: it is not changed.
         example: images (1, C, H, W).
         rules: see `Tracer`.
-        wholes: modules that are not looked into: their inputs and outputs lose channels independently.
+        wholes: types of modules to treat as opaque: their inputs and outputs lose channels independently.
     """
     images = example.clone()
     with evaluating(network), unfused(), Tracer(network, rules) as tracer, _following(network, tracer, wholes):
@@ -184,7 +184,7 @@ def trace(network: nn.Module, example: Tensor, rules: dict[str, Rule], wholes: t
 
 @contextmanager
 def _following(network: nn.Module, tracer: Tracer, wholes: tuple[type[nn.Module], ...]) -> Iterator[None]:
-    """Tell the tracer which module runs."""
+    """Let the tracer know which module is running."""
     hooks = []
     for name, module in network.named_modules():
 
@@ -221,7 +221,7 @@ def _pass_whole(tracer: Tracer, name: str, given: Tensor, output: Tensor) -> Non
 
 
 def _tie_embedding(tracer: Tracer, attention: nn.MultiheadAttention, query: Tensor) -> None:
-    """The width of the queries is that of all heads together: both are one number in torch's module."""
+    """Unify the width of the queries with that of all heads: torch's module has one number for both."""
     state, labels = tracer.state_of(attention.in_proj_weight), tracer.labels(query)
     if state is None or labels is None:
         return

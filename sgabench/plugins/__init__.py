@@ -1,4 +1,4 @@
-"""What a suite can name, and what plugins are told: the public place for authors of plugins.
+"""Registries of what a suite can name, and what plugins are given: the public interface for authors of plugins.
 
 A plugin file takes a registry from here and registers a function in it: `optimizers.register("lion")`.
 """

@@ -1,4 +1,4 @@
-"""What plugins of each kind are passed by position; everything else is an option of a suite, behind the ``*``."""
+"""The context that each kind of plugin is passed by position; everything after the ``*`` is an option of a suite."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CONTEXTS = {
 
 
 def check_context(kind: str, name: str, function: Callable[..., Any], *, is_source: bool = False) -> None:
-    """Refuse an option that would be given a part of the context, because a ``*`` was forgotten.
+    """Refuse an option that would receive a part of the context because of a forgotten ``*``.
 
-    The first part of the context may have any name, the others have their own, or one that starts with ``_``.
+    The first part of the context may have any name, the others must have theirs, or one that starts with ``_``.
 
     Raises:
-        InputError: it shows the line that is right.
+        InputError: with the correct line.
     """
     passed = (*(("name",) if is_source else ()), *CONTEXTS.get(kind, ()))
     free = 2 if is_source else 1

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def is_finite(value: Any) -> bool:
-    """Whether no number at any depth is infinite or not a number: JSON has neither."""
+    """Whether no number at any depth is infinite or NaN, which JSON does not have."""
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What Python code means: a hash that comments, blank lines and docstrings do not change."""
+"""A hash of Python code that comments, blank lines and docstrings do not change."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import ast
 import hashlib
 from typing import Any
 
-_IDLE = frozenset({"kind", "type_comment", "type_ignores"})  # of the tree, and nothing that runs sees them
+_IDLE = frozenset({"kind", "type_comment", "type_ignores"})  # fields of the tree that have no effect
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def meaning(source: bytes) -> str:
     """Hash of the syntax tree without comments and docstrings: 16 hexadecimal digits.
 
-    Fields that are empty are left out, so that versions of Python with other empty fields agree. What cannot be
-    parsed is hashed as it is.
+    Empty fields are left out, so that versions of Python with other empty fields agree. Code that cannot be parsed is
+    hashed as it is.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return hashlib.sha256(source).hexdigest()[:16]
     digest = hashlib.sha256()
-    left: list[Any] = [tree]  # a stack, because long sums are deeper than Python calls functions
+    left: list[Any] = [tree]  # a stack, because long sums are nested more deeply than Python's recursion limit
     while left:
         item = left.pop()
         if isinstance(item, str):
@@ -42,7 +42,7 @@ def _fields(node: ast.AST) -> list[tuple[str, Any]]:
     for name, value in ast.iter_fields(node):
         if name == "body" and isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             value = value[1:]
-        if isinstance(node, ast.JoinedStr):  # some versions of Python end a format with an empty text
+        if isinstance(node, ast.JoinedStr):  # some versions of Python end an f-string with an empty text
             value = [part for part in value if not (isinstance(part, ast.Constant) and part.value == "")]
         if name not in _IDLE and (value not in (None, []) or isinstance(node, ast.Constant)):
             fields.append((f"{name}=", _token(value)))

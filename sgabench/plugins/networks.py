@@ -1,4 +1,4 @@
-"""Networks of a plugin file that no decorator registers: any class or function, by its name."""
+"""Networks of a plugin file without a decorator: any class or function, by its name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from sgabench.errors import InputError, suggestion
 from sgabench.plugins.specs import ImageSpec
 
-# What a function that makes a network calls the classes and the channels of its images.
+# Usual names of parameters for the number of classes and of image channels.
 CLASSES = ("num_classes", "n_classes", "nb_classes", "classes")
 CHANNELS = ("in_channels", "in_chans", "num_channels", "channels")
 
 
 def network_of(file: str, module: types.ModuleType) -> Callable[..., Any]:
-    """The source of models that a file is: ``FILE:NAME`` calls what the file has of that name.
+    """A source of models from a file: ``FILE:NAME`` calls the class or function of that name.
 
     Args:
         file: its name, for messages.
-        module: what it defines.
+        module: the loaded file.
     """
 
     def network(name: str, spec: ImageSpec, **options: Any) -> Any:
@@ -40,5 +40,5 @@ def network_of(file: str, module: types.ModuleType) -> Callable[..., Any]:
 def _parameters(make: Callable[..., Any]) -> frozenset[str]:
     try:
         return frozenset(inspect.signature(make).parameters)
-    except (TypeError, ValueError):  # of something that is not written in Python
+    except (TypeError, ValueError):  # it is not written in Python
         return frozenset()

@@ -19,7 +19,7 @@ class Origin:
     Attributes:
         label: what ``sgabench list`` shows.
         file: the code of a plugin file.
-        find: finds the code of any other third party, when it is asked for.
+        find: finds the code of any other third party, on demand.
     """
 
     label: str
@@ -28,12 +28,12 @@ class Origin:
 
     @cached_property
     def sources(self) -> Sources | None:
-        """The code behind a third-party plugin, as far as it is known."""
+        """The code of a third-party plugin, as far as it is known."""
         return self.find() if self.find else self.file
 
     @property
     def code(self) -> str:
-        """Identifies that code. Part of the keys: what an older one gave is not taken for what this one gives."""
+        """Identifies that code in keys, so that results of older code are not taken for those of this one."""
         return self.sources.code if self.sources else ""
 
 
@@ -41,7 +41,7 @@ BUILT_IN = Origin("built-in")
 
 
 def origin_of(function: Any) -> Origin:
-    """Of what neither an entry point nor a plugin file registers: it is built in, or of a script or a notebook."""
+    """The origin of what neither an entry point nor a plugin file registers: built in, or a script or notebook."""
     module = str(getattr(function, "__module__", ""))
     if module.partition(".")[0] == "sgabench":
         return BUILT_IN

@@ -1,4 +1,4 @@
-"""One thing that a suite can name: its options, checked, and how it is called."""
+"""A plugin: something that a suite can name, with checked options."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sgabench.plugins.reading import files_read
 
 @dataclass(frozen=True)
 class Plugin:
-    """One thing that a suite can name.
+    """Something that a suite can name.
 
     Attributes:
         kind: the registry's name, singular: dataset, model, optimizer, pruner, probe or score.
-        name: how a suite names it.
+        name: its name in suites.
         factory: the registered function.
         origin: where it comes from.
-        tags: facts that the registration states, such as what a probe looks at.
+        tags: facts stated by the registration, such as what a probe looks at.
         revision: raised when the same options give other numbers; part of the keys.
-        alias: the other name by which it was asked for, which sets options; in no key.
+        alias: the other name by which it was requested, which sets options; in no key.
         preset: the options that the alias sets.
     """
 
@@ -61,7 +61,7 @@ class Plugin:
         declared = [parameter for parameter in signature if parameter.kind is parameter.KEYWORD_ONLY]
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature):
             extra = "allow"
-        # Of the options only: what the context is annotated with may be imported for type checkers alone.
+        # Only of the options: the context's annotations may be imported only for type checkers.
         written = {p.name: p.annotation for p in declared if p.annotation is not p.empty}
         hints = get_type_hints(
             types.SimpleNamespace(__annotations__=written),
@@ -82,15 +82,15 @@ class Plugin:
 
     @property
     def takes_any_option(self) -> bool:
-        """Whether options are checked by what is built rather than by declared parameters."""
+        """Whether options are checked by the object that is built, not by declared parameters."""
         return self._options.model_config.get("extra") == "allow"
 
     def check(self, *, is_source: bool = False) -> None:
-        """Look at what a third party declares.
+        """Check a third party's declaration.
 
         Raises:
-            InputError: not a function, an option where the context is passed, an annotation that means nothing, a
-                default that is not data.
+            InputError: not a function, an option in place of the context, an invalid annotation, a default that is not
+                data.
         """
         where = f"{self.kind} {self.name!r} of {self.origin.label}"
         if not callable(self.factory):
@@ -107,11 +107,11 @@ class Plugin:
 
         Args:
             options: what a suite sets.
-            also_valid: keys beside the options that an unknown one may have been meant for.
+            also_valid: other valid keys, to suggest for an unknown option.
 
         Returns:
-            Every option, as JSON values, in the order of declaration; without those that the plugin declares to have
-            been added later (its tag ``added``) where they have their default, so that keys stay.
+            Every option, as JSON values, in the order of declaration; without those declared as added later (tag
+            ``added``) that have their default, so that keys stay the same.
 
         Raises:
             InputError: an unknown or an invalid option; the message starts with its name.
@@ -137,14 +137,14 @@ class Plugin:
         return {**self.preset, **options}
 
     def check_use(self, options: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Look at what a suite does with it, beside its options.
+        """Check the rest of a suite's entry, beside its options.
 
         Args:
             options: resolved.
             settings: the other keys of the entry.
 
         Raises:
-            InputError: options and settings do not go together; or what the tag ``check`` raises of the options.
+            InputError: options and settings conflict; or raised by the tag ``check`` for the options.
         """
         if "check" in self.tags:
             self.tags["check"](self.name, options)
@@ -153,9 +153,8 @@ class Plugin:
         """Call the plugin.
 
         Args:
-            context: what sgabench provides; a plugin that declares fewer positional parameters gets
-                the first ones.
-            options: what the suite sets.
+            context: provided by sgabench; a plugin that declares fewer positional parameters gets the first ones.
+            options: set by the suite.
 
         Raises:
             InputError: a third party's plugin has read a file that it does not declare.

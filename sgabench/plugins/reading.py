@@ -1,4 +1,4 @@
-"""Which files a plugin reads while it is called, so that those that it does not declare are noticed."""
+"""Record which files a plugin reads while it is called, to detect undeclared ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pathlib import Path
 
 _CODE = frozenset({".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".dylib"})
 _SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64", "/opt")
-_CACHES = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME")  # of what is downloaded, under names that say what it is
-_installed = threading.Lock()  # taken for good by who installs the hook, which Python cannot remove
+_CACHES = ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME")  # of downloads, whose names identify them
+_installed = threading.Lock()  # acquired forever with the installation of the hook, which Python cannot remove
 _opened: dict[int, list[tuple[str, bool]]] = {}  # by thread: paths, and whether they were written
 
 
@@ -29,12 +29,12 @@ def _listen(event: str, arguments: tuple[object, ...]) -> None:
 
 @contextmanager
 def files_read(known: Collection[Path]) -> Iterator[list[Path]]:
-    """The files that are opened to be read inside, by Python code of this thread; complete at the end.
+    """The files that Python code of this thread opens for reading inside the block; complete at the end.
 
-    Libraries and their caches, code, the system's files, and what was written inside are left out.
+    Libraries and their caches, code, the system's files, and files written inside the block are left out.
 
     Args:
-        known: files and folders that are left out, too.
+        known: further files and folders to leave out.
     """
     if _installed.acquire(blocking=False):
         sys.addaudithook(_listen)

@@ -1,11 +1,11 @@
-"""Plugins: what a suite can name, and where it comes from.
+"""The registries of plugins: what a suite can name, and where it comes from.
 
-A plugin is a function. Its positional parameters are the context that sgabench passes, its
-keyword-only parameters are what a suite may set: their annotations are checked, their defaults are
-shown by ``sgabench list`` and hashed into the keys. Its docstring's first line describes it.
+A plugin is a function. Its positional parameters are the context that sgabench passes, its keyword-only parameters are
+the options of a suite: their annotations are checked, their defaults are shown by ``sgabench list`` and hashed into the
+keys. The first line of its docstring describes it.
 
-A registry is filled by decorators, by entry points of installed packages and by plugin files. The
-registration of a built-in must not import torch; its function may, when it is called.
+A registry is filled by decorators, by entry points of installed packages and by plugin files. Registering
+a built-in must not import torch; its function may, when it is called.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _origin: ContextVar[Origin] = ContextVar("origin", default=BUILT_IN)
 class Registry:
     """The plugins of one kind, by name.
 
-    A name is plain (``adam``) or has a source in front (``torch:AdamW``): a source is registered
-    once and answers for every name behind its colon.
+    A name is plain (``adam``) or begins with a source (``torch:AdamW``): a source is registered once for all names
+    after its colon.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -56,13 +56,13 @@ class Registry:
         """Decorator: make a function nameable in suites.
 
         Args:
-            name: how suites name it.
-            revision: a number from 1 on, raised when the same options give other numbers.
+            name: in suites.
+            revision: a number, at least 1, raised when the same options give other numbers.
             tags: facts about it. ``files``: files that it reads, relative to its own; ``fingerprint``: a function of
                 the data folder and the options that identifies what else it reads. Both enter the keys.
 
         Raises:
-            InputError: the name is taken by a plugin from elsewhere, or what is declared cannot be.
+            InputError: the name is taken by a plugin of another origin, or the declaration is invalid.
         """
         if ":" in name:
             raise InputError(f"{self.kind} {name!r}: a name must not contain a colon; use register_source for a source")
@@ -71,7 +71,7 @@ class Registry:
     def register_source(self, source: str, *, revision: int = 1, **tags: Any) -> Callable[[Factory], Factory]:
         """Decorator: make ``source:anything`` nameable.
 
-        The function gets the part behind the colon as its first positional argument.
+        The function gets the part after the colon as its first positional argument.
         """
         return partial(self._add, self._sources, source, tags, revision)
 
@@ -80,7 +80,7 @@ class Registry:
         self._aliases[name] = (of, preset)
 
     def derive(self, parts: Registry, make: Callable[[Plugin], Plugin]) -> None:
-        """Let every plugin of another registry be one of this one, too, as what is made of it."""
+        """Add to this registry what ``make`` makes of every plugin of another one."""
         self._derived = (parts, make)
 
     def _add(
@@ -107,9 +107,9 @@ class Registry:
         return factory
 
     def load(self) -> None:
-        """Import the built-ins and what installed packages declare as entry points, once.
+        """Import the built-ins and the entry points of installed packages, once.
 
-        A package that fails to import is remembered in `broken` and disturbs nothing else.
+        A package that fails to import is recorded in `broken` and does not affect others.
         """
         if self._loaded:
             return
@@ -121,14 +121,14 @@ class Registry:
             try:
                 loaded = point.load()
                 if isinstance(loaded, types.ModuleType):
-                    continue  # its decorators have registered what it offers
+                    continue  # its decorators have registered its plugins
                 if not callable(loaded):
                     raise TypeError(f"{point.value} is not a function")
                 if point.name not in self._plugins:
                     self._add(self._plugins, point.name, {}, 1, loaded)
                 elif self._plugins[point.name].factory is not loaded:
                     raise InputError(f"the name is taken by {self._plugins[point.name].origin.label}")
-            except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises, the rest must work
+            except (Exception, SystemExit) as error:  # third-party code: whatever it raises, the rest must work
                 self.broken[point.name] = f"plugin {point.name!r} of {distribution} failed to load: {describe(error)}"
             finally:
                 _origin.reset(token)
@@ -165,10 +165,10 @@ class Registry:
         raise InputError(f"unknown {self.kind} {name!r}{self._meant(name, names)}")
 
     def _meant(self, name: str, names: Iterable[str]) -> str:
-        """What an unknown name may mean: what a source has under it, one that is near, or else all that there is."""
+        """Suggestions for an unknown name: the same name in a source, a similar one, or all names."""
         offered: list[str] = []
         for source, plugin in sorted(self._sources.items()):
-            with contextlib.suppress(Exception):  # of a library that lists them
+            with contextlib.suppress(Exception):  # in a library that lists them
                 listed = plugin.tags["names"]()
                 offered += [f"{source}:{known}" for known in listed if known.lower() == name.lower()]
         if offered:
@@ -195,7 +195,7 @@ class Registry:
         return [self[name] for name in [*sorted(names), *sorted(self._aliases)]]
 
     def sources(self) -> list[Plugin]:
-        """Every source; `Plugin.name` is what stands before the colon."""
+        """Every source; `Plugin.name` is the part before the colon."""
         self.load()
         return [self._sources[name] for name in sorted(self._sources)]
 
@@ -208,15 +208,15 @@ probes = Registry("probe", "sgabench.probes")
 scores = Registry("score", "sgabench.scores")
 
 REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, optimizers, pruners, probes, scores)}
-# What a suite has sections for: a score is named as a pruner.
+# Those with sections in suites: scores are named as pruners.
 SECTIONS = {section: registry for section, registry in REGISTRIES.items() if registry is not scores}
 
 
 def load_plugin_file(path: Path) -> None:
-    """Run a Python file whose decorators register plugins; it can import modules that lie beside it.
+    """Run a Python file whose decorators register plugins; it can import modules beside it.
 
     Raises:
-        InputError: the file is missing, is no Python file, or raises when it is run.
+        InputError: the file is missing, is not a Python file, or raises an exception.
     """
     for registry in REGISTRIES.values():
         registry.load()
@@ -236,10 +236,10 @@ def load_plugin_file(path: Path) -> None:
     sys.modules[name] = module
     token = _origin.set(Origin(path.name, sources))
     try:
-        # Just the bytes that were hashed: an import could run a cached, older version.
+        # Exactly the bytes that were hashed: an import could run a cached, older version.
         exec(compile(sources.source, str(sources.path), "exec"), module.__dict__)
         taken = models._sources.get(path.stem)
-        if taken is None or taken.origin.label == path.name:  # not of timm.py, for example
+        if taken is None or taken.origin.label == path.name:  # a file timm.py must not replace the source, for example
             models.register_source(path.stem)(network_of(path.name, module))
     except InputError as error:
         del sys.modules[name]
@@ -252,7 +252,7 @@ def load_plugin_file(path: Path) -> None:
 
 
 def _declared(where: str, files: Any, sources: Sources | None) -> dict[str, Path]:
-    """The files that a plugin reads, by the names that it gives them."""
+    """The files that a plugin declares, by the names that it gives them."""
     folder = sources.folder if sources else Path()
     if isinstance(files, str | Path) or not all(isinstance(file, str | Path) for file in files):
         raise InputError(f"{where}: files must be a list of paths, got {shorten(files)}")
@@ -260,7 +260,7 @@ def _declared(where: str, files: Any, sources: Sources | None) -> dict[str, Path
 
 
 def _files_in_use(but: Path | None = None) -> Iterator[Sources]:
-    """The code of the plugin files that are registered, or being loaded."""
+    """The code of plugin files that are registered or being loaded."""
     tables = [table for registry in REGISTRIES.values() for table in (registry._plugins, registry._sources)]
     origins = [_origin.get(), *(plugin.origin for table in tables for plugin in table.values())]
     return (origin.file for origin in origins if origin.file is not None and origin.file.path != but)

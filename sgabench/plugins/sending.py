@@ -1,4 +1,4 @@
-"""A plugin file with all that it needs beside it, for another machine."""
+"""A plugin file with all the files that it needs, for another machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sgabench.plugins.sources import of_file
 
 
 def contents_of(path: Path) -> dict[str, bytes]:
-    """A loaded plugin file, the modules that it imports and the files that it declares, by their places in its folder.
+    """A loaded plugin file, the modules that it imports and the files that it declares, by their paths in its folder.
 
-    Files that are declared with their whole path are left out: they are in the same place everywhere.
+    Files declared with a full path are left out: they have the same path on every machine.
 
     Raises:
-        InputError: a declared file cannot be read, or has another place that is outside the folder.
+        InputError: a declared file cannot be read, or is outside the folder.
     """
     sources = of_file(path)
     assert sources.path is not None

@@ -1,7 +1,7 @@
-"""The code that a plugin is made of: its file, and the modules that it imports from beside it.
+"""The code of a plugin: its file, and the modules beside it that it imports.
 
-What a plugin imports is read off its text, so that keys know it before anything runs. A module beside a plugin file is
-run from just the bytes that were hashed: Python's own import could run a cached, older version.
+Imports are found in its text, so that keys are known before anything runs. A module beside a plugin file is run from
+exactly the bytes that were hashed: Python's own import could run a cached, older version.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from types import ModuleType
 from sgabench.errors import InputError
 from sgabench.plugins.meaning import meaning
 
-_DYNAMIC = ("import_module", "__import__")  # called with a name that is written out
+_DYNAMIC = ("import_module", "__import__")  # called with a literal name
 
 
 @dataclass(frozen=True)
 class Module:
-    """A module: its file (of a folder without ``__init__.py`` the folder itself) and its text."""
+    """A module: its file (for a folder without ``__init__.py``, the folder) and its text."""
 
     path: Path
     source: bytes
@@ -39,10 +39,10 @@ class Sources:
 
     Attributes:
         label: the plugin file's name, or a package and its version.
-        folder: what files that a plugin declares are relative to.
-        path: the plugin file; None of a package.
+        folder: that declared files are relative to.
+        path: the plugin file; None for a package.
         source: its text.
-        modules: what it imports from beside it, or from its own package, by name.
+        modules: that it imports from its folder or its own package, by name.
     """
 
     label: str
@@ -53,24 +53,24 @@ class Sources:
 
     @cached_property
     def code(self) -> str:
-        """What identifies the code in keys: comments and docstrings do not change it."""
+        """Identifies the code in keys; comments and docstrings do not change it."""
         own = meaning(self.source) if self.path else self.label
         beside = [f"{name} {meaning(module.source)}" for name, module in sorted(self.modules.items()) if module.source]
         return own if not beside else hashlib.sha256("\n".join([own, *beside]).encode()).hexdigest()[:16]
 
     @property
     def beside(self) -> list[str]:
-        """The files of the modules, as they lie in the folder."""
+        """The files of the modules, relative to the folder."""
         paths = (module.path for module in self.modules.values() if module.path.is_file())
         return sorted(path.relative_to(self.folder).as_posix() for path in paths)
 
 
 def of_file(path: Path) -> Sources:
-    """The code of a plugin file, and of what it imports from its folder.
+    """The code of a plugin file and of the modules that it imports from its folder.
 
     Raises:
         OSError: it cannot be read.
-        InputError: it imports a name that is both beside it and installed.
+        InputError: it imports a name that exists both beside it and installed.
     """
     folder = path.resolve().parent
     source = path.read_bytes()
@@ -82,18 +82,18 @@ def of_file(path: Path) -> Sources:
 
 
 def of_script(path: Path) -> Sources:
-    """The code of a file that Python has imported by itself, and of what it imports from its folder."""
+    """The code of a file that Python itself has imported, and of the modules that it imports from its folder."""
     folder, source = path.resolve().parent, path.read_bytes()
     modules = _reached(_imports(source, ""), folder, lambda top: top not in sys.stdlib_module_names | {"sgabench"})
     return Sources(path.name, folder, path.resolve(), source, modules)
 
 
 def of_package(label: str, module: str) -> Sources:
-    """The code of an installed package, as far as a module of it reaches.
+    """The code of an installed package, as far as one of its modules imports it.
 
     Args:
         label: the package and its version.
-        module: where its plugins are.
+        module: of its plugins.
     """
     top = module.partition(".")[0]
     spec = importlib.util.find_spec(top)
@@ -105,7 +105,7 @@ def of_package(label: str, module: str) -> Sources:
 
 
 def _reached(names: Iterable[str], root: Path, wanted: Callable[[str], bool]) -> dict[str, Module]:
-    """The modules of these names below a folder, and all that they import from below it."""
+    """Modules below a folder, by name, with all that they import from below it."""
     found: dict[str, Module] = {}
     left = list(names)
     while left:
@@ -122,13 +122,13 @@ def _reached(names: Iterable[str], root: Path, wanted: Callable[[str], bool]) ->
                 break
             found[prefix] = module
             left += _imports(module.source, prefix if module.is_package else prefix.rpartition(".")[0])
-    # A folder without __init__.py is a package only by what is imported from it.
+    # A folder without __init__.py counts as a package only if something is imported from it.
     used = {name for name, module in found.items() if module.source or module.path.is_file()}
     return {name: module for name, module in found.items() if any(f"{other}.".startswith(f"{name}.") for other in used)}
 
 
 def _module(place: Path) -> Module | None:
-    """The module at a place without its ending."""
+    """The module at a path without suffix."""
     for path, is_package in ((place / "__init__.py", True), (place.with_name(f"{place.name}.py"), False)):
         if path.is_file():
             return Module(path, path.read_bytes(), is_package)
@@ -136,16 +136,16 @@ def _module(place: Path) -> Module | None:
 
 
 def _imports(source: bytes, package: str) -> Iterator[str]:
-    """The names of what may be modules that a text imports, in functions, too.
+    """Names of possible modules that a text imports, including those in functions.
 
     Args:
         source: the text.
-        package: what relative imports are relative to.
+        package: that relative imports are relative to.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # it raises when it is run
+        return  # running it will raise the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -175,10 +175,10 @@ def _installed(name: str, folder: Path) -> str | None:
 
 
 class Beside(MetaPathFinder):
-    """Imports what lies beside plugin files, from the bytes that were hashed.
+    """Imports modules beside plugin files from the bytes that were hashed.
 
     Args:
-        in_use: the code of the plugins that are registered, or being loaded.
+        in_use: the code of plugins that are registered or being loaded.
     """
 
     def __init__(self, in_use: Callable[[], Iterable[Sources]]) -> None:
@@ -187,7 +187,7 @@ class Beside(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module, if a plugin file was found to import it from beside it."""
+        """The module, if a plugin file imports it from its folder."""
         for sources in self._in_use():
             module = sources.modules.get(fullname) if sources.path else None
             if module is not None:
@@ -196,7 +196,7 @@ class Beside(MetaPathFinder):
 
 
 def prepare(sources: Sources, others: Iterable[Sources]) -> None:
-    """Make way for the modules beside a plugin file: those of an earlier version are forgotten.
+    """Prepare the import of modules beside a plugin file: those of an earlier version are removed.
 
     Raises:
         InputError: another plugin file has a module of the same name beside it.

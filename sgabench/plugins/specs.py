@@ -1,4 +1,4 @@
-"""What plugins are told: small descriptions that need no torch to be made."""
+"""What plugins are given: small descriptions that can be made without torch."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What an optimizer is told beside the parameters and its seed.
+    """The context of an optimizer, beside the parameters and its seed.
 
     Attributes:
-        steps: of the whole training.
-        steps_per_epoch: of an epoch.
-        kinds: by the name of each parameter, the class of the module that it belongs to, e.g. ``Conv2d``.
+        steps: number of steps of the whole training.
+        steps_per_epoch: number of steps of an epoch.
+        kinds: class of the module that each parameter belongs to, e.g. ``Conv2d``, by the parameter's name.
     """
 
     steps: int
@@ -45,7 +45,7 @@ class TrainingContext:
 
 
 class Once(Protocol):
-    """Gives what a function makes, made at the first call with that name."""
+    """Returns what a function makes, computed at the first call with that name."""
 
     def __call__(self, name: str, make: Callable[[], _T]) -> _T: ...
 
@@ -55,7 +55,7 @@ def _at_every_call(name: str, make: Callable[[], _T]) -> _T:
 
 
 class Evaluate(Protocol):
-    """Gives accuracy and loss of a network on the test split, whose labels stay out of reach."""
+    """Returns accuracy and loss of a network on the test split, without giving access to its labels."""
 
     def __call__(
         self, network: nn.Module, change: Callable[[Tensor, int], Tensor] | None = None
@@ -63,48 +63,48 @@ class Evaluate(Protocol):
 
 
 class TrainingProbe(Protocol):
-    """What a probe of a training returns: it is called around every step, in place, and must change nothing.
+    """Returned by a probe of a training: it is called around every step, and must not change anything.
 
     Its state is part of the training's snapshots: tensors, numbers, texts and None in dictionaries, lists and tuples.
     """
 
     def before_step(self) -> None:
-        """Gradients are there; the optimizer is about to step."""
+        """The gradients are computed; the optimizer is about to step."""
 
     def after_step(self, epoch: int) -> None:
-        """The optimizer has stepped, in this epoch (from 0)."""
+        """The optimizer has stepped, in this epoch (counted from 0)."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it needs to go on."""
+        """The state that it needs to continue."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from what `state_dict` returned."""
 
     def result(self) -> dict[str, Any]:
-        """JSON values, after the last step."""
+        """The result, as JSON values, after the last step."""
 
 
 @dataclass(frozen=True)
 class PruningContext:
-    """What a pruner may use beside the network and the ratio.
+    """The context of a pruner, beside the network and the ratio.
 
     Attributes:
         images: the shape of the network's input.
-        seed: for a pruner that draws random numbers.
+        seed: for pruners that draw random numbers.
         batches: normalized images (N, C, H, W) and labels (N,) of the training split, on the
             network's device, the same ones in the same order at every call.
-        excluded: names of weights or modules that no pruner may touch (the input layer and the classifier,
-            unless the suite asks for them).
-        once: ``once(name, make)`` is ``make()``, made once for all ratios of the pruner with the same
-            options on the same trained network. It must not depend on the ratio. In a context made
-            by hand it is made at every call.
-        notes: what the pruner writes here (JSON values) becomes part of the cell's record.
-        initial: makes the network as it was before its training; None where that is not known.
-        pruner: of a probe of a pruned network: the label of what pruned it; else None.
-        ratio: of a probe of a pruned network: what was asked for; else None.
-        evaluate: of a probe of a dense or a pruned network: ``evaluate(network, change)`` gives ``top1``, ``loss``, and
-            ``top5`` if there are 20 classes, on the test split; ``change(images, first)`` makes other images, uint8
-            (N, C, H, W), of those at the places from ``first`` on, before they are normalized. Else None.
+        excluded: names of weights or modules that no pruner may change (the input layer and the classifier,
+            unless the suite includes them).
+        once: ``once(name, make)`` is ``make()``, called once for all ratios of the pruner with the same
+            options on the same trained network. The result must not depend on the ratio. In a context made
+            by hand, ``make`` is called every time.
+        notes: JSON values that the pruner writes here become part of the cell's record.
+        initial: makes the network as it was before its training; None if that is unknown.
+        pruner: in probes of a pruned network: the label of its pruner; else None.
+        ratio: in probes of a pruned network: its requested ratio; else None.
+        evaluate: in probes of a dense or pruned network: ``evaluate(network, change)`` returns ``top1``, ``loss``, and
+            ``top5`` with at least 20 classes, on the test split; ``change(images, first)`` transforms a batch, uint8
+            (N, C, H, W), given the position of its first image, before it is normalized. Else None.
     """
 
     images: ImageSpec

@@ -1,1 +1,1 @@
-"""Records and weights on disk: kept, checked, exchanged and repaired."""
+"""Records and weights on disk: stored, checked, exchanged and repaired."""

@@ -1,8 +1,8 @@
-"""A portable archive of records and weights: a zip file without compression of what does not compress.
+"""A portable archive of records and weights: a zip file, with weights uncompressed.
 
-It holds ``manifest.json`` (format, checksums), ``records.jsonl`` (a record a line, parents first) and, if they were
-asked for, ``weights/KEY.safetensors``. No member is ever written to a path that the archive names, and none is
-decompressed beyond the limits below.
+It contains ``manifest.json`` (format, checksums), ``records.jsonl`` (a record per line, parents first) and, if
+requested, ``weights/KEY.safetensors``. No member is ever written to a path that the archive names, or decompressed
+beyond the limits below.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ MIB = 2**20
 MOST_MANIFEST = 64 * MIB
 MOST_RECORD = 64 * MIB
 MOST_RECORDS = 2048 * MIB
-MOST_WEIGHTS = 16384 * MIB  # of one trial; all together, no more than the archive is long
-MOST_LEVELS = 50  # of lists and objects in each other
+MOST_WEIGHTS = 16384 * MIB  # of one trial; in total, no more than the size of the archive
+MOST_LEVELS = 50  # of nested lists and objects
 _KEY = r"^[0-9a-f]{32}$"
 _WEIGHTS = re.compile(r"weights/([0-9a-f]{32})\.safetensors")
 
@@ -66,7 +66,7 @@ class _Line(_Strict):
 
 @dataclass
 class Exported:
-    """What went into an archive; ``without``: trials whose weights were asked for and are not there."""
+    """The content of an archive; ``without``: trials whose requested weights are missing."""
 
     records: int = 0
     weights: int = 0
@@ -109,14 +109,14 @@ def export(file: Path, results: Path, keys: Collection[str] | None, *, weights: 
 
 
 def _info(name: str, compression: int) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name)  # of 1980, so that the same records give the same bytes
+    info = zipfile.ZipInfo(name)  # dated 1980, so that the same records give the same bytes
     info.compress_type = compression
     info.external_attr = 0o644 << 16
     return info
 
 
 def _with_parents(store: Store, keys: Collection[str] | None) -> Iterator[Record]:
-    """Records, parents first; not one that a run beside us stored after we had passed its parent."""
+    """Records, parents first, without those that a concurrent run stored after their parent was passed."""
     there: set[str] = set()
     for kind in KINDS:
         for record in store.records(kind, keys, detail=True):
@@ -137,10 +137,10 @@ def _add_weights(archive: zipfile.ZipFile, name: str, path: Path, record: Record
 
 
 def import_archive(file: Path, results: Path) -> Merged:
-    """Take the records and weights of an archive into a results folder, all of them or nothing.
+    """Import the records and weights of an archive into a results folder, all of them or nothing.
 
     Raises:
-        InputError: the file is no archive, is damaged, breaks a rule, or the folder cannot be written.
+        InputError: the file is not an archive, is damaged or violates a limit, or the folder cannot be written.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file; name an archive that sgabench export wrote")
@@ -156,7 +156,7 @@ def import_archive(file: Path, results: Path) -> Merged:
 
 @contextmanager
 def _refusing_damage(file: Path) -> Iterator[None]:
-    """Turn what the standard library raises of a damaged or a hostile zip file into a line."""
+    """Turn the standard library's exceptions for damaged or hostile zip files into one line."""
     try:
         yield
     except InputError:
@@ -183,7 +183,7 @@ class _Archive:
     file: Path
 
     def check(self) -> None:
-        """Read everything once, before anything is taken."""
+        """Read everything once, before anything is imported."""
         members = self._members()
         files = self._manifest().files
         if files.keys() | {MANIFEST} != members.keys() or RECORDS not in files:
@@ -269,7 +269,7 @@ class _Archive:
     def _json(self, text: bytes, where: str) -> Any:
         try:
             value = json.loads(text)
-            # Nothing that cannot be stored or shown: NaN, infinity, halves of characters.
+            # Nothing that cannot be stored or shown: NaN, infinity, lone surrogates.
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as error:
             self._refuse(f"{where}: not JSON that a store can hold ({error})")

@@ -1,4 +1,4 @@
-"""The SQLite file of a store: its tables, opening it wherever it lies, its version and its backup copies."""
+"""The SQLite file of a store: its tables, its version, opening it in any folder, and backups."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sgabench.errors import InputError
 from sgabench.store.locks import once
 
 SCHEMA_VERSION = 2  # 1 was never released
-PAGE_SIZE = 16384  # a record of up to a quarter lies in its page with others; a longer one takes a page of its own
+PAGE_SIZE = 16384  # records of up to a quarter share pages; longer ones have pages of their own
 
 _SCHEMA = """
 CREATE TABLE environments (id TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
@@ -43,19 +43,19 @@ COLUMNS = "key, kind, parent, status, labels, description, result, detail, envir
 
 
 class DamagedStore(InputError):
-    """The file of a store is not what was written; ``sgabench doctor --repair`` saves what can be."""
+    """The file of a store is damaged; ``sgabench doctor --repair`` saves as much as possible."""
 
     def __init__(self, path: Path, finding: object) -> None:
         doctor = f"sgabench doctor --results {path.parent}"
         super().__init__(f"{path}: not a store of sgabench, or damaged ({finding}); {doctor} says what to do")
 
 
-# How SQLite complains; the second where it cites a damaged file in bytes that are no text.
+# Exceptions of SQLite; the second when it quotes bytes of a damaged file that are not text.
 Complaint = (sqlite3.DatabaseError, UnicodeDecodeError)
 
 
 def is_damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
-    """Whether SQLite complains of what a file holds, and not of a lock, the disk or permissions."""
+    """Whether SQLite's error is about the content of a file, not about a lock, the disk or permissions."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in (
         sqlite3.SQLITE_ERROR,
         sqlite3.SQLITE_CORRUPT,
@@ -65,14 +65,14 @@ def is_damage(error: sqlite3.DatabaseError | UnicodeDecodeError) -> bool:
 
 
 def row_checksum(row: Sequence[Any]) -> str:
-    """Checksum of a record as it is stored, in the order of `COLUMNS`: 32 hexadecimal digits."""
-    a, b, c, d, e, f, g, h, i, j, k = row  # written out, it is faster than a join
+    """Checksum of a stored record, in the order of `COLUMNS`: 32 hexadecimal digits."""
+    a, b, c, d, e, f, g, h, i, j, k = row  # faster than a join
     text = f"{a}\0{b}\0{c}\0{d}\0{e}\0{f}\0{g}\0{h}\0{i}\0{j}\0{k}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def intact(row: Sequence[Any]) -> bool:
-    """Whether a record, its checksum last, is what was written."""
+    """Whether a record, its checksum last, is intact."""
     written: str | None = row[-1]
     try:
         return row_checksum(row[:-1]) == written
@@ -81,17 +81,17 @@ def intact(row: Sequence[Any]) -> bool:
 
 
 def environment_id(content: object) -> str:
-    """Checksum of an environment, which it is stored by: 16 hexadecimal digits."""
+    """Checksum of an environment, its id in the store: 16 hexadecimal digits."""
     return hashlib.sha256(str(content).encode()).hexdigest()[:16]
 
 
 def open_database(path: Path, create: bool) -> sqlite3.Connection:
-    """Open a store's file and look whether its structure is sound.
+    """Open a store's file and check its structure.
 
     Args:
         path: of the file.
-        create: make it if it is not there, and look at every page before anything is written. Reading changes nothing,
-            and needs to know less: that no record is lost.
+        create: create it if it does not exist, and check every page before anything is written. Reading changes
+            nothing, so a quicker check is enough: that no record is lost.
 
     Raises:
         DamagedStore: the file is damaged.
@@ -114,7 +114,7 @@ def open_database(path: Path, create: bool) -> sqlite3.Connection:
 
 
 def create_database(path: Path) -> None:
-    """Make an empty store's file; who looks meanwhile sees none, or all of it."""
+    """Create the file of an empty store, which other processes see completely or not at all."""
     temporary = unfinished_name(path)
     try:
         with closing(connect(temporary, create=True)) as database:
@@ -125,11 +125,11 @@ def create_database(path: Path) -> None:
 
 
 def connect(path: Path, create: bool = False) -> sqlite3.Connection:
-    """Open a file as its folder allows, and nothing more.
+    """Open a file as far as the permissions of its folder allow.
 
-    Beside a file in a folder that cannot be written to, SQLite cannot make what it needs to read a log of
-    transactions. If both files of the log are there, it reads with them; a log alone is copied with the
-    file to where it can be read; without a log there is nothing but the file.
+    In a folder that is not writable, SQLite cannot create the index that it needs to read a write-ahead log. If both
+    files of the log exist, they are used; a log without index is copied together with the database to where it can be
+    read; without a log, the database is complete.
     """
     if path.exists() and not os.access(path, os.R_OK):
         raise PermissionError(13, "store.sqlite is not readable")
@@ -153,13 +153,13 @@ def connect(path: Path, create: bool = False) -> sqlite3.Connection:
 
 
 def _copied(path: Path, log: Path) -> sqlite3.Connection:
-    """The file and its log, put together in memory."""
+    """The file and its log, combined in memory."""
     memory = sqlite3.connect(":memory:", isolation_level=None)
     with tempfile.TemporaryDirectory(prefix="sgabench-") as folder:
         for file in (path, log):
             shutil.copyfile(file, Path(folder) / file.name)
         with closing(sqlite3.connect(Path(folder) / path.name, isolation_level=None)) as copy:
-            copy.execute("PRAGMA journal_mode = DELETE")  # memory knows no log
+            copy.execute("PRAGMA journal_mode = DELETE")  # in memory there is no log
             memory.execute(f"PRAGMA page_size = {copy.execute('PRAGMA page_size').fetchone()[0]}")
             copy.backup(memory)
     return memory
@@ -182,7 +182,7 @@ def _check(database: sqlite3.Connection, path: Path, create: bool) -> None:
     if version < SCHEMA_VERSION:
         raise _not_ours(database, path)
     (programs,) = database.execute("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')").fetchone()
-    if programs:  # they would run as part of what we ask for
+    if programs:  # they would run as part of our statements
         raise InputError(f"{path}: has triggers or views, which no store has; name another folder with --results")
     if not create and not _has_all_records(database):
         raise DamagedStore(path, "records are lost")
@@ -193,16 +193,16 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _has_all_records(database: sqlite3.Connection) -> bool:
-    """Whether no branch of the records' tree is lost or there twice; takes a third of looking at every page.
+    """Whether no branch of the tree of records is lost or duplicated; three times as fast as checking every page.
 
-    What is in a record, its checksum tells. How many there are, the index tells: a tree of its own, in other pages.
+    Checksums protect the content of records; their number is checked with the index, a separate tree in other pages.
     """
-    database.execute("BEGIN")  # both see the same, whatever is written meanwhile
+    database.execute("BEGIN")  # both queries see the same state, whatever is written meanwhile
     try:
         keys = [key for (key,) in database.execute("SELECT key FROM records NOT INDEXED ORDER BY key")]
         (indexed,) = database.execute("SELECT count(*) FROM records INDEXED BY records_by_kind").fetchone()
         return len(keys) == indexed and all(map(lt, keys, keys[1:]))
-    except TypeError:  # a key that is no text
+    except TypeError:  # a key that is not text
         return False
     finally:
         if database.in_transaction:
@@ -210,7 +210,7 @@ def _has_all_records(database: sqlite3.Connection) -> bool:
 
 
 def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
-    """Why a file without the version is refused: it is another program's, or it lost its own."""
+    """Why a file without the right version is refused: it is another program's, or damaged."""
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables - {"records", "environments"}:
         return InputError(f"{path}: not a store of sgabench (it has other tables); name another folder with --results")
@@ -220,7 +220,7 @@ def _not_ours(database: sqlite3.Connection, path: Path) -> InputError:
 
 
 def _initialize(database: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, unless another process was faster or the file is something else's."""
+    """Create the tables, unless another process was faster or the file belongs to another program."""
     with transaction(database):
         version = _version(database)
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -233,7 +233,7 @@ def _initialize(database: sqlite3.Connection, path: Path) -> None:
 
 
 def back_up(database: sqlite3.Connection, target: Path) -> Path:
-    """Copy a database, with all that is in its log, into one file of a name that is free."""
+    """Copy a database including its log into one file with a free name."""
     target = free_name(target)
     temporary = unfinished_name(target)
     try:
@@ -247,12 +247,12 @@ def back_up(database: sqlite3.Connection, target: Path) -> Path:
 
 
 def unfinished_name(path: Path) -> Path:
-    """A hidden name beside a path for what is not complete yet, which no other process takes."""
+    """A hidden name beside a path for an unfinished file, unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
 
 
 def free_name(path: Path) -> Path:
-    """The path itself if nothing is there, else the first of ``path.2``, ``path.3``, ... that is free."""
+    """The path itself if it does not exist, else the first of ``path.2``, ``path.3``, ... that does not."""
     number, free = 1, path
     while os.path.lexists(free):
         number += 1

@@ -1,4 +1,4 @@
-"""Whether a results folder is what was written, and whether this machine can go on with it."""
+"""Check whether a results folder is intact, and whether this machine can continue it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ REPAIR = "sgabench doctor --repair"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One check.
 
     Attributes:
-        name: what.
-        state: ``warning``: a run goes on, with what is told in mind; ``problem``: it cannot, or not with all.
-        message: what was found.
-        mend: what would mend it.
+        name: what was checked.
+        state: ``warning``: a run can continue; ``problem``: it cannot, or not with everything.
+        message: the finding.
+        mend: how to mend it.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is wrong with the records and the files of a store whose database can be read.
+    """Damage to the records and files of a store whose database can be read.
 
     Attributes:
-        records: number of records that are sound.
-        damaged: keys of records that are not what was written.
-        parentless: keys of records whose trial or cell is not there, or damaged.
-        without_weights: keys of trials whose weights are not there.
-        damaged_weights: weights that are not those of their record.
+        records: number of intact records.
+        damaged: keys of damaged records.
+        parentless: keys of records whose trial or cell is missing or damaged.
+        without_weights: keys of trials whose weights are missing.
+        damaged_weights: weights that do not match their record.
         orphans: files among the weights that belong to no trial.
-        leftovers: files that were not written to the end.
-        environments: what the records were made in.
+        leftovers: incompletely written files.
+        environments: of the records.
     """
 
     records: int
@@ -66,16 +66,16 @@ class Findings:
 
 
 def examine(results: Path, data_dir: Path) -> list[Check]:
-    """Look at everything: the store, the weights, the versions, the data sets, the devices and the compiler.
+    """Check everything: the store, weights, versions, data sets, devices and the compiler.
 
     Raises:
-        InputError: the folder is no results folder, or a newer version's.
+        InputError: the folder is not a results folder, or was written by a newer version.
     """
     return [*check_store(results), check_data_sets(data_dir), *check_devices(), check_kernels()]
 
 
 def check_store(results: Path) -> list[Check]:
-    """Look at a results folder; nothing is changed."""
+    """Check a results folder without changing it."""
     try:
         with Store(results) as store:
             if not store.path.exists():
@@ -195,7 +195,7 @@ def check_versions(environments: Sequence[Mapping[str, Any]]) -> Check:
 
 
 def check_data_sets(data_dir: Path) -> Check:
-    """Load the data set that is always there, and look which others are in the data folder; none is read."""
+    """Load the data set that is always available, and list the others in the data folder without reading them."""
     try:
         with foreign("digits: "):
             from sgabench.datasets.embedded import load_digits
@@ -222,7 +222,7 @@ def check_data_sets(data_dir: Path) -> Check:
 
 
 def check_devices() -> list[Check]:
-    """Compute a convolution of known result on every device."""
+    """Compute a convolution with known result on every device."""
     try:
         with foreign("torch: "):
             import torch
@@ -246,7 +246,7 @@ def check_devices() -> list[Check]:
 
 
 def check_kernels() -> Check:
-    """Whether the steps that are written in C++ can be compiled, and what it costs if not."""
+    """Check whether the C++ kernels can be compiled, and what it costs if not."""
     try:
         return Check("kernels", "ok", f"compiled for this processor by {compiler_here()}")
     except Unavailable as error:
@@ -259,11 +259,11 @@ def check_kernels() -> Check:
 
 
 def as_text(checks: Sequence[Check]) -> str:
-    """A line for each check, and one below it for what would mend it."""
+    """A line for each check, and one below it on how to mend it."""
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        message = str(InputError(check.message))  # one line, whatever it quotes
+        message = str(InputError(check.message))  # makes it one line, whatever it quotes
         lines.append(f"{check.state:8} {check.name:{width}}  {message}")
         if check.state != "ok" and check.mend:
             lines.append(f"{'':8} {'':{width}}  -> {check.mend}")

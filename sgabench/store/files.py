@@ -1,4 +1,4 @@
-"""Where trained weights and snapshots are kept: in the results folder, or in a storage that several machines share."""
+"""Files of trained weights and snapshots: in the results folder, or in a storage shared by several machines."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _logger = logging.getLogger(__name__)
 
 
 class Files(Protocol):
-    """Files by name (``weights/KEY.safetensors``), each there whole or not at all."""
+    """Files by name (``weights/KEY.safetensors``), each complete or absent."""
 
     def where(self, name: str) -> str:
-        """A file's place, for messages."""
+        """The location of a file, for messages."""
 
     def read(self, name: str) -> bytes | None:
-        """What a file holds; None if there is none."""
+        """The content of a file; None if it does not exist."""
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file in place of an earlier one.
+        """Write a file, replacing an earlier one.
 
         Raises:
             OSError: it cannot be written.
@@ -35,11 +35,11 @@ class Files(Protocol):
 
 
 def files_of(results: Path, storage: str | None) -> Files:
-    """Where a run keeps weights and snapshots.
+    """The files of a run's weights and snapshots.
 
     Args:
         results: the results folder.
-        storage: a folder or a URL that fsspec knows, in place of it.
+        storage: a folder or fsspec URL to use instead.
 
     Raises:
         InputError: there is no such storage, or its protocol needs a package that is not installed.
@@ -53,14 +53,14 @@ def files_of(results: Path, storage: str | None) -> Files:
     files = Storage(storage.rstrip("/"))
     try:
         _ = files.system
-    except Exception as error:  # of the protocol's own package
+    except Exception as error:  # raised by the protocol's package
         raise InputError(f"--storage {storage}: {describe(error)}") from error
     return files
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine, or one that is mounted on all."""
+    """A folder of this machine, or one mounted on all."""
 
     path: Path
 
@@ -76,7 +76,7 @@ class Folder:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file beside its place and move it there.
+        """Write a temporary file and move it into place.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -92,19 +92,19 @@ class Folder:
 
 @dataclass(frozen=True)
 class Storage:
-    """What fsspec reaches by a URL, such as a bucket: a file is written whole by one call."""
+    """A location that fsspec reaches by URL, such as a bucket: a single call writes a complete file."""
 
     url: str
 
     @cached_property
     def system(self) -> Any:
-        """fsspec's file system of the URL."""
+        """fsspec's file system for the URL."""
         import fsspec
 
         return fsspec.url_to_fs(self.url)[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url}  # connections stay in their process
+        return {"url": self.url}  # connections are not shared between processes
 
     def where(self, name: str) -> str:
         """The URL."""
@@ -121,7 +121,7 @@ class Storage:
         """Write a file.
 
         Raises:
-            OSError: whatever the storage complains of.
+            OSError: for any error of the storage.
         """
         try:
             self.system.makedirs(self.where(name).rpartition("/")[0], exist_ok=True)

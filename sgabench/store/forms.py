@@ -1,4 +1,4 @@
-"""What every record has, wherever it comes from; what lacks it would only fail later, in a table."""
+"""The form of records from any source; malformed ones would only fail later, in a table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENVIRONMENT: _Form = {
 }
 _STATUSES = {"done", "failed", "diverged"}
 _PLAIN = {int, float, bool, str, type(None)}
-_OWN_COLUMNS = frozenset([*_LABELS_OF["cell"], "status", "key", "environment", "device"])  # no result's name
+_OWN_COLUMNS = frozenset([*_LABELS_OF["cell"], "status", "key", "environment", "device"])  # in no result
 _NUMBERS = frozenset((
     "top1", "top5", "loss", "retention", "sparsity", "compression_ratio", "theoretical_speedup", "measured_speedup",
     "latency_speedup", "params", "nonzero_params", "macs", "nonzero_macs", "bytes", "gzip_bytes", "images_per_s",
@@ -39,7 +39,7 @@ _NUMBERS = frozenset((
 
 @dataclass(frozen=True)
 class Part:
-    """Columns of dictionaries that have the same names, which types they hold, and which rows they belong to."""
+    """Columns of dictionaries with the same names, the types in them, and the rows that they belong to."""
 
     rows: NDArray[np.intp]
     columns: Mapping[str, NDArray[Any]]
@@ -47,7 +47,7 @@ class Part:
 
 
 def is_context(environment: Mapping[str, Any]) -> bool:
-    """Whether an environment says what every record must say of where it was made."""
+    """Whether an environment has the fields that every record must have."""
     return (
         _has(environment, _ENVIRONMENT)
         and all(map(_is_plain, environment["packages"].values()))
@@ -65,7 +65,7 @@ def fits(
     error: Any,
     finished_at: Any,
 ) -> bool:
-    """Whether a record is well formed but for its environment, which many records share."""
+    """Whether a record is well formed, apart from its environment, which many records share."""
     return (
         kind in _LABELS_OF
         and status in _STATUSES
@@ -81,7 +81,7 @@ def fits(
 
 
 def all_fit(kind: str, fields: Sequence[Sequence[Any]], labels: Iterable[Part], results: Iterable[Part]) -> bool:
-    """A quick look at many records of a kind, which says no in case of doubt: then `fits` has the word.
+    """Quickly check many records of a kind; False in case of doubt, when `fits` decides.
 
     Args:
         kind: trial, cell or probe.
@@ -124,7 +124,7 @@ def _has(values: Mapping[str, Any], form: _Form) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a table can show it: nothing that is not finite, no half of a character, no control character."""
+    """Whether a table can show a value: finite, without lone surrogates and control characters."""
     kind = type(value)
     if kind is float or kind is int:
         return bool(-(2**63) < value < 2**63)
@@ -132,7 +132,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def plain_numbers(values: Mapping[Any, Any]) -> dict[str, Any]:
-    """Numbers at the top of what a probe found, as a result that tables can show."""
+    """Numbers at the top level of a probe's result, as a result that tables can show."""
     return {
         name: value
         for name, value in values.items()
@@ -145,10 +145,10 @@ def plain_numbers(values: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def finite(values: Any) -> Any:
-    """JSON values: numbers of NumPy and torch become Python's, and what JSON has no number for None, at any depth.
+    """JSON values: numbers of NumPy and torch become Python's, infinity and NaN become None, at any depth.
 
     Raises:
-        TypeError: something is no JSON value.
+        TypeError: something is not a JSON value.
     """
     if getattr(values, "shape", None) == () and callable(getattr(values, "item", None)):
         values = values.item()

@@ -1,4 +1,4 @@
-"""Who may write to a results folder: locks on files, which the system frees when their process ends."""
+"""Locks of a results folder: locks on files, which the system releases when their process ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO, Any
 from sgabench.errors import InputError
 
 CLAIMS = "claims"
-# Seconds to wait for what another process does alone and soon: making or cleaning a store.
+# Seconds to wait for another process's short exclusive work: creating or cleaning a store.
 PATIENCE = 10.0
 _POLL_SECONDS = 0.02
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
@@ -22,7 +22,7 @@ _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 if sys.platform == "win32":
     import msvcrt
 
-    SHARES = False  # there, a lock has one holder
+    SHARES = False  # a lock has a single holder there
 
     def _try(file: IO[Any], shared: bool) -> None:
         file.seek(0)
@@ -42,7 +42,7 @@ else:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
     def unlock(file: IO[Any]) -> None:
-        """Give a lock back, for every process that has a share in this opening of the file."""
+        """Release a lock, for every process that shares this open file."""
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
@@ -51,11 +51,11 @@ class Busy(InputError):
 
 
 def lock(file: IO[Any], *, shared: bool = False, seconds: float = 0.0) -> bool:
-    """Take a lock on an open file, until it is given back or the file is closed.
+    """Lock an open file until it is unlocked or closed.
 
     Args:
-        file: two openings of the same file are two, also in one process.
-        shared: with others that share it, rather than alone.
+        file: a file that is opened twice can be locked twice, even in one process.
+        shared: together with others that share it, rather than exclusively.
         seconds: how long to try; ``inf``: until it is free.
 
     Returns:
@@ -79,7 +79,7 @@ def lock(file: IO[Any], *, shared: bool = False, seconds: float = 0.0) -> bool:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Be the one process that writes to a results folder.
+    """Be the only process that writes to a results folder.
 
     Raises:
         Busy: another process is writing.
@@ -99,10 +99,10 @@ def shared(folder: Path, when_alone: Callable[[], None] = lambda: None) -> Itera
 
     Args:
         folder: the results folder.
-        when_alone: is called first, if no other process writes.
+        when_alone: called first, if no other process is writing.
 
     Raises:
-        Busy: another process is writing, and wants to be alone.
+        Busy: another process is writing exclusively.
         InputError: nobody can.
     """
     with _open(folder / ".lock", folder) as file:
@@ -120,10 +120,10 @@ def shared(folder: Path, when_alone: Callable[[], None] = lambda: None) -> Itera
 
 
 def once(folder: Path, needed: Callable[[], bool], act: Callable[[], None]) -> None:
-    """Do what one process must do alone, unless another is faster.
+    """Do something that one process must do exclusively, unless another one has done it first.
 
     Raises:
-        Busy: another process has been writing for long, and has not done it.
+        Busy: another process has been writing for a long time without doing it.
     """
     end = time.monotonic() + PATIENCE
     while needed():
@@ -138,9 +138,9 @@ def once(folder: Path, needed: Callable[[], bool], act: Callable[[], None]) -> N
 
 
 class Claims:
-    """The trials that this process has claimed, each by a lock on a file of its own.
+    """The trials that this process has claimed, each with a lock on a file of its own.
 
-    A claim is held by all processes that have a share in it, and lapses when the last of them ends.
+    A claim is held by all processes that share it, and lapses when the last of them ends.
     """
 
     def __init__(self, results: Path) -> None:
@@ -155,7 +155,7 @@ class Claims:
             self.release(key)
 
     def take(self, key: str) -> bool:
-        """Claim a trial; gives False if somebody else has.
+        """Claim a trial; False if another run has claimed it.
 
         Raises:
             InputError: the folder cannot be written to.
@@ -169,18 +169,18 @@ class Claims:
             if _is_at(file, path):
                 self._held[key] = file
                 return True
-            file.close()  # who had it before removed it, after it was opened here
+            file.close()  # its last holder removed it after it was opened here
 
     def release(self, key: str) -> None:
-        """Give a claim back, for all that have a share in it."""
+        """Release a claim, for all processes that share it."""
         file = self._held.pop(key)
-        with suppress(OSError):  # Windows removes no file that is open; the next run that is alone does
+        with suppress(OSError):  # Windows does not remove open files; the next run without others will
             self._path(key).unlink()
         unlock(file)
         file.close()
 
     def descriptor(self, key: str) -> int:
-        """File descriptor of a claim; a process that has a copy of it has a share in the claim."""
+        """File descriptor of a claim; a process with a copy of it shares the claim."""
         return self._held[key].fileno()
 
     def _path(self, key: str) -> Path:
@@ -188,7 +188,7 @@ class Claims:
 
 
 def open_lock(results: Path, name: str) -> IO[Any]:
-    """Open a lock of a results folder, beside the claims.
+    """Open a lock file of a results folder, beside the claims.
 
     Raises:
         InputError: the folder cannot be written to.

@@ -1,4 +1,4 @@
-"""Taking records and weights of another machine into a store: what is new, what is the same, what disagrees."""
+"""Merge records and weights of another machine into a store: what is new, the same, or in conflict."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from sgabench.errors import InputError
 from sgabench.store.store import KINDS, Record, Store, weights_path
 
 CHUNK = 2**20
-# What two machines measure differently though they computed the same.
+# Results that differ between machines even if the computation is the same.
 _OF_THE_MACHINE = re.compile(
     r"(^|_)(s|seconds)($|_)|^(peak_memory|measured_speedup|latency_speedup|timed_alone|interruptions)$", re.IGNORECASE
 )
 
 
 class Source(Protocol):
-    """Where records and weights come from."""
+    """A source of records and weights."""
 
     def records(self) -> Iterator[Record]:
-        """All of them, whole, parents first."""
+        """All complete records, parents first."""
 
     def weights(self, trial_key: str) -> IO[bytes] | None:
-        """The weights of a trial, to read; None if they are not there."""
+        """The weights of a trial, open for reading; None if they are missing."""
 
 
 @dataclass
 class Merged:
-    """What came of taking records into a store.
+    """The outcome of merging records into a store.
 
     Attributes:
         new: records that the store did not have, or had as failed.
-        same: records that it had, with the same result but for measured times.
-        kept: records that it has and the source only tried: failed there.
-        conflicts: names of records that it has with another result; its own are kept.
-        left_out: records that belong to a trial or a cell in conflict, or to one that is nowhere.
+        same: records that it had with the same result, apart from measured times.
+        kept: records that it has and that failed in the source.
+        conflicts: names of records that it has with a different result; its own are kept.
+        left_out: records of a trial or cell that is in conflict or missing.
         weights: files of weights that it did not have.
     """
 
@@ -53,10 +53,10 @@ class Merged:
 
 
 def merge(folders: Sequence[Path], results: Path) -> list[tuple[Path, Merged]]:
-    """Take the records and weights of other results folders; where two disagree, the first one's are kept.
+    """Merge the records and weights of other results folders; in conflicts, the first one's are kept.
 
     Raises:
-        InputError: a folder is not there, is damaged, or is the target; nothing of it was taken.
+        InputError: a folder does not exist, is damaged, or is the target; nothing of it was merged.
     """
     for folder in folders:
         if not (folder / "store.sqlite").is_file():
@@ -87,7 +87,7 @@ class _Folder:
 
 
 def absorb(store: Store, source: Source) -> Merged:
-    """Take what a source has, all of it or nothing; the caller is the one that writes to the store.
+    """Merge a source, all of it or nothing; the caller is the only writer of the store.
 
     Raises:
         InputError: something in the source is damaged, or the store cannot be written.
@@ -116,7 +116,7 @@ def absorb(store: Store, source: Source) -> Merged:
 
 
 def _taken(store: Store, source: Source, merged: Merged) -> Iterator[Record]:
-    """Put what is to be put; gives each record of the source that the store then has, too."""
+    """Store the new records; yields each record of the source that the store then has as well."""
     parents = store.parents()
     present: set[str] = set()
     for record in source.records():
@@ -141,9 +141,9 @@ def _taken(store: Store, source: Source, merged: Merged) -> Iterator[Record]:
 
 
 def _takes_place(record: Record, ours: Record | None, parents: set[str]) -> bool:
-    """Whether a record is put: there is none, or only a failure.
+    """Whether to store a record: the store has none, or only a failure.
 
-    Never a trial below which there are results already: they were measured on other weights.
+    Never a trial that already has cells with results: they were measured on other weights.
     """
     if record.status != "done" and ours is not None and not (ours.status == "failed" and record.status == "diverged"):
         return False
@@ -163,7 +163,7 @@ def _agree(ours: Record, theirs: Record) -> bool:
 
 
 def _comparable(values: Any) -> Any:
-    """Results without what is the machine's: times, memory."""
+    """Results without what depends on the machine: times, memory."""
     if isinstance(values, Mapping):
         return {k: _comparable(value) for k, value in values.items() if not _OF_THE_MACHINE.search(k)}
     if isinstance(values, list):
@@ -172,7 +172,7 @@ def _comparable(values: Any) -> Any:
 
 
 def _stage_weights(store: Store, source: Source, record: Record, staged: list[tuple[Path, Path]]) -> None:
-    """Write the weights of a trial beside their place, if they are not there already."""
+    """Write the weights of a trial to a temporary file, if the store does not have them."""
     expected = record.result.get("weights_sha256")
     path = weights_path(store.folder, record.key)
     if expected is None or (path.is_file() and _sha256(path) == expected):
@@ -194,7 +194,7 @@ def _stage_weights(store: Store, source: Source, record: Record, staged: list[tu
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """What is left of a file, piece by piece."""
+    """The rest of a file, in chunks."""
     return iter(lambda: file.read(CHUNK), b"")
 
 

@@ -1,4 +1,4 @@
-"""Mending a results folder: what is damaged is set aside, and nothing is made up in its place."""
+"""Repair a results folder: what is damaged is set aside, without inventing a replacement."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ Row = tuple[Any, ...]
 
 
 def repair(results: Path) -> list[str]:
-    """Set aside what is damaged or belongs to nothing; the next run computes it again.
+    """Set aside what is damaged or orphaned; the next run computes it again.
 
     Returns:
-        What was done, a line each.
+        A line for each thing done.
 
     Raises:
         InputError: another process writes to the folder, or it cannot be written.
@@ -49,7 +49,7 @@ def repair(results: Path) -> list[str]:
 
 
 def _rebuild_damaged(results: Path) -> list[str]:
-    """Make a new database of the records that are sound, where the file is not."""
+    """If the file is damaged, make a new database from its intact records."""
     if not any(check.name in ("store", "database") and check.state == "problem" for check in check_store(results)):
         return []
     path = results / "store.sqlite"
@@ -66,14 +66,14 @@ def _rebuild_damaged(results: Path) -> list[str]:
             database.executemany("INSERT INTO environments VALUES (?, ?)", environments)
             places = ", ".join("?" * (len(COLUMNS.split(",")) + 1))
             database.executemany(f"INSERT INTO records ({COLUMNS}, checksum) VALUES ({places})", rows)
-        for ending in ("-wal", "-shm"):  # first: a log of the old file must never meet the new one
+        for ending in ("-wal", "-shm"):  # first: the old file's log must never be applied to the new one
             path.with_name(path.name + ending).unlink(missing_ok=True)
         fresh.replace(path)
     return [f"rebuilt store.sqlite from {len(rows)} intact records; the original is {backup.name}"]
 
 
 def _salvage(path: Path) -> tuple[list[Row], list[Row]]:
-    """Environments and records of a damaged file that are what was written, by their checksums."""
+    """Environments and records of a damaged file that match their checksums."""
     try:
         with closing(connect(path)) as database:
             identities = _keys(database, "environments", "id")
@@ -94,7 +94,7 @@ def _is_text(row: Row) -> bool:
 
 
 def _keys(database: sqlite3.Connection, table: str, column: str) -> list[Any]:
-    """All keys that can be reached: from the first on, from the last on, and through the index."""
+    """All keys that can be reached: from the first, from the last, and through the index."""
     keys: dict[Any, None] = {}
     ways = [f"{table} NOT INDEXED ORDER BY {column}", f"{table} NOT INDEXED ORDER BY {column} DESC"]
     if table == "records":
@@ -119,7 +119,7 @@ def _rows(database: sqlite3.Connection, query: str, keys: Iterable[Any]) -> Iter
 
 
 def _mend(results: Path) -> list[str]:
-    """Remove damaged records and those that depend on them; move files that belong to nothing."""
+    """Remove damaged records and those that depend on them; move orphaned files away."""
     done = []
     with Store(results, create=True) as store, exclusive(results):
         found = inspect(store)

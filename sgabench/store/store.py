@@ -1,4 +1,4 @@
-"""Where records live: one SQLite file, and the trained weights beside it."""
+"""The store of records: one SQLite file, with the trained weights beside it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Kind = Literal["trial", "cell", "probe"]
 
 @dataclass(frozen=True)
 class Record:
-    """What came out of a trial, a cell or a probe."""
+    """The outcome of a trial, a cell or a probe."""
 
     key: str
     kind: Kind
@@ -57,9 +57,9 @@ class Record:
 class Store:
     """A results folder.
 
-    Runs share it, each writing what it has claimed; any number read (SQLite's write-ahead log). Every
-    record is a transaction of its own, so what is finished stays, and has a checksum, so what is
-    damaged is never believed.
+    Runs share it, each writing what it has claimed, beside any number of readers (SQLite's write-ahead log). Every
+    record is a transaction of its own, so finished work stays, and has a checksum, so damage is never taken for
+    a result.
 
     Raises:
         InputError: the folder cannot be used, is damaged, or was written by a newer version.
@@ -82,7 +82,7 @@ class Store:
             raise InputError(f"results folder {self.folder}: {reason}; name another with --results DIR") from None
 
     def close(self) -> None:
-        """Close the database; what was put is on disk already."""
+        """Close the database; all records are on disk already."""
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -95,7 +95,7 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the one process that writes; remove what a killed one left behind.
+        """Be the only process that writes; remove leftovers of a killed one.
 
         Raises:
             InputError: another process is writing.
@@ -106,7 +106,7 @@ class Store:
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Write beside others, each what it has claimed; who is alone removes what a killed one left behind.
+        """Write together with others, each what it has claimed; without others, remove leftovers of a killed one.
 
         Raises:
             InputError: a process that must be the only one is writing.
@@ -115,14 +115,14 @@ class Store:
             yield
 
     def _clean(self) -> None:
-        # Elsewhere, a report may be on its way to its place.
+        # In other folders, a report may be about to be moved into place.
         for pattern in ("weights/.*.part", "snapshots/.*.part", ".store.sqlite.*.part*", f"{CLAIMS}/*.lock"):
             for left in self.folder.glob(pattern):
                 left.unlink(missing_ok=True)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is put or removed inside is stored together or not at all.
+        """Records put or removed inside the block are stored together or not at all.
 
         Raises:
             InputError: the disk is full, or cannot be written for another reason.
@@ -139,7 +139,7 @@ class Store:
             ) from None
 
     def put(self, record: Record) -> None:
-        """Write a record, in place of an earlier one of the same key."""
+        """Write a record, replacing an earlier one with the same key."""
         if self._database is not None and self._database.in_transaction:
             self._put(self._database, record)
             return
@@ -170,7 +170,7 @@ class Store:
         )
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Forget records, so that a run computes them again."""
+        """Delete records, so that a run computes them again."""
         with self.transaction():
             assert self._database is not None
             self._database.executemany("DELETE FROM records WHERE key = ?", [(key,) for key in keys])
@@ -181,7 +181,7 @@ class Store:
         return dict(self._rows("SELECT key, status FROM records"))
 
     def outcomes(self, keys: Iterable[str] | None = None) -> dict[str, tuple[str, float]]:
-        """Status of records by key, and when they were finished; only of some keys, if they are given."""
+        """Status and time of finishing of records, by key; only of some keys, if given."""
         query = "SELECT key, status, finished_at FROM records"
         if keys is None:
             rows = self._rows(query)
@@ -190,7 +190,7 @@ class Store:
         return {key: (status, finished_at) for key, status, finished_at in rows}
 
     def parents(self) -> set[str]:
-        """Keys of trials and cells below which something is done."""
+        """Keys of trials and cells with a cell or probe that is done."""
         return {key for (key,) in self._rows("SELECT DISTINCT parent FROM records WHERE status = 'done'") if key}
 
     def records(
@@ -201,8 +201,8 @@ class Store:
         Args:
             kind: trial, cell or probe.
             keys: only these; default: all.
-            detail: read what is per epoch and per layer, too.
-            description: read what the key was made of.
+            detail: also read what is stored per epoch and layer.
+            description: also read what the key was made of.
         """
         wanted = None if keys is None else set(keys)
         for key, record in self._read(f"+kind = ? OR +kind NOT IN {KINDS}", kind, detail, description):
@@ -213,7 +213,7 @@ class Store:
             yield record
 
     def get(self, key: str) -> Record | None:
-        """The record of a key, whole."""
+        """The complete record of a key."""
         for _, record in self._read("key = ?", key, detail=True):
             if record is None:
                 raise self.damaged(key)
@@ -221,11 +221,11 @@ class Store:
         return None
 
     def examine(self) -> Iterator[tuple[str, Record | None]]:
-        """Every key with its record, or None in place of one that is damaged."""
+        """Every key with its record, or None if it is damaged."""
         return self._read("? IS NULL", None, detail=True)
 
     def damaged(self, key: str) -> InputError:
-        """What to say of a record that is not what was written."""
+        """The error for a damaged record."""
         return InputError(
             f"{self.path}: record {key} is damaged; sgabench doctor --results {self.folder} --repair removes it, "
             "and the next run recomputes it"
@@ -248,7 +248,7 @@ class Store:
     def rows(
         self, condition: str = "? IS NULL", value: str | None = None
     ) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any] | None]]:
-        """Records as they are stored, by `COLUMNS`, then the checksum; each with its environment, None if damaged."""
+        """Rows of records: `COLUMNS`, then the checksum; each with its environment, None if the row is damaged."""
         environments: dict[str, Any] = {}
         query = f"SELECT {COLUMNS}, checksum FROM records WHERE {condition} ORDER BY key"
         for row in self._rows(query, (value,)):
@@ -274,24 +274,24 @@ class Store:
             raise InputError(f"{self.path}: cannot be read: {error}") from None
 
     def weights_path(self, trial_key: str) -> Path:
-        """Where the trained weights of a trial are."""
+        """The path of a trial's trained weights."""
         return weights_path(self.folder, trial_key)
 
 
 def parse(*texts: Any) -> list[dict[str, Any]] | None:
     """JSON objects; None if any is damaged."""
     try:
-        values = list(map(from_json, texts))  # a third of the time that the standard library's takes
+        values = list(map(from_json, texts))  # three times as fast as the standard library
     except (ValueError, TypeError):
         try:
-            values = list(map(json.loads, texts))  # takes half characters, too
+            values = list(map(json.loads, texts))  # accepts lone surrogates, too
         except (ValueError, TypeError, RecursionError):
             return None
     return values if {*map(type, texts)} == {str} and {*map(type, values)} == {dict} else None
 
 
 def weights_path(folder: Path, trial_key: str) -> Path:
-    """Where the trained weights of a trial are, in a results folder."""
+    """The path of a trial's trained weights in a results folder."""
     return folder / weights_name(trial_key)
 
 
@@ -301,19 +301,19 @@ def weights_name(trial_key: str) -> str:
 
 
 def snapshot_name(trial_key: str) -> str:
-    """The file of the snapshot of a trial's training, while it goes on."""
+    """The file of the snapshot of a trial's unfinished training."""
     return f"snapshots/{trial_key}.safetensors"
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, whatever happens meanwhile."""
+    """Write a file so that it exists completely or not at all, whatever happens meanwhile."""
     with atomic_file(path) as file:
         file.write(content)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes its place when it is complete; if anything is raised, never."""
+    """A file to write to, which is moved into place when the block ends without an exception."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "exists and is not a regular file")
     temporary = unfinished_name(path)

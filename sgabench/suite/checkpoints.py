@@ -1,4 +1,4 @@
-"""The `[[checkpoints]]` of a suite: trained networks that the user brings, in place of trainings."""
+"""The `[[checkpoints]]` of a suite: the user's trained networks, instead of trainings."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ NO_OPTIMIZER = "none"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network that stands where a training would.
+    """A trained network that takes the place of a training.
 
     Attributes:
-        model: what it is a network of.
-        optimizer: what trains it on, and after pruning; of its label. Its name is `NO_OPTIMIZER` if nothing does.
+        model: of the network.
+        optimizer: for further training, and after pruning; with the checkpoint's label. Its name is `NO_OPTIMIZER` if
+            there is none.
         weights: the file; None: the weights that are published for the model.
         seed: of the trial.
-        trains: whether it is trained on before it is pruned.
-        sha256: of the file's content, once it was read.
+        trains: whether it is trained further before it is pruned.
+        sha256: of the file's content, once it has been read.
     """
 
     model: Choice
@@ -41,15 +42,15 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
-        """What tables call it, where others have an optimizer; files of the same label are replicates."""
+        """Its name in tables, in place of an optimizer's; files with the same label are replicates."""
         return self.optimizer.label
 
     def identity(self) -> dict[str, Any]:
-        """What enters a key beside model, optimizer and seed."""
+        """What enters keys, beside model, optimizer and seed."""
         return {"sha256": self.sha256, "trains": self.trains}
 
     def with_content(self) -> Checkpoint:
-        """Read the file, of which the content enters the keys, not the path; published weights are named by the model.
+        """Read the file, whose content, not path, enters the keys; published weights are identified by the model.
 
         Raises:
             InputError: it cannot be read.
@@ -72,13 +73,13 @@ class Checkpoint:
 def checkpoints_of(
     entries: Sequence[CheckpointEntry], models: Sequence[Choice], recipe: Recipe, folder: Path
 ) -> tuple[Checkpoint, ...]:
-    """The checkpoints of a suite, checked; no file is looked at.
+    """The checkpoints of a suite, checked without reading files.
 
     Args:
         entries: as written.
         models: of the suite.
         recipe: of the suite.
-        folder: what relative paths are relative to.
+        folder: that relative paths are relative to.
 
     Raises:
         InputError: the message starts with the entry.
@@ -135,7 +136,7 @@ def _weights(entry: CheckpointEntry, model: Choice, folder: Path) -> Path | None
 
 
 def _optimizer(entry: CheckpointEntry, recipe: Recipe) -> Choice:
-    """What trains a checkpoint on; if nothing does, what evaluation and pruners see of the recipe is all of it."""
+    """The optimizer for further training; without one, only the parts of the recipe for evaluation and pruners."""
     if entry.optimizer is None:
         if entry.epochs:
             raise InputError('epochs: with which optimizer? Set optimizer = {name = "sgd", lr = 0.01}, for example')
@@ -160,10 +161,10 @@ def _optimizer(entry: CheckpointEntry, recipe: Recipe) -> Choice:
 def check_checkpoints(
     checkpoints: Sequence[Checkpoint], optimizers: Sequence[Choice], pruners: Sequence[Choice], rounds: Any
 ) -> None:
-    """Refuse what does not go with the rest of a suite.
+    """Refuse checkpoints that conflict with the rest of a suite.
 
     Raises:
-        InputError: labels that optimizers have; fine-tuning without an optimizer; seeds in rounds.
+        InputError: a label that an optimizer has; fine-tuning without an optimizer; seeds in rounds.
     """
     if not checkpoints:
         return
@@ -188,7 +189,7 @@ def check_checkpoints(
 
 
 def replicates(checkpoints: Sequence[Checkpoint]) -> dict[str, int]:
-    """How many files each label has, on the model where it has the most."""
+    """Number of files of each label, on the model with the most."""
     counts = Counter((checkpoint.label, checkpoint.model.label) for checkpoint in checkpoints)
     most: dict[str, int] = {}
     for (label, _), number in counts.items():

@@ -1,4 +1,4 @@
-"""Entries of a suite to choices: sweeps multiplied out, options resolved, labels made unique."""
+"""From entries of a suite to choices: sweeps expanded, options resolved, labels made unique."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_LABEL = 500
 
 @dataclass(frozen=True)
 class Choice:
-    """One variant of an entry, resolved: what a trial or a cell is made with.
+    """One variant of an entry, resolved: a part of a trial or cell.
 
     Attributes:
         name: the plugin's name.
-        label: what tables call it, unique within its section.
+        label: its name in tables, unique within its section.
         options: every option of the plugin, defaults filled in, as JSON values.
-        code: identifies the plugin's code where it is not a built-in.
-        settings: what sgabench itself does with it (sizes of splits, recipe, fine-tuning, ...).
+        code: identifies the plugin's code if it is not a built-in.
+        settings: for sgabench itself (sizes of splits, recipe, fine-tuning, ...).
         tags: facts from the plugin's registration.
         revision: of the plugin.
     """
@@ -42,12 +42,12 @@ class Choice:
     revision: int = 1
 
     def identity(self) -> dict[str, Any]:
-        """What enters a key: everything but the label, and the content of a data set instead of its path."""
+        """What enters keys: everything except the label, with the content of a data set instead of its path."""
         options = dict(self.options)
         if "content" in self.settings:
             options.pop("path", None)
         identity = {"name": self.name, "options": options, **self.settings}
-        if self.revision != 1:  # the first needs no mention, so that keys stay when a plugin learns to have one
+        if self.revision != 1:  # left out, so that keys stay the same
             identity["revision"] = self.revision
         return {**identity, "code": self.code} if self.code else identity
 
@@ -58,7 +58,7 @@ def choices_of(section: str, entries: Sequence[Entry], settings: Any) -> tuple[C
     Args:
         section: a registry's name, e.g. ``optimizers``.
         entries: as written.
-        settings: makes of an entry what sgabench itself does with its variants.
+        settings: makes the settings of an entry's variants.
 
     Raises:
         InputError: the message starts with the section and the entry.
@@ -80,7 +80,7 @@ def choices_of(section: str, entries: Sequence[Entry], settings: Any) -> tuple[C
 
 
 def _variants(entry: Entry, where: str) -> int:
-    """How many variants an entry has; its sweep is looked at, but not multiplied out."""
+    """Number of variants of an entry; its sweep is checked, but not expanded."""
     try:
         number = count_variants(entry.sweep, {**entry.model_dump(exclude={"sweep"}), **(entry.model_extra or {})})
     except InputError as error:
@@ -94,7 +94,7 @@ def _variants(entry: Entry, where: str) -> int:
 
 
 def choice_of(section: str, entry: Entry, swept: Mapping[str, Any], settings: Any) -> tuple[Choice, dict[str, Any]]:
-    """One variant of an entry, and the options that were written for it.
+    """One variant of an entry, and the options that were given for it.
 
     Args:
         section, entry, settings: as for `choices_of`.
@@ -140,7 +140,7 @@ def _plain(value: Any) -> str:
 
 
 def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[str, Any]]) -> tuple[Choice, ...]:
-    """Tell entries of the same name apart by the options that were written for them."""
+    """Make labels of entries with the same name unique by the options that were given for them."""
     seen: set[str] = set()
     for choice in choices:
         identity = json.dumps(choice.identity(), sort_keys=True)
@@ -154,7 +154,7 @@ def _with_unique_labels(section: str, choices: list[Choice], given: list[dict[st
         if count[label] > 1:
             label += "".join(f" {k}={_plain(v)}" for k, v in options.items() if f" {k}=" not in label)
         labelled.append(replace(choice, label=label))
-    for choice in labelled:  # values of a sweep are part of them
+    for choice in labelled:  # labels include values of sweeps
         if not choice.label.isprintable() or len(choice.label) > MAX_LABEL:
             raise InputError(f"{section}: {shorten(choice.label)} cannot be shown in a table; give it a label")
     twice = [label for label, n in Counter(c.label for c in labelled).items() if n > 1]

@@ -1,4 +1,4 @@
-"""What plugins read beside their options: files that they declare, and what fingerprints tell. It enters the keys."""
+"""The content that plugins read, which enters the keys: declared files, and data identified by fingerprints."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sgabench.suite.resolving import Suite
 
 
 def with_contents(suite: Suite, data_dir: Path) -> Suite:
-    """A suite whose choices know the content of what they read.
+    """The suite, with the content that each choice reads in its identity.
 
     Raises:
-        InputError: a file or data is not there, or a fingerprint fails.
+        InputError: a file or data is missing, or a fingerprint fails.
     """
     read = {
         section: tuple(with_content(registry.kind, choice, data_dir) for choice in getattr(suite, section))
@@ -34,10 +34,10 @@ def with_contents(suite: Suite, data_dir: Path) -> Suite:
 
 
 def with_content(kind: str, choice: Choice, data_dir: Path) -> Choice:
-    """Put the content of what a plugin reads into its identity; of a fingerprint, in place of the option ``path``.
+    """Put the content that a plugin reads into its identity; a fingerprint replaces the option ``path``.
 
     Raises:
-        InputError: a file or data is not there, or the fingerprint fails.
+        InputError: a file or data is missing, or the fingerprint fails.
     """
     settings = dict(choice.settings)
     if files := choice.tags.get("files"):

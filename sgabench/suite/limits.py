@@ -1,7 +1,6 @@
-"""How much a suite may ask for: all is counted before anything is multiplied out.
+"""Limits of a suite: everything is counted before anything is expanded.
 
-A suite may come from a stranger. Whatever is in it, it is accepted or refused in seconds, and within some hundred
-megabytes.
+A suite may come from a stranger. Whatever is in it, it is accepted or refused in seconds, with a few hundred megabytes.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ MAX_DEPTH = 50
 MAX_LIST = 1000  # ratios, milestones
 MAX_SEEDS = 10_000
 MAX_VARIANTS = 10_000  # of a section
-MAX_VARIANTS_TEXT = 5_000_000  # characters of all variants of an entry together
+MAX_VARIANTS_TEXT = 5_000_000  # characters of all variants of an entry
 MAX_RECORDS = 1_000_000  # of a plan
 ASK_ABOVE = 100_000  # cells to run, or trainings of a tuning
 
-# Python's parser takes time with the square of the length of a dotted key.
+# The time of Python's parser is quadratic in the length of a dotted key.
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{2 * MAX_DEPTH}}}")
 
 
 def check_text(text: str) -> None:
-    """Refuse TOML that would take the parser very long.
+    """Refuse TOML that would take very long to parse.
 
     Raises:
         InputError: a dotted key of more than a hundred parts.
@@ -39,7 +38,7 @@ def check_text(text: str) -> None:
 
 
 def check_values(data: Mapping[str, Any]) -> None:
-    """Refuse values that no part of a suite has.
+    """Refuse values that no part of a suite can have.
 
     Raises:
         InputError: nested too deeply, or a whole number that does not fit into 64 bits.
@@ -58,14 +57,14 @@ def check_values(data: Mapping[str, Any]) -> None:
 
 
 def count_variants(sweep: Mapping[str, Sequence[Any]], rest: Any) -> int:
-    """How many variants a sweep makes of an entry.
+    """The number of variants that a sweep makes of an entry.
 
     Args:
         sweep: option to its values.
         rest: what all variants have in common.
 
     Raises:
-        InputError: too many, or too much text in all of them.
+        InputError: too many, or too much text in total.
     """
     number = math.prod(len(values) for values in sweep.values())
     if number > MAX_VARIANTS:
@@ -79,10 +78,10 @@ def count_variants(sweep: Mapping[str, Sequence[Any]], rest: Any) -> int:
 
 
 def check_variants(section: str, numbers: Iterable[int]) -> None:
-    """Refuse a section whose entries have too many variants together.
+    """Refuse a section with too many variants.
 
     Raises:
-        InputError: they have.
+        InputError: there are too many.
     """
     number = sum(numbers)
     if number > MAX_VARIANTS:
@@ -90,10 +89,10 @@ def check_variants(section: str, numbers: Iterable[int]) -> None:
 
 
 def check_records(trials: int, cells: int, probes: int) -> None:
-    """Refuse a plan of too many records.
+    """Refuse a plan with too many records.
 
     Raises:
-        InputError: trials, cells and probes are too many together.
+        InputError: too many trials, cells and probes in total.
     """
     number = trials + cells + probes
     if number > MAX_RECORDS:

@@ -1,4 +1,4 @@
-"""What `--set` changes in the data of a suite, before it is checked."""
+"""Apply `--set` to the data of a suite, before it is checked."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sgabench.suite.rules import METRICS
 def apply_override(data: dict[str, Any], override: str) -> None:
     """Apply one ``key=value`` of ``--set`` to a suite's data, in place.
 
-    The key is a dotted path; an entry of an array is picked by its label, its name or its number
-    (from 1). The value is TOML; what is not valid TOML is taken as a string.
+    The key is a dotted path; an entry of an array is selected by its label, its name or its number (from 1). The value
+    is TOML, or a string if it is not valid TOML.
 
     Raises:
-        InputError: no ``=``, or a path that leads nowhere.
+        InputError: no ``=``, or a path that does not exist.
     """
     key, equals, text = override.partition("=")
     path = [part.strip() for part in key.split(".")]

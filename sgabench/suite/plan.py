@@ -1,4 +1,4 @@
-"""Suite to trials, cells and keys."""
+"""From a suite to trials, cells and keys."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sgabench.suite.limits import check_records
 from sgabench.suite.resolving import Suite
 from sgabench.suite.revisions import measuring_revisions, network_revisions, training_revision
 
-# The form of the keys. What changes numbers raises a revision instead: of a plugin where it is registered, else one of
+# Version of the form of keys. Changes of numbers raise a revision instead: where a plugin is registered, or in
 # suite/revisions.py.
 KEY_VERSION = 1
 
-MOST_LEFT_OUT = 0.1  # of an epoch, without a word
+MOST_LEFT_OUT = 0.1  # of an epoch, without a warning
 
 
 def content_key(description: Any) -> str:
@@ -40,13 +40,13 @@ class ProbePlan:
 
     @property
     def of_training(self) -> bool:
-        """Whether it watches the training, which is repeated if it is stored already."""
+        """Whether it watches the training, which must be repeated if it is stored."""
         return self.probe.tags.get("on") == "training"
 
 
 @dataclass(frozen=True, slots=True)
 class CellPlan:
-    """One measurement on a trial's trained network; if it is stored, only probes are left to do."""
+    """A measurement on a trial's trained network; if it is stored, only probes are left to do."""
 
     key: str
     pruner: Choice
@@ -54,7 +54,7 @@ class CellPlan:
     measurement: Mapping[str, Any]
     probes: tuple[ProbePlan, ...] = ()
     stored: bool = False
-    revisions: Mapping[str, int] = field(default_factory=dict)  # that only networks of its kind have
+    revisions: Mapping[str, int] = field(default_factory=dict)  # for its kind of network only
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ class CellPlan:
 
     @property
     def of(self) -> str:
-        """What the ratio is of."""
+        """What the ratio is a fraction of."""
         return str(self.pruner.options.get("of", "weights"))
 
     def description(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """One training and what is measured on its network."""
+    """A training and the measurements of its network."""
 
     key: str
     group: str
@@ -87,12 +87,12 @@ class TrialPlan:
 
     @property
     def trains(self) -> bool:
-        """Whether there is something to train: a checkpoint may be pruned as it is."""
+        """Whether anything is trained: a checkpoint may be pruned as it is."""
         return self.checkpoint is None or self.checkpoint.trains
 
     @property
     def name(self) -> str:
-        """``dataset/model/optimizer/seed``: what ``--only`` is compared with."""
+        """``dataset/model/optimizer/seed``, which ``--only`` is matched against."""
         return f"{self.dataset.label}/{self.model.label}/{self.optimizer.label}/{self.seed}"
 
     def description(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class TrialPlan:
         }
 
     def labels(self, cell: CellPlan | None = None) -> dict[str, Any]:
-        """What tables show of the trial, or of one of its cells; ``group`` is the same for all seeds."""
+        """The labels of the trial, or of one of its cells, in tables; ``group`` is the same for all seeds."""
         labels: dict[str, Any] = {
             "dataset": self.dataset.label,
             "model": self.model.label,
@@ -138,11 +138,11 @@ Subject = TypeVar("Subject", TrialPlan, CellPlan)
 def make_plan(suite: Suite, data_dir: Path) -> Plan:
     """Every trial and cell of a suite, with their keys.
 
-    A key is the content hash of everything that determines the result, so the same key is never
-    computed twice, and a changed parameter changes exactly the keys that depend on it.
+    A key is the hash of everything that determines the result, so the same key is never computed twice, and a changed
+    parameter changes exactly the keys that depend on it.
 
     Raises:
-        InputError: data or a file whose content enters the key is not there; more records than a plan can have.
+        InputError: data or a file whose content enters a key is missing; more records than a plan can have.
     """
     _check_size(suite, _probes_by_network(suite))
     read = with_contents(suite, data_dir)
@@ -186,13 +186,13 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
 
 
 def _trained(dataset: Choice, model: Choice, optimizer: Choice) -> dict[str, Any]:
-    """What the keys of a trial are made of, but for its seed."""
+    """What the key of a trial is made of, except its seed."""
     of = {"dataset": dataset.identity(), "model": model.identity(), "optimizer": optimizer.identity()}
     return {"version": KEY_VERSION, **of, **training_revision()}
 
 
 def _check_different(trials: Sequence[TrialPlan]) -> None:
-    """Refuse a file that appears twice under the same seed: it would be two names of one result."""
+    """Refuse a file that appears twice with the same seed, which would be two names for one result."""
     names: dict[str, str] = {}
     for trial in trials:
         if trial.checkpoint is not None and names.setdefault(trial.key, trial.name) != trial.name:
@@ -215,7 +215,7 @@ def _probes_by_network(suite: Suite) -> dict[str, list[Choice]]:
 
 
 def _check_size(suite: Suite, on: Mapping[str, list[Choice]]) -> None:
-    """Count what the suite multiplies out to, before it does."""
+    """Count what the suite expands to, before it is expanded."""
     trained = len(suite.models) * len(suite.optimizers) * len(suite.seeds)
     trials = len(suite.datasets) * (trained + len(suite.checkpoints))
     cells = trials * sum(len(pruner.settings["ratios"]) for pruner in suite.pruners)
@@ -240,7 +240,7 @@ def _cell(
 
 def _probes(subject: str, probes: list[Choice], revisions: Mapping[str, int] | None = None) -> tuple[ProbePlan, ...]:
     if not probes:
-        return ()  # as of most cells
+        return ()  # for most cells
     revised = list((revisions or {}).values())
     return tuple(ProbePlan(content_key([subject, probe.identity(), *revised]), probe) for probe in probes)
 
@@ -255,7 +255,7 @@ def _described(
 
 
 def left_out(dataset: Choice, images: int, batch_size: int) -> str | None:
-    """What to say where the last batch, which is dropped, is many of the images; None where it is few."""
+    """A warning if the dropped last batch is a large part of the images; None otherwise."""
     dropped = images % batch_size
     if dropped <= MOST_LEFT_OUT * images or images < batch_size:
         return None
@@ -266,7 +266,7 @@ def left_out(dataset: Choice, images: int, batch_size: int) -> str | None:
 
 
 def select(plan: Plan, pattern: str | None) -> Plan:
-    """The trials whose name matches a glob (``*`` matches anything, ``/`` too); None: all.
+    """The trials whose name matches a glob (``*`` also matches ``/``); None: all.
 
     Raises:
         InputError: none matches.
@@ -282,7 +282,7 @@ def select(plan: Plan, pattern: str | None) -> Plan:
 
 
 def _around(part: str, trial: TrialPlan) -> str | None:
-    """The glob for all trials that have this part where this one has it."""
+    """A glob for all trials with this part in the same position as in this one."""
     parts = [trial.dataset.label, trial.model.label, trial.optimizer.label, str(trial.seed)]
     if part not in parts:
         return None
@@ -292,14 +292,14 @@ def _around(part: str, trial: TrialPlan) -> str | None:
 
 
 def part_of(plan: Plan, shard: tuple[int, int] | None) -> Plan:
-    """One of several parts of a plan, which are disjoint, of about equal size, and together all of it.
+    """One of several disjoint parts of a plan, of about equal size.
 
     Args:
         plan: the plan.
-        shard: the number of the part, from 1 on, and how many there are; None: all.
+        shard: number of the part, counted from 1, and number of parts; None: all.
 
     Raises:
-        InputError: there are fewer trials than parts, and this part has none.
+        InputError: there are fewer trials than parts, and this part is empty.
     """
     if shard is None:
         return plan
@@ -312,18 +312,18 @@ def part_of(plan: Plan, shard: tuple[int, int] | None) -> Plan:
 
 
 def keys_of(plan: Plan) -> set[str]:
-    """The keys of all that a plan asks for: trials, cells and probes."""
+    """All keys of a plan: of trials, cells and probes."""
     return set().union(*map(keys_of_trial, plan.trials))
 
 
 def keys_of_trial(trial: TrialPlan) -> set[str]:
-    """The keys of a trial, its cells and the probes of both."""
+    """The keys of a trial, its cells, and the probes of both."""
     subjects: list[TrialPlan | CellPlan] = [trial, *trial.cells]
     return {subject.key for subject in subjects} | {probe.key for subject in subjects for probe in subject.probes}
 
 
 def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
-    """The trials that have something left to do, each with only that.
+    """The trials with something left to do, each with only that.
 
     Args:
         plan: the plan.
@@ -335,13 +335,13 @@ def remaining(plan: Plan, stored: Mapping[str, str]) -> list[TrialPlan]:
 
 
 def left_of(trial: TrialPlan, stored: Mapping[str, str], tried: Collection[str] = ()) -> TrialPlan | None:
-    """What is left to do of a trial; None: nothing.
+    """The part of a trial that is left to do; None: nothing.
 
     Args:
         trial: the trial.
-        stored: status of stored records by key; what is ``failed`` is tried again, and nothing is left
-            to do on the network of a trial that ``diverged``.
-        tried: keys of what failed during this run, and is not tried again by it.
+        stored: status of stored records by key; ``failed`` ones are tried again, and nothing is left to do on the
+            network of a trial that ``diverged``.
+        tried: keys that failed during this run, which does not try them again.
     """
     status = stored.get(trial.key)
     if status == "diverged" or trial.key in tried:
@@ -364,10 +364,9 @@ def left_of(trial: TrialPlan, stored: Mapping[str, str], tried: Collection[str] 
 
 
 def only_failed(plan: Plan, stored: Mapping[str, str]) -> Plan:
-    """The part of a plan that is recorded as failed, with what could not be done because of it.
+    """The part of a plan that is recorded as failed, with everything that depends on it.
 
-    That is: trials whose training failed, whole; of others the cells that failed, whole; and the probes
-    that failed.
+    That is: complete trials whose training failed; of others, complete cells that failed, and probes that failed.
     """
     failed = {key for key, status in stored.items() if status == "failed"}
     trials = []

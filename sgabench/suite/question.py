@@ -1,4 +1,4 @@
-"""What a suite wants decided: the `[question]` table, and how many seeds it may take."""
+"""The question of a suite: the `[question]` table, and the number of seeds to decide it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sgabench.suite.limits import MAX_SEEDS
 
 
 class SeedRange(BaseModel):
-    """Seeds 0, 1, 2, ..., as many as it takes: rounds are added until every question is decided, or is hopeless."""
+    """Seeds 0, 1, 2, ...: rounds are added until every question is decided, or hopeless."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -42,7 +42,7 @@ def read_range(data: Mapping[str, Any]) -> SeedRange:
 
 
 class QuestionTable(BaseModel):
-    """What the verdicts are about; enters no key."""
+    """The subject of the verdicts; enters no key."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
@@ -65,11 +65,11 @@ class QuestionTable(BaseModel):
     )
 
     def check(self, optimizers: list[str], ratios: dict[str, list[float]]) -> None:
-        """Refuse what the suite does not have.
+        """Refuse names and ratios that the suite does not have.
 
         Args:
             optimizers: labels.
-            ratios: of each pruner, by its label.
+            ratios: of each pruner, by label.
 
         Raises:
             InputError: without the file's name, which the caller knows.

@@ -1,4 +1,4 @@
-"""A suite file, read and checked before anything is computed."""
+"""Read and check a suite file, before anything is computed."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ TAKEN_NAMES = re.compile(r"weights|lost|snapshots|brought|(store|tuning)\.sqlite
 
 @dataclass(frozen=True)
 class Suite:
-    """A checked suite: every entry resolved, every sweep multiplied out.
+    """A checked suite: every entry resolved, every sweep expanded.
 
     Attributes:
-        folder: where a run writes its leaderboard, in the results folder: the name, and a hash where ``--set`` changed
-            the file, so that a trial of something else does not replace what the file stands for.
-        looks_folder: the same for the looks at it, which other seeds do not change.
+        folder: of its leaderboard, in the results folder: the name, with a hash if ``--set`` changed the file, so that
+            experiments do not replace the leaderboard of the file.
+        looks_folder: likewise for the looks at it, which other seeds do not change.
     """
 
     name: str
@@ -70,8 +70,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
     Args:
         path: the TOML file, or the name of a suite that comes with the package, such as ``quickstart``.
-        overrides: ``key=value`` settings as of ``--set``, e.g. ``training.epochs=2`` or
-            ``optimizers.adam.lr=0.1``.
+        overrides: ``key=value`` settings as for ``--set``, e.g. ``training.epochs=2`` or ``optimizers.adam.lr=0.1``.
 
     Raises:
         InputError: anything wrong, in one line that names file, key, value and what is valid.
@@ -89,7 +88,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
         raise InputError(f"{path}: {error.strerror or error}{hint}") from None
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    except ValueError as error:  # of the decoder, of TOML, or a number of thousands of digits
+    except ValueError as error:  # from the decoder or TOML, or for a number with thousands of digits
         raise InputError(f"{path}: not a TOML file: {error}") from None
     except RecursionError:
         raise InputError(f"{path}: not a suite: nested too deeply") from None
@@ -101,7 +100,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
         raise InputError(f"{path}: {error}") from None
     written = tomllib.loads(text) if overrides else data
     if written.get("name", path.stem) != suite.name:
-        return suite  # a name of its own is a folder of its own
+        return suite  # an own name means an own folder
     seeds_aside = [{key: value for key, value in of.items() if key != "seeds"} for of in (written, data)]
     of_looks = _folder(suite.name, *seeds_aside)
     same_seeds = written.get("seeds") == data.get("seeds")
@@ -109,17 +108,17 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
 
 
 def _folder(name: str, written: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
-    """The name, and where a suite was changed, six digits of what it became."""
+    """The name, followed by six digits of a hash if the suite was changed."""
     before, after = (json.dumps(data, sort_keys=True, default=str) for data in (written, changed))
     return name if before == after else f"{name}-{hashlib.sha256(after.encode()).hexdigest()[:6]}"
 
 
 def read_text(path: Path, most: int, what: str) -> str:
-    """The text of a regular file of at most so many bytes.
+    """The text of a regular file of limited size.
 
     Raises:
         OSError: it cannot be read, is a device or a pipe, or is larger.
-        UnicodeDecodeError: it is no text.
+        UnicodeDecodeError: it is not text.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "not a regular file")
@@ -179,7 +178,7 @@ def resolve(data: Mapping[str, Any], source: Path) -> Suite:
 
 
 def resolve_datasets(tables: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
-    """Check and resolve what may stand under ``[[datasets]]``.
+    """Check and resolve entries of ``[[datasets]]``.
 
     Raises:
         InputError: anything wrong.
@@ -194,7 +193,7 @@ def resolve_datasets(tables: Sequence[Mapping[str, Any]]) -> tuple[Choice, ...]:
 
 
 def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
-    """Where and what, for the first complaint about a suite's own keys."""
+    """The first error about a suite's own keys: where and what."""
     path, problem = first_problem(error)
     if len(path) == 1 and path[0] in SECTIONS and isinstance(data.get(str(path[0])), dict):
         return f"{path[0]}: is a table; write [[{path[0]}]] for each entry"
@@ -209,7 +208,7 @@ def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
 
 
 def _where(path: tuple[Any, ...], data: Mapping[str, Any]) -> str:
-    """A path that a user can follow: ``optimizers 2 (adam): lr``."""
+    """A readable path: ``optimizers 2 (adam): lr``."""
     if not path:
         return "suite"
     parts: list[str] = []
@@ -238,7 +237,7 @@ def _dataset_settings(entry: DatasetEntry) -> dict[str, Any]:
 def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str, Any]:
     settings = entry.model_dump(mode="json", include=set(PrunerEntry.model_fields) - set(Entry.model_fields))
     settings["schedule"] = effective(entry.schedule)
-    if settings["schedule"] is None:  # as before there were schedules, so that keys stay
+    if settings["schedule"] is None:  # left out, so that keys stay as before there were schedules
         del settings["schedule"]
     if entry.finetune is not None and entry.finetune.distill is None:
         del settings["finetune"]["distill"]
@@ -246,7 +245,7 @@ def _pruner_settings(entry: PrunerEntry, ratios: tuple[float, ...]) -> dict[str,
 
 
 def _check_schedules(suite: Suite) -> None:
-    """Refuse schedules of what prunes at once, and to go back to where a training has not been."""
+    """Refuse schedules for pruners that prune at once, and rewinding to epochs that a training does not reach."""
     for pruner in suite.pruners:
         if pruner.settings.get("schedule") and not pruner.tags.get("schedules"):
             raise InputError(

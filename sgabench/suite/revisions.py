@@ -1,4 +1,4 @@
-"""Revisions of sgabench itself: what is raised when numbers change, and whose keys it enters."""
+"""Revisions of sgabench itself, which are raised when numbers change, and the keys that they enter."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from fnmatch import fnmatchcase
 
 from sgabench.suite.choices import Choice
 
-# Raised when a training gives other numbers than before: its loop, schedule, evaluation, fine-tuning, seeds.
+# Raised when trainings give other numbers than before: loop, schedule, evaluation, fine-tuning, seeds.
 TRAINING_REVISION = 1
-# Raised when any network is measured otherwise than before.
+# Raised when measurements of all networks change.
 MEASURING_REVISION = 1
-# The same, where only networks of a kind are: with which a kind is raised, and what changed.
+# Likewise, if only those of some kind of network change: the latest revision, and what changed.
 NETWORK_REVISIONS = {
-    "packed": 2,  # weights that belong to no convolution or linear layer came to be pruned
-    "computed": 2,  # zeros are counted in weights that a network computes, not in what it makes of weights on the way
-    "heads": 2,  # two layers that give the logits together are both classifiers
+    "packed": 2,  # weights outside convolutions and linear layers are pruned, too
+    "computed": 2,  # zeros are counted in the final computed weights, not in intermediate ones
+    "heads": 2,  # two layers that make the logits together both count as classifiers
 }
 
 
@@ -25,10 +25,10 @@ def training_revision() -> dict[str, int]:
 
 
 def network_revisions(model: Choice) -> dict[str, int]:
-    """What enters the keys of cells and probes of some networks alone.
+    """What enters the keys of cells and probes of some networks only.
 
-    The tag ``kinds`` of a built-in source says which networks are of a kind: globs, compared with ``name option=value
-    ...``, as options may decide. A network of other people may be of any.
+    The tag ``kinds`` of a built-in source says which networks are of a kind: globs, matched against
+    ``name option=value ...``, because options may matter. A third party's network may be of any kind.
     """
     options = "".join(f" {name}={value}" for name, value in model.options.items())
     described = model.name.partition(":")[2] + options
@@ -41,5 +41,5 @@ def network_revisions(model: Choice) -> dict[str, int]:
 
 
 def measuring_revisions(of_network: Mapping[str, int]) -> dict[str, int]:
-    """What enters the keys of cells, beside that of their network's trial."""
+    """What enters the keys of cells, beside those of their network and trial."""
     return {**of_network, **({} if MEASURING_REVISION == 1 else {"measuring_revision": MEASURING_REVISION})}

@@ -1,4 +1,4 @@
-"""What counts as a regression: the `[gate]` table of a suite, and what holds without one."""
+"""What counts as a regression: the `[gate]` table of a suite, and the defaults."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sgabench.errors import shorten, suggestion
 
 Rule = Literal["statistical", "tolerance", "exact", "off"]
 ACCURACIES = ("dense_top1", "pruned_top1")
-FEW_SEEDS_TOLERANCE = 5.0  # where too few seeds leave the tolerance rule alone; a retraining moves more than 0.5 points
+FEW_SEEDS_TOLERANCE = 5.0  # if too few seeds leave only the tolerance rule; retraining changes more than 0.5 points
 MAX_DROP = 10.0
 LEEWAY = 3.0
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that a gate can look at.
+    """A number that a gate can check.
 
     Attributes:
-        title: what reports call it.
+        title: its name in reports.
         unit: of tolerance and difference: percentage points, or percent of the baseline's mean.
         lower_is_worse: which direction is a regression.
-        rule: what holds if the suite sets none.
-        tolerance: the same, in the unit.
+        rule: the default rule.
+        tolerance: the default tolerance, in the unit.
     """
 
     title: str
@@ -59,7 +59,7 @@ FLOOR = re.compile(
 
 @dataclass(frozen=True)
 class Floor:
-    """A bound that the mean over seeds must keep, whatever the baseline says."""
+    """A bound for the mean over seeds, whatever the baseline."""
 
     text: str
     metric: str
@@ -68,15 +68,15 @@ class Floor:
     pattern: str
 
     def covers(self, name: str, ratio: float | None) -> bool:
-        """Whether it is about a cell (dataset/model/optimizer/pruner/ratio), or a trial without the last two."""
+        """Whether it applies to a cell (dataset/model/optimizer/pruner/ratio), or to a trial, without the last two."""
         return (self.ratio is None or self.ratio == ratio) and fnmatchcase(name, self.pattern)
 
 
 def parse_floor(text: str) -> Floor:
-    """Read ``retention >= 0.9 at ratio 0.5 for */adam/*``; the last two parts may be left out.
+    """Parse ``retention >= 0.9 at ratio 0.5 for */adam/*``; the last two parts are optional.
 
     Raises:
-        ValueError: it cannot be read, or bounds a metric on the side that is no regression.
+        ValueError: it cannot be parsed, or bounds a metric on the side that is not a regression.
     """
     found = FLOOR.fullmatch(text)
     if not found:
@@ -101,7 +101,7 @@ def parse_floor(text: str) -> Floor:
 
 
 def _checked_floor(text: str) -> str:
-    if len(text) > MAX_FLOOR:  # the pattern takes time with the square of it
+    if len(text) > MAX_FLOOR:  # the time of the pattern is quadratic in it
         raise ValueError(f"floor {shorten(text)}: longer than {MAX_FLOOR} characters")
     parse_floor(text)
     return text
@@ -185,12 +185,12 @@ class GateTable(Table):
         return self
 
     def setting(self, metric: str) -> tuple[Rule, float]:
-        """Rule and tolerance of a metric, as the suite says or by default."""
+        """Rule and tolerance of a metric, as set by the suite or by default."""
         own, default = self.of(metric), METRICS[metric]
         return own.rule or default.rule, default.tolerance if own.tolerance is None else own.tolerance
 
     def of(self, metric: str) -> MetricRule:
-        """What the suite says of a metric."""
+        """The suite's rule for a metric."""
         rule = getattr(self, metric)
         assert isinstance(rule, MetricRule)
         return rule

@@ -1,4 +1,4 @@
-"""When a network is pruned: at once, in steps, during a training, or again and again from an early point of it."""
+"""Schedules of pruning: at once, in steps, during a training, or repeatedly from an early point of it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _LR: Any = Field(strict=True, default=None, gt=0, description="Learning rate; de
 
 
 class OneShot(Table):
-    """All at once: what holds without a schedule."""
+    """All at once: the default."""
 
     kind: Literal["one-shot"]
 
 
 class Iterative(Table):
-    """In steps, each of which keeps the same share of what is left; scores are looked at anew before each."""
+    """In steps, each of which keeps the same share of the remaining weights; scores are computed again before each."""
 
     kind: Literal["iterative"]
     steps: int = Field(strict=True, ge=2, le=MAX_STEPS, description="Steps of the pruning.")
@@ -28,7 +28,7 @@ class Iterative(Table):
 
 
 class Gradual(Table):
-    """While the network is trained on: fast at first, then slower and slower."""
+    """During further training: fast at first, then slower and slower."""
 
     kind: Literal["gradual"]
     epochs: int = Field(strict=True, ge=1, le=100_000, description="Passes over the training split.")
@@ -37,7 +37,7 @@ class Gradual(Table):
 
 
 class Rewind(Table):
-    """Back to an early point of the training, and trained from there again with what is left."""
+    """Back to an early point of the training, and trained again from there with the remaining weights."""
 
     kind: Literal["rewind"]
     to: int = Field(strict=True, default=0, ge=0, description="Epochs of the training to keep.")
@@ -51,7 +51,7 @@ Schedule = Annotated[OneShot | Iterative | Gradual | Rewind, Field(discriminator
 
 
 def effective(schedule: OneShot | Iterative | Gradual | Rewind | None) -> dict[str, Any] | None:
-    """What has an effect, as JSON values; None: pruned at once."""
+    """The options that have an effect, as JSON values; None: pruned at once."""
     if schedule is None or isinstance(schedule, OneShot):
         return None
     values = schedule.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Networks to be scored, without a suite file: the suite that a command asks for."""
+"""Suites without a file: networks to be scored by a command."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def scoring_suite(
     """A suite of checkpoints of one model on one data set.
 
     Args:
-        weights: files, each with its label as ``LABEL=FILE``, or without: then the file's name is its label. Several
-            of one label are replicates.
-        model, dataset: as suites name them; ``folder:PATH`` is the data set `folder` with this path.
-        pruners: names, or tables as of ``[[pruners]]``.
+        weights: files, each with a label as ``LABEL=FILE``, or labelled by its name. Several with the same label are
+            replicates.
+        model, dataset: as in suites; ``folder:PATH`` is the data set `folder` with this path.
+        pruners: names, or tables as in ``[[pruners]]``.
         ratios: of every pruner.
         normalize: ``data``, ``pretrained``, or ``MEAN/STD`` with a number or one for each channel: ``0.5,0.4,0.4/0.2``.
         overrides: ``key=value`` settings as of ``--set``.
-        pretrained: the network with its published weights, in place of files.
+        pretrained: use the model's published weights instead of files.
 
     Raises:
         InputError: anything wrong.
@@ -75,7 +75,7 @@ def scoring_suite(
 
 
 def dataset_table(text: str) -> dict[str, Any]:
-    """The table of ``[[datasets]]`` that ``NAME`` or ``NAME:PATH`` stands for, with the folder's name as its label."""
+    """The entry of ``[[datasets]]`` for ``NAME`` or ``NAME:PATH``, with the folder's name as its label."""
     name, _, path = text.partition(":")
     if not path:
         return {"name": name}
@@ -83,12 +83,12 @@ def dataset_table(text: str) -> dict[str, Any]:
 
 
 def named_datasets(names: Sequence[str], overrides: Sequence[str] = ()) -> tuple[Choice, ...]:
-    """The data sets of suites, or those that are named as of `scoring_suite`.
+    """The data sets of suites, or those named as for `scoring_suite`.
 
-    A folder that has no splits, but class folders alone, is drawn from: its images are the same, however that is done.
+    For a folder with class folders but no splits, a split is drawn: its images are the same, whatever the split.
 
     Args:
-        names: suite files, suites that come along, data sets.
+        names: suite files, shipped suites, data sets.
         overrides: ``key=value`` settings as of ``--set``.
 
     Raises:
@@ -121,7 +121,7 @@ def _constants(text: str) -> dict[str, list[float]]:
 
 
 def _labelled(weights: Sequence[str]) -> list[tuple[str, str]]:
-    """Label and file of each; what has none is called by its name, and by its folder, too, where names are equal."""
+    """Label and file of each; the default label is the file's name, with its folder if names are equal."""
     split = [("", text) if Path(text).is_file() else _split(text) for text in weights]
     names = Counter(Path(file).stem for label, file in split if not label)
     found = []

@@ -20,7 +20,7 @@ def shipped_suites() -> dict[str, Path]:
 
 
 def located(path: Path) -> Path:
-    """A suite's file: the path itself, or, where there is nothing of that name, the shipped suite that it names."""
+    """A suite's file: the path itself or, if it does not exist, the shipped suite of that name."""
     if path.suffix or path.exists():
         return path
     return shipped_suites().get(path.as_posix(), path)

@@ -1,4 +1,4 @@
-"""The tables of a suite file: what each key means, and what it may be."""
+"""The tables of a suite file: the meaning and the valid values of each key."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Recipe(Table):
         return self
 
     def effective(self) -> dict[str, Any]:
-        """What has an effect, as JSON values: the rest must not change a key."""
+        """The options that have an effect, as JSON values: the others must not change a key."""
         idle = {
             "decay": self.decay == "all",
             "step_milestones": self.schedule != "step",
@@ -138,7 +138,7 @@ class Recipe(Table):
 
 
 class Distillation(Table):
-    """How much a network that is trained on learns from the dense one."""
+    """How much a network learns from the dense one while it is trained further."""
 
     weight: float = Field(
         strict=True, default=0.9, gt=0, le=1, description="Share of the loss; the rest is cross-entropy."
@@ -265,7 +265,7 @@ class ProbeEntry(Entry):
 
 
 class CheckpointEntry(Table):
-    """A trained network in a file, which stands where a training would."""
+    """A trained network in a file, which takes the place of a training."""
 
     label: Label = Field(description="Its name in tables; files with the same label are replicates.")
     model: str | None = Field(default=None, description="Label of the model in [[models]]; default: the only one.")
@@ -290,7 +290,7 @@ class CheckpointEntry(Table):
 
 
 class SuiteFile(Table):
-    """A suite as it is written; the JSON Schema that editors use is made of this."""
+    """A suite file; the JSON Schema for editors is generated from this class."""
 
     name: str | None = Field(
         default=None,

@@ -34,7 +34,7 @@ class Work:
 
     @property
     def any(self) -> bool:
-        """Whether there is any."""
+        """Whether there is anything to do."""
         return bool(self.trainings or self.checkpoints or self.prunings or self.probes)
 
     def __str__(self) -> str:
@@ -43,17 +43,17 @@ class Work:
         if self.prunings:
             of = "" if parts else " of stored networks"
             parts.append(counted(self.prunings, "pruning") + of)
-        if not parts and self.probes:  # beside others they take no time to speak of
+        if not parts and self.probes:  # otherwise their time is negligible
             parts = [f"{counted(self.probes, 'probe')} of stored networks"]
         return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts)
 
     @property
     def images(self) -> str:
-        """What networks see of images, and a hint where most of it is evaluation; empty where it is not known."""
+        """Number of images processed, with a hint if most of it is evaluation; empty if unknown."""
         if self.train_images is None or not self.test_images:
             return ""
         text = f"{self.test_images:,} test images forward"
-        if not self.train_images:  # of what is trained, another test_size would mean new trainings
+        if not self.train_images:  # with trainings, another test_size would mean training again
             return text
         text = f"{self.train_images:,} images forward and backward, {text}"
         if self.test_images > (1 + BACKWARDS) * self.train_images:
@@ -62,10 +62,10 @@ class Work:
 
 
 def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:
-    """Count what is left.
+    """Count the work that is left.
 
     Args:
-        left: trials, each with only what is left to do, as of `sgabench.suite.plan.remaining`.
+        left: trials, each with only what is left to do, as from `sgabench.suite.plan.remaining`.
         stored: status of stored records by key.
     """
     trainings = checkpoints = prunings = probes = train_images = test_images = 0
@@ -90,20 +90,20 @@ def work_of(left: Iterable[TrialPlan], stored: Mapping[str, str]) -> Work:
 
 
 def passes_of_a_step(optimizer: Choice) -> int:
-    """How often an optimizer looks at a batch, forwards and backwards; of a plugin's it is not known: once."""
+    """Number of forward and backward passes of an optimizer per batch; unknown for plugins, so taken to be one."""
     if optimizer.name.rpartition(":")[2].lower() == "lbfgs" and not optimizer.code:
         return 1 + int(optimizer.options.get("max_iter", 20))
     return int(optimizer.tags.get("passes", 1))
 
 
 def evaluations_of(probe: Choice) -> int:
-    """How often a probe evaluates a network on the test split: its tag ``evaluations``, a function of its options."""
+    """Number of evaluations on the test split by a probe: its tag ``evaluations``, a function of its options."""
     evaluations = probe.tags.get("evaluations")
     return int(evaluations(probe.options)) if evaluations else 0
 
 
 def _images(dataset: Choice) -> tuple[int | None, int | None]:
-    """Images of the training and the test split, as far as the suite and the registration tell."""
+    """Number of images in the training and test splits, as far as the suite and the registration say."""
     train, test = dataset.tags.get("images", (None, None))
     settings = dataset.settings
     rest = None if train is None else train - settings["validation_size"]

@@ -1,4 +1,4 @@
-"""What machine a record was made on, with which versions."""
+"""The environment of a record: machine and versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
     "scipy",
     "safetensors",
 )
-# Options of glibc's mallopt (malloc.h), and their values in bytes.
+# Options of glibc's mallopt (malloc.h), with values in bytes.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 _KEPT = 1 << 30
 _LARGEST_ON_THE_HEAP = 1 << 25
@@ -38,25 +38,25 @@ _facts: dict[str, Callable[[str], Any]] = {}
 
 
 def register_fact(name: str, of: Callable[[str], Any]) -> None:
-    """Add something to what `describe_environment` says from now on.
+    """Add a fact to the result of `describe_environment` from now on.
 
     Args:
         name: in the environment.
-        of: gives a JSON value for a device, ``cpu`` or ``cuda``.
+        of: returns a JSON value for a device, ``cpu`` or ``cuda``.
     """
     _facts[name] = of
 
 
 def describe_environment(device: str, threads: int, also: Collection[str] = ()) -> dict[str, Any]:
-    """The environment as a record keeps it: versions, code, processor, device; no names of hosts or users.
+    """The environment for a record: versions, code, processor, device; no names of hosts or users.
 
     Args:
         device: ``cpu`` or ``cuda``.
-        threads: threads that a trial computes with on the CPU.
-        also: packages whose versions matter beside those that always do.
+        threads: of a trial on the CPU.
+        also: packages whose versions matter, beside those that always do.
 
     Raises:
-        InputError: the implementation that was asked for is not available.
+        InputError: the requested implementation is not available.
     """
     import torch
 
@@ -84,10 +84,10 @@ def describe_environment(device: str, threads: int, also: Collection[str] = ()) 
 
 
 def choose_device(requested: str) -> str:
-    """Resolve ``auto``, and refuse a device that is not there.
+    """Resolve ``auto``, and refuse a device that is not available.
 
     Raises:
-        InputError: CUDA was asked for and there is none.
+        InputError: CUDA was asked for and is not available.
     """
     if requested not in ("auto", "cpu", "cuda"):
         raise InputError(f"device {requested!r}: must be auto, cpu or cuda")
@@ -115,10 +115,10 @@ def _version(name: str) -> str | None:
 
 
 class PeakMemory:
-    """Most memory that a stretch of work held, in bytes.
+    """The peak memory of a piece of work, in bytes.
 
-    On CUDA what PyTorch had allocated, on the CPU the process's resident memory; where the system
-    cannot reset its high-water mark, that of the process so far.
+    On CUDA the memory allocated by PyTorch, on the CPU the process's resident memory; if the system cannot reset its
+    high-water mark, that of the process so far.
     """
 
     def __init__(self, device: str) -> None:
@@ -128,17 +128,17 @@ class PeakMemory:
 
             torch.cuda.reset_peak_memory_stats()
         else:
-            _give_back_freed()  # or new work hides in the memory of old work
+            _give_back_freed()  # otherwise new work would reuse the memory of old work unnoticed
             with contextlib.suppress(OSError):
                 Path("/proc/self/clear_refs").write_text("5")
         self._start = self.bytes() or 0
 
     def growth(self) -> int:
-        """How much the peak has grown since this object was made; 0 where the system does not tell."""
+        """The growth of the peak since this object was made; 0 if the system does not say."""
         return (self.bytes() or 0) - self._start
 
     def bytes(self) -> int | None:
-        """The peak since this object was made; None where the system does not tell."""
+        """The peak since this object was made; None if the system does not say."""
         if self._device == "cuda":
             import torch
 
@@ -150,16 +150,16 @@ class PeakMemory:
         except (OSError, StopIteration):
             try:
                 import resource
-            except ImportError:  # not a Unix
+            except ImportError:  # not on Unix
                 return None
             usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return usage if platform.system() == "Darwin" else usage * 1024
 
 
 def keep_freed_memory() -> None:
-    """Let the allocator of the C library keep what a step frees for the next one, if it is glibc's.
+    """Let glibc's allocator, if it is used, keep the memory that a step frees for the next one.
 
-    It would return large tensors to the system at once, which then clears every page anew for the next step.
+    By default it returns large tensors to the system at once, which must then clear every page for the next step.
     """
     library = _c_library()
     for option, size in ((_TRIM_THRESHOLD, _KEPT), (_TOP_PAD, _KEPT // 16), (_MMAP_THRESHOLD, _LARGEST_ON_THE_HEAP)):
@@ -174,7 +174,7 @@ def _give_back_freed() -> None:
 
 
 def _c_library() -> Any:
-    """glibc; None where there is another one."""
+    """glibc; None with another C library."""
     import ctypes
 
     library = ctypes.CDLL(None) if platform.system() == "Linux" else None

@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, and Ctrl-C after the last word."""
+"""SIGTERM as an exception, and ignoring Ctrl-C at the end of a process."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from types import FrameType
 
 
 class Terminated(BaseException):
-    """SIGTERM came; what keeps the failures of plugins from the rest lets it through, as it does Ctrl-C."""
+    """SIGTERM was received; like Ctrl-C, it is not caught where failures of plugins are isolated."""
 
 
 def ignore_ctrl_c() -> None:
-    """Let nothing disturb the end of a process that has said that it stops; Python's own end takes a second."""
+    """Let Ctrl-C not disturb a process that has announced its end; Python takes a second to exit."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that what is open is closed."""
+    """Let SIGTERM raise `Terminated`, so that open resources are closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

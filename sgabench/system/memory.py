@@ -1,4 +1,4 @@
-"""How much memory there is: of the machine, of its container, and of this process."""
+"""Available memory: of the machine, its container, and this process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sgabench.errors import InputError
 
 
 def available(processes: int = 1, root: Path = Path("/")) -> int | None:
-    """Bytes that each of some processes may still take; None where the system does not say.
+    """Bytes that each of several processes can still use; None if the system does not say.
 
-    The least of what the system has left (what it can give back counts as left), what the limits of the control
-    groups leave, and what RLIMIT_AS and RLIMIT_DATA leave of this process's address space and of its own part of it.
+    The smallest of what the system has available (including what it can reclaim), what the limits of the control groups
+    leave, and what RLIMIT_AS and RLIMIT_DATA leave of this process's address space and data segment.
 
     Args:
         processes: that share it.
-        root: where ``proc`` and ``sys`` are.
+        root: of ``proc`` and ``sys``.
     """
     shared = [_left_of_the_system(root), *_left_of_control_groups(root)]
     found = [left // processes for left in shared if left is not None]
@@ -26,16 +26,16 @@ def available(processes: int = 1, root: Path = Path("/")) -> int | None:
 
 
 def require(needed: int, what: str, processes: int = 1, left: int | None = None) -> None:
-    """Refuse what cannot fit.
+    """Refuse work that cannot fit.
 
     Args:
         needed: bytes, in each process.
-        what: needs it, in words.
+        what: description of the work.
         processes: that share the memory.
-        left: bytes for each of them, of another memory than the system's.
+        left: bytes for each of them, if it is not the system's memory.
 
     Raises:
-        InputError: more than there is.
+        InputError: it needs more than is available.
     """
     left = available(processes) if left is None else left
     if left is not None and needed > left:
@@ -52,14 +52,14 @@ def _left_of_the_system(root: Path) -> int | None:
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    names = getattr(os, "sysconf_names", {})  # elsewhere than on Linux: all that there is, an upper limit
+    names = getattr(os, "sysconf_names", {})  # not on Linux: the total memory, an upper limit
     if root == Path("/") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= names.keys():
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
 def _left_of_control_groups(root: Path) -> Iterator[int]:
-    """What is left of each limit from the process's group up to the root; of both versions of the interface."""
+    """What each limit leaves, from the process's group up to the root, for both versions of the interface."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         number, controllers, path = (*line.split(":", 2), "", "")[:3]
         if number == "0" and not controllers:
@@ -74,14 +74,14 @@ def _left_of_control_groups(root: Path) -> Iterator[int]:
             most, used = _read(group / limit).strip(), _read(group / usage).strip()
             if most.isdecimal() and used.isdecimal():
                 statistics = dict(line.split() for line in _read(group / "memory.stat").splitlines())
-                yield int(most) - int(used) + int(statistics.get(inactive, 0))  # the system gives that back
+                yield int(most) - int(used) + int(statistics.get(inactive, 0))  # which the system reclaims
             group = group.parent
 
 
 def _left_of_own_limits(root: Path) -> Iterator[int]:
     try:
         import resource
-    except ImportError:  # not a Unix
+    except ImportError:  # not on Unix
         return
     pages = _read(root / "proc/self/statm").split()
     for limited, field in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):

@@ -1,4 +1,4 @@
-"""Compiles a C++ file for this processor, once: the library is kept in the user's cache."""
+"""Compile a C++ file for this processor, once: the library is kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sgabench.system.processor import cpuinfo, instructions
 
-# Without contraction and with IEEE roots and quotients, the result does not depend on the instructions chosen.
+# Without contraction and with IEEE roots and quotients, results do not depend on the choice of instructions.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
@@ -30,11 +30,11 @@ class Unavailable(RuntimeError):
 def load(source: Path) -> ctypes.CDLL:
     """The library of a C++ file, compiled if the cache does not have it.
 
-    Its name is a hash of the source, the flags, the compiler and the processor, so that a change of
-    any of them compiles again. Any number of processes may do so at once.
+    Its name is a hash of the source, the flags, the compiler and the processor, so that it is compiled again if any of
+    them changes. Any number of processes may do so at once.
 
     Raises:
-        Unavailable: no compiler, it failed, or there is no safe place to keep the library.
+        Unavailable: there is no compiler, it failed, or there is no safe place to keep the library.
     """
     compiler = _compiler()
     folder = cache_folder()
@@ -50,7 +50,7 @@ def load(source: Path) -> ctypes.CDLL:
 
 
 def compiler_here() -> str:
-    """Name and version of what `load` compiles with, in a line.
+    """Name and version of the compiler that `load` uses, in one line.
 
     Raises:
         Unavailable: as `load`.
@@ -98,7 +98,7 @@ def _run(command: list[str]) -> str:
 
 
 def cache_folder() -> Path:
-    """A folder for what is computed once a machine, that nobody else can write to: what lies in it is executed.
+    """A folder for what is computed once per machine; nobody else can write to it, because its content is executed.
 
     Raises:
         Unavailable: there is no safe place.

@@ -1,4 +1,4 @@
-"""Whether bfloat16 pays on this machine: on a processor it is measured once, and kept."""
+"""Whether bfloat16 is faster on this machine: measured once per processor, and kept."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 VARIABLE = "SGABENCH_PRECISION"
-WORTH = 1.1  # times as fast as fp32: less is not worth the lost digits
+WORTH = 1.1  # times as fast as fp32: less is not worth the loss of precision
 _BATCH, _ROUNDS = 128, 7
 _LAYERS = ((16, 32), (32, 16), (64, 8))  # channels, and height and width, of a CIFAR ResNet's 3 x 3 convolutions
 
 
 def uses_bf16(device: str) -> bool:
-    """Whether a recipe that allows bf16 gets it on a device, ``cpu`` or ``cuda``.
+    """Whether a recipe that allows bf16 uses it on a device, ``cpu`` or ``cuda``.
 
-    ``SGABENCH_PRECISION`` decides, if it is set: ``bf16`` or ``fp32``. Else a GPU with bf16 instructions uses it, and a
-    processor with such instructions if they are at least `WORTH` times as fast as fp32.
+    If it is set, ``SGABENCH_PRECISION`` decides: ``bf16`` or ``fp32``. Otherwise a GPU with bf16 instructions uses it,
+    and a processor with such instructions if they are at least `WORTH` times as fast as fp32.
 
     Raises:
         InputError: ``SGABENCH_PRECISION`` is something else.
@@ -50,7 +50,7 @@ def uses_bf16(device: str) -> bool:
 
 
 def precision_here() -> str:
-    """What becomes of ``precision = "bf16"`` on this processor, to be put after something else; empty without bf16."""
+    """The effect of ``precision = "bf16"`` on this processor, to be appended to a sentence; empty without bf16."""
     if not has_bf16_instructions() or (speedup := speedup_on_cpu()) is None:
         return ""
     used = "bf16" if uses_bf16("cpu") else "fp32"
@@ -58,10 +58,10 @@ def precision_here() -> str:
 
 
 def speedup_on_cpu() -> float | None:
-    """How many times as fast as in fp32 convolutions are trained in bf16, with one thread; measured the first time.
+    """The speed of training convolutions in bf16 relative to fp32, with one thread; measured the first time.
 
     Returns:
-        None where there is no safe place to keep the answer: processes that measured it anew might not agree.
+        None if there is no safe place to keep the answer: processes that measured it again might disagree.
     """
     import torch
 
@@ -79,7 +79,7 @@ def speedup_on_cpu() -> float | None:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether the processor computes bfloat16 by instructions of its own rather than emulated."""
+    """Whether the processor has bfloat16 instructions, rather than emulating them."""
     import torch
 
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
@@ -96,7 +96,7 @@ def _read(kept: Path) -> float | None:
 
 
 def _keep(kept: Path, speedup: float) -> None:
-    """Of several processes at the same time the first one decides."""
+    """Keep the speedup; of several processes at the same time, the first one decides."""
     try:
         with tempfile.TemporaryDirectory(dir=kept.parent) as beside:
             made = Path(beside) / kept.name
@@ -109,7 +109,7 @@ def _keep(kept: Path, speedup: float) -> None:
 
 
 def _measure() -> float:
-    """The median over rounds in which both take turns."""
+    """The median over rounds in which both precisions take turns."""
     import torch
 
     threads = torch.get_num_threads()
@@ -120,7 +120,7 @@ def _measure() -> float:
         ratios = []
         for number in range(_ROUNDS + 1):
             seconds = {half: _pass(layers, half) for half in (False, True)}
-            ratios += [seconds[False] / seconds[True]] if number else []  # the first round prepares
+            ratios += [seconds[False] / seconds[True]] if number else []  # the first round is a warm-up
         return statistics.median(ratios)
     finally:
         torch.set_num_threads(threads)

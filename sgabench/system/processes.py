@@ -1,4 +1,4 @@
-"""Processes of sgabench's own: what Ctrl-C means is decided by the one that started them."""
+"""sgabench's own processes: the parent decides what Ctrl-C means."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sgabench.system.threads import wait_politely
 
 
 def start(process: BaseProcess) -> None:
-    """Start a process that calls `ignore_ctrl_c`; one that comes before it can do so waits until it does."""
+    """Start a process that calls `ignore_ctrl_c`; a Ctrl-C before that stays pending until it does."""
     wait_politely()
-    if not hasattr(signal, "pthread_sigmask"):  # not a Unix
+    if not hasattr(signal, "pthread_sigmask"):  # not on Unix
         process.start()
         return
-    resource_tracker.ensure_running()  # its own start would let Ctrl-C through
+    resource_tracker.ensure_running()  # starting it unblocks SIGINT
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         process.start()
@@ -24,7 +24,7 @@ def start(process: BaseProcess) -> None:
 
 
 def ignore_ctrl_c() -> None:
-    """To be called first in a process that `start` has started."""
+    """Must be called first in a process started by `start`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # for what it starts itself
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # for the processes that it starts

@@ -1,4 +1,4 @@
-"""What the processor is."""
+"""Properties of the processor."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ def processor() -> str:
 
 
 def instructions() -> str:
-    """The sets of instructions that it has, as Linux lists them; empty elsewhere."""
+    """Its instruction sets, as listed by Linux; empty elsewhere."""
     return cpuinfo("flags") or cpuinfo("Features")
 
 
 def cpuinfo(field: str) -> str:
-    """What Linux says of the first processor; empty elsewhere."""
+    """A field of Linux's information about the first processor; empty elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

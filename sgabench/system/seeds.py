@@ -13,7 +13,7 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     """Derive an independent seed for one purpose of a trial.
 
     The same (seed, purpose) gives the same result on every machine and version. Different purposes
-    give unrelated streams, so that drawing more numbers for one never changes another.
+    have unrelated streams, so that drawing more numbers for one never changes another.
 
     Args:
         seed: the trial's seed.
@@ -29,7 +29,7 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 @contextmanager
 def seeded_globals(seed: int) -> Iterator[None]:
-    """Seed the global generators of Python and of NumPy, and restore them; some optimizers of packages use them."""
+    """Seed the global generators of Python and NumPy for a while; some optimizers of packages use them."""
     import numpy as np
 
     before = random.getstate(), np.random.get_state()
@@ -43,7 +43,7 @@ def seeded_globals(seed: int) -> Iterator[None]:
 
 
 def state_of_globals() -> tuple[Any, ...]:
-    """Where these generators are, as numbers and texts."""
+    """The state of these generators, as numbers and strings."""
     import numpy as np
 
     kind, key, *rest = np.random.get_state(legacy=True)
@@ -51,7 +51,7 @@ def state_of_globals() -> tuple[Any, ...]:
 
 
 def restore_globals(state: tuple[Any, ...]) -> None:
-    """Put them where they were."""
+    """Restore their state."""
     import numpy as np
 
     random.setstate(state[0])

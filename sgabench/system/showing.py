@@ -1,4 +1,4 @@
-"""How far something has got that takes long: on bars that who calls has put up, else in lines."""
+"""Progress of long operations: on progress bars, if the caller has any, else in lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _show: ContextVar[Show | None] = ContextVar("show", default=None)
 
 @contextmanager
 def showing(show: Show) -> Iterator[None]:
-    """Let a function show what `shown` is told inside: it gets what is done and out of how many."""
+    """Let a function show the progress of `shown` inside the block."""
     before = _show.set(show)
     try:
         yield
@@ -33,7 +33,7 @@ def silently(what: str, total: int) -> AbstractContextManager[Advance]:
 
 
 def shown(what: str, total: int) -> AbstractContextManager[Advance]:
-    """A context in which something is done; it gives a function that is called with how much more of it is done."""
+    """A context for a long operation; its value is a function to call with each amount of progress."""
     return (_show.get() or _in_lines)(what, total)
 
 

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait for each other."""
+"""The way in which OpenMP's threads wait for each other."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ SPIN_COUNT = "5000"  # a compromise, measured: docs/performance.md
 
 
 def wait_politely() -> None:
-    """Let threads that wait give up their core soon, unless the user has set one of `CHOICES`.
+    """Let waiting threads give up their core soon, unless the user has set one of `CHOICES`.
 
-    By default GNU's OpenMP, torch's on Linux, lets them spin for milliseconds; while another process has the core of
-    the thread that they wait for, that is all they do. It reads the environment when it is loaded: call this before
-    torch is imported; later it changes nothing but what child processes do.
+    By default GNU's OpenMP, which torch uses on Linux, lets them spin for milliseconds, for nothing if another process
+    has the core of the thread that they wait for. It reads the environment when it is loaded: call this before torch is
+    imported; later it only affects child processes.
     """
     if not any(name in os.environ for name in CHOICES):
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT

@@ -1,4 +1,4 @@
-"""What a traceback comes to, in a line."""
+"""Summaries of tracebacks in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_LENGTH = 300
 
 
 def in_a_line(error: str) -> str:
-    """Class and message of what was raised, and the file and line of a plugin that it was raised in.
+    """Class and message of an exception, with the file and line of the plugin that raised it.
 
     Args:
         error: of a record: a traceback, or a sentence.
@@ -26,7 +26,7 @@ def in_a_line(error: str) -> str:
         return _cut(lines) or "?"
     frames = [(n, match) for n, line in enumerate(lines) if n > starts[-1] and (match := _FRAME.match(line))]
     last = frames[-1][0] if frames else starts[-1]
-    # What belongs to a frame is indented; the message may be, too, but not its first line.
+    # Lines of frames are indented; so may be lines of the message, but not its first one.
     start = next((n for n in range(last + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
     theirs = [match for number, match in frames if number < start and not _is_library(match[1])]
     where = f" ({PurePath(theirs[-1][1]).name}, line {theirs[-1][2]})" if theirs else ""
@@ -34,7 +34,7 @@ def in_a_line(error: str) -> str:
 
 
 def has_traceback(error: str) -> bool:
-    """Whether there is more to see than the line."""
+    """Whether an error has more than its summary."""
     return _TRACEBACK in error
 
 
@@ -44,7 +44,7 @@ def _cut(lines: Sequence[str]) -> str:
 
 
 def _is_library(path: str) -> bool:
-    """Whether it is a file of Python, of an installed package, or of sgabench, wherever it was run."""
+    """Whether it is a file of Python, an installed package, or sgabench, on any machine."""
     parts = PurePath(path).parts
     pairs = list(itertools.pairwise(parts))
     own = any(part == "sgabench" and after in _ROOMS for part, after in pairs)

@@ -1,6 +1,6 @@
 """The data sets that a suite can name.
 
-A data set is a function of the folder that data is looked for in and of whether it may be downloaded.
+A data set is a function of the data folder and of whether it may be downloaded.
 It returns a `sgabench.datasets.base.Dataset`, or raises `sgabench.errors.InputError`.
 """
 

@@ -1,8 +1,7 @@
-"""Operations on a whole batch, on whatever device it is.
+"""Augmentation of whole batches, on any device.
 
-Nothing here draws random numbers: what varies is passed as a tensor, so that the caller alone
-decides what a seed means. The results are the same bits on every device, and a batch in the
-channels_last memory format stays in it.
+Nothing here draws random numbers: they are passed as tensors, so that only the caller decides what a seed means. The
+results are the same bits on every device, and a batch in the channels_last memory format stays in it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """
     scale = (1 / (255 * std)).float()[:, None, None]
     shift = (-mean / std).float()[:, None, None]
-    # a multiplication and an addition of their own: fused, they would round differently on some devices
+    # multiplication and addition separately: fused, they would round differently on some devices
     return images.to(torch.float32).mul_(scale).add_(shift)
 
 
@@ -52,15 +51,15 @@ def pad_and_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
 
 
 def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cut a box out of each image and stretch it to one size (Szegedy et al. 2014, arXiv 1409.4842), bilinearly.
+    """Cut a box out of each image and resize it bilinearly (Szegedy et al. 2014, arXiv 1409.4842).
 
-    In whole numbers, so that the result is the same on every device; without antialiasing, which matters only where
-    boxes are much larger than the size.
+    In integers, so that the result is the same on every device; without antialiasing, which matters only if boxes are
+    much larger than the size.
 
     Args:
         images: uint8 (N, C, H, W).
-        boxes: float32 (N, 4): height and width as parts of the image's, in (0, 1]; and where the box is in the room
-            that it leaves, from the top and from the left, in [0, 1).
+        boxes: float32 (N, 4): height and width as fractions of the image's, in (0, 1]; and the position of the box as a
+            fraction of the room that it leaves, from the top and from the left, in [0, 1).
         size: height and width of the result.
 
     Returns:
@@ -85,7 +84,7 @@ def resized_crop(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor
 
 
 def centre(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle of images that are larger.
+    """The central crop of images.
 
     Args:
         images: (N, C, H, W), any type.

@@ -1,4 +1,4 @@
-"""What a data set is: images in memory or in a file, checked once, and how they are split."""
+"""Data sets: images in memory or in a file, checked once, and their splits."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sgabench.errors import InputError
 from sgabench.plugins import ImageSpec
 from sgabench.system.seeds import derive_seed
 
-_BLOCK_BYTES = 2**24  # that are counted at a time
+_BLOCK_BYTES = 2**24  # of images, counted at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and labels as they were published: a training and a test split.
+    """Images and labels as published: a training and a test split.
 
     Attributes:
         name: for messages.
         classes: the name of each class, in the order of the labels.
-        train_images: uint8 (N, C, H, W), on the CPU; `Streamed` where they do not fit into memory.
+        train_images: uint8 (N, C, H, W), on the CPU; `Streamed` if they do not fit into memory.
         train_labels: int64 (N,), each in [0, number of classes).
         test_images: uint8 (M, C, H, W), likewise.
         test_labels: int64 (M,).
@@ -62,10 +62,10 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class SplitDataset:
-    """A data set whose training split gave up a part for validation.
+    """A data set with a validation split taken from its training split.
 
     Attributes:
-        name: as in `Dataset`; so are the other fields of the same name.
+        name: as in `Dataset`, like the other fields of the same name.
         validation_images: uint8 (V, C, H, W), V may be 0.
         validation_labels: int64 (V,).
     """
@@ -88,12 +88,12 @@ class SplitDataset:
 def split(dataset: Dataset, train_size: int | None, validation_size: int, test_size: int | None = None) -> SplitDataset:
     """Take a validation part from the training split, then cut the training and the test split.
 
-    All are drawn class by class, in proportion to the classes, by a seed that never changes: every
-    trial of every suite has the same parts. The images keep their order.
+    All are drawn class by class, in proportion to the classes, with a fixed seed: every trial of every suite has the
+    same parts. The images keep their order.
 
     Args:
         dataset: the published splits.
-        train_size: images to train on; None: all that validation leaves.
+        train_size: images to train on; None: all that are not for validation.
         validation_size: images for validation, may be 0.
         test_size: images to test on; None: all.
 
@@ -121,7 +121,7 @@ def split(dataset: Dataset, train_size: int | None, validation_size: int, test_s
     training = in_training.nonzero()[:, 0]
     if train_size is not None:
         training = training[stratified_choice(labels[training], train_size, "training part")]
-    whole = len(training) == available  # then indexing would only copy
+    whole = len(training) == available  # indexing would only copy
     test: Tensor | slice = slice(None)
     if test_size is not None:
         test = stratified_choice(dataset.test_labels, test_size, "test part")
@@ -156,7 +156,7 @@ def stratified_choice(labels: Tensor, size: int, purpose: str) -> Tensor:
     quota, remainder = np.divmod(counts * size, max(len(order), 1))
     missing = size - int(quota.sum())
     quota[np.argsort(-remainder, kind="stable")[:missing]] += 1
-    # the legacy generator's stream is frozen, so that the parts are the same under every version
+    # the legacy generator's stream is frozen, so the parts are the same in every version
     random = np.random.RandomState(derive_seed(0, purpose) % 2**32)
     shuffled = random.permutation(len(order))
     chosen = [shuffled[order[shuffled] == label][: quota[label]] for label in range(len(counts))]

@@ -1,4 +1,4 @@
-"""Many image files to pixels: how, by several threads, and what is too much."""
+"""Decode many image files with several threads, within limits."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEMORY = "SGABENCH_DATA_MEMORY"  # an environment variable
-SHARE = 4  # of the available memory a data set may take one part in so many: trials at the same time have one each
-MAX_PIXELS = 500_000_000_000  # of all images together: hours of decoding
-DECODING_BYTES = 16  # a pixel, four times, while it is laid on a background and converted
-BLOCK = 64  # images that each thread is given at a time
+SHARE = 4  # a data set may use 1/SHARE of the available memory: trials at the same time have one each
+MAX_PIXELS = 500_000_000_000  # of all images: hours of decoding
+DECODING_BYTES = 16  # per pixel: four copies while it is composited onto a background and converted
+BLOCK = 64  # images per thread at a time
 MOST_THREADS = 16
 _T = TypeVar("_T")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -38,7 +38,7 @@ class Decoding:
     Attributes:
         image_size: height and width.
         channels: 1 (grey) or 3 (colour).
-        background: what is seen through transparent parts.
+        background: visible through transparent parts.
     """
 
     image_size: int
@@ -56,7 +56,7 @@ class Decoding:
         return self.channels * self.image_size**2
 
     def identity(self) -> dict[str, Any]:
-        """All that decides which pixels a file gives; libraries of other versions may round differently."""
+        """Everything that determines the pixels of a file; other versions of libraries may round differently."""
         import PIL
         from PIL import features
 
@@ -69,10 +69,10 @@ class Decoding:
 
 
 def memory_limit() -> int:
-    """Bytes that a data set may take of the memory of each process.
+    """Bytes of each process's memory that a data set may use.
 
     Raises:
-        InputError: ``SGABENCH_DATA_MEMORY`` is no size.
+        InputError: ``SGABENCH_DATA_MEMORY`` is not a size.
     """
     text = os.environ.get(MEMORY, "").strip()
     if text:
@@ -85,13 +85,13 @@ def memory_limit() -> int:
 
 
 def threads_for(name: str, root: Path, paths: Sequence[Source]) -> int:
-    """Look at the first bytes of every image, and refuse what cannot be decoded.
+    """Check the first bytes of every image, and refuse what cannot be decoded.
 
     Returns:
         How many of them can be decoded at the same time.
 
     Raises:
-        InputError: an image cannot be read, or they are too large together, or one is too large for the memory.
+        InputError: an image cannot be read, they are too large in total, or one is too large for the memory.
     """
     pixels = [image_pixels(path) for path in paths]
     if sum(pixels) > MAX_PIXELS:
@@ -105,13 +105,13 @@ def threads_for(name: str, root: Path, paths: Sequence[Source]) -> int:
 
 
 def decoded(paths: Sequence[Source], decoding: Callable[[Source], _T], what: str, threads: int) -> Iterator[_T]:
-    """What each file gives, in order; how far that is, is shown.
+    """Decode each file, in order, showing the progress.
 
     Args:
         paths: of the files.
-        decoding: of one.
-        what: is done, in words.
-        threads: do it.
+        decoding: decodes one.
+        what: description of the work.
+        threads: number of threads.
     """
     block = BLOCK * threads
     with ThreadPoolExecutor(threads) as pool, shown(what, len(paths)) as advance:

@@ -1,4 +1,4 @@
-"""The data set that is always there: scikit-learn's handwritten digits."""
+"""The data set that needs no download: scikit-learn's handwritten digits."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TEST_SIZE = 360
 def load_digits() -> Dataset:
     """1797 digits of 8 x 8 pixels in 17 shades, scaled to 0..255.
 
-    There is no published split of these: a fifth of each class, drawn once and for all, is the test
-    split. Source: UCI "Optical Recognition of Handwritten Digits", its test part.
+    There is no published split: the test split is a fifth of each class, drawn once and for all.
+    Source: UCI "Optical Recognition of Handwritten Digits", its test part.
 
     Raises:
-        InputError: scikit-learn is not as it was installed.
+        InputError: scikit-learn's installation is damaged.
     """
     rows = _rows()
     shades = np.rint(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
@@ -41,7 +41,7 @@ def load_digits() -> Dataset:
 
 
 def _rows() -> np.ndarray:
-    """Each digit's 64 shades and its label, from the file that scikit-learn has: to import all of it takes a second."""
+    """Each digit's 64 shades and its label, from scikit-learn's file: importing scikit-learn takes a second."""
     package = find_spec("sklearn")
     places = package.submodule_search_locations if package else None
     if not places:

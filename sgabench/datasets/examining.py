@@ -1,4 +1,4 @@
-"""What is odd about the images of a folder: found by looking at every file."""
+"""Find problems and oddities in the images of a folder, by decoding every file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def examine(listing: Listing) -> tuple[list[str], list[str]]:
     """Decode every file of a data set.
 
     Returns:
-        Problems, a line for each image that cannot be used; and notes on what is done with the others.
+        Problems, a line for each image that cannot be used; and notes on how the others are treated.
     """
     paths = [file.source for file in listing.all_files]
     found = list(decoded(paths, _looked_at, f"{listing.root.name}: checking {len(paths)} images", cores()))
@@ -59,7 +59,7 @@ def _notes(looks: list[Look]) -> Iterator[str]:
 
 
 def _twice(listing: Listing, digests: list[str]) -> Iterator[str]:
-    """Files of equal content in both splits: what is trained on is no test; or with several labels."""
+    """Files with equal content in both splits, so that training images are tested on, or with several labels."""
     where: dict[str, list[tuple[str, int, str]]] = defaultdict(list)
     files = [(split, file) for split, of in listing.files.items() for file in of]
     for (split, file), digest in zip(files, digests, strict=True):

@@ -26,8 +26,8 @@ class IdxFile:
     """One published file.
 
     Attributes:
-        name: of the file, which MNIST's have too: only the content tells them apart.
-        shape: of what it holds; its header has 4 bytes, and 4 more for each dimension.
+        name: of the file; MNIST's have the same names: only the content differs.
+        shape: of its content; its header has 4 bytes, and 4 more for each dimension.
         sha256: of the decompressed file; the compressed ones differ between distributors.
     """
 
@@ -68,9 +68,9 @@ def load_fashion_mnist(data_dir: Path, download: bool) -> Dataset:
     """60,000 + 10,000 grey images of 28 x 28 pixels.
 
     Args:
-        data_dir: has the four files, or has them in `FashionMNIST/raw` or `fashion-mnist`; else they
-            are looked for where Debian's package dataset-fashion-mnist puts them.
-        download: fetch them (30 MB) if they are nowhere.
+        data_dir: has the four files, or has them in `FashionMNIST/raw` or `fashion-mnist`; otherwise the folder of
+            Debian's package dataset-fashion-mnist is used.
+        download: fetch them (30 MB) if they are not found.
 
     Raises:
         InputError: missing and not downloaded, or damaged.

@@ -25,11 +25,11 @@ MAX_FILE_BYTES = 1_000_000_000
 
 
 class DrawnSplit(BaseModel):
-    """How a test split is drawn from a folder that has none.
+    """How to draw a test split from a folder that has none.
 
     Attributes:
         test: share of the images of each class.
-        seed: another one draws another split.
+        seed: of the drawing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,20 +52,20 @@ class ImageFile:
 
     @property
     def path(self) -> Path:
-        """Where the file is, of an image that has one."""
+        """The path of an image that has its own file."""
         assert isinstance(self.source, Path)
         return self.source
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder data set consists of.
+    """The files of a folder data set.
 
     Attributes:
         root: the folder.
         classes: their names.
         files: of each published split, or all of them under "", in order of class and name.
-        stored: the files that hold the images, where these have none of their own.
+        stored: the files that contain the images, if these have none of their own.
     """
 
     root: Path
@@ -75,7 +75,7 @@ class Listing:
 
     @property
     def all_files(self) -> list[ImageFile]:
-        """Of all splits."""
+        """The files of all splits."""
         return [file for files in self.files.values() for file in files]
 
 
@@ -83,14 +83,14 @@ def folder_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
     """Identify the content of a folder data set: relative name and bytes of every file.
 
     Args:
-        data_dir: what a relative path is relative to.
+        data_dir: base of a relative path.
         options: the options of data set `folder`.
 
     Returns:
         16 hexadecimal digits, the same wherever the folder lies.
 
     Raises:
-        InputError: the folder is not there, or is not laid out as a data set.
+        InputError: the folder does not exist, or does not have the layout of a data set.
     """
     listing = folder_listing(data_dir, options)
     digest = hashlib.sha256()
@@ -108,16 +108,15 @@ def folder_listing(data_dir: Path, options: Mapping[str, Any]) -> Listing:
 
 
 def list_folder(data_dir: Path, path: str, *, drawn: bool) -> Listing:
-    """Find the images; what starts with a dot is skipped.
+    """Find the images; names that start with a dot are skipped.
 
     Args:
-        data_dir: what a relative path is relative to.
+        data_dir: base of a relative path.
         path: of the folder.
-        drawn: it has class folders alone, and its split is to be drawn.
+        drawn: it has only class folders, and a split will be drawn.
 
     Raises:
-        InputError: a split or its images are missing, the splits have different classes, or something
-            lies where it should not.
+        InputError: a split or its images are missing, the splits have different classes, or there are misplaced files.
     """
     try:
         root = data_dir / Path(path).expanduser()
@@ -141,7 +140,7 @@ def list_splits(name: str, root: Path, folders: Mapping[str, str], hint: str = "
         name: of the data set, for messages.
         root: the folder.
         folders: of each split, in it.
-        hint: what is said where there is none.
+        hint: for the message if one is missing.
 
     Raises:
         InputError: as `list_folder`.
@@ -180,15 +179,15 @@ def load_folder(
     """Read every image, crop its centre to a square and resize it.
 
     Args:
-        data_dir: what a relative path is relative to.
+        data_dir: base of a relative path.
         path: has train/CLASS/* and test/CLASS/*, or CLASS/* if the split is drawn.
-        image_size: height and width of what a model sees, in pixels.
+        image_size: height and width of a model's input, in pixels.
         channels: 1 (grey) or 3 (colour).
-        background: what is seen through transparent parts.
-        drawn: how the split is drawn; None: there are two.
+        background: visible through transparent parts.
+        drawn: how to draw the split; None: there are two.
 
     Raises:
-        InputError: the folder is not a data set, or an image cannot be read (the message names it).
+        InputError: the folder is not a data set, or an image cannot be read.
     """
     listing = list_folder(data_dir, path, drawn=drawn is not None)
     return load_listed("folder", listing, Decoding(image_size, channels, background), data_dir, drawn)
@@ -216,7 +215,7 @@ def load_listed(
 
 
 def _published(listing: Listing) -> dict[str, slice]:
-    """Where the images of each split are."""
+    """The range of images of each split."""
     first = len(listing.files["train"])
     return {"train": slice(first), "test": slice(first, None)}
 
@@ -253,7 +252,7 @@ def images_in(name: str, folder: Path, label: int) -> list[ImageFile]:
     """The images of a class.
 
     Raises:
-        InputError: there are none, or something lies there that is none.
+        InputError: there are none, or there are other files.
     """
     entries = _visible(name, folder)
     stray = next((entry for entry in entries if not entry.is_file()), None)

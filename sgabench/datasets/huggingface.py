@@ -1,4 +1,4 @@
-"""Images that Hugging Face's `datasets` saved to disk; that library is imported only where its tables are read."""
+"""Images saved to disk by Hugging Face's `datasets`, which is imported only to read its tables."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 NAME = "huggingface"
 _STATE, _INFO, _SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"  # as `save_to_disk` writes them
-SAVED = (_STATE, _SPLITS)  # what it wrote has one of these
+SAVED = (_STATE, _SPLITS)  # a saved data set has one of these
 _WHERE = f"data set {NAME!r}"
 _PLAIN = {"string", "large_string", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 def load_huggingface(data_dir: Path, options: Mapping[str, Any], decoding: Decoding) -> Dataset:
-    """Decode the images of a table, as those of a folder.
+    """Decode the images of a table, like those of a folder.
 
     Args:
-        data_dir: what a relative path is relative to.
+        data_dir: base of a relative path.
         options: of data set `huggingface`.
-        decoding: how images become those that a model sees.
+        decoding: of the images.
 
     Raises:
         InputError: as `huggingface_listing`; or an image cannot be read, or no split can be drawn.
@@ -39,13 +39,13 @@ def load_huggingface(data_dir: Path, options: Mapping[str, Any], decoding: Decod
 
 
 def huggingface_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
-    """Identify the content: the columns with their classes, and the bytes of every file of the splits that are used.
+    """Identify the content: the columns with their classes, and the bytes of every file of the splits in use.
 
     Returns:
         16 hexadecimal digits, the same wherever the folder lies.
 
     Raises:
-        InputError: the folder is not there, or no such split is in it.
+        InputError: the folder or a split does not exist.
     """
     digest = hashlib.sha256()
     for split, folder in _folders(data_dir, options).items():
@@ -58,11 +58,11 @@ def huggingface_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
 
 
 def huggingface_listing(data_dir: Path, options: Mapping[str, Any]) -> Listing:
-    """The rows of data set `huggingface` with these options; no image is decoded.
+    """The rows of data set `huggingface` with these options, without decoding images.
 
     Raises:
-        InputError: the extra is not installed; the folder, a split or a column is not there, or the column holds
-            something else; the splits have different classes.
+        InputError: the extra is not installed; the folder, a split or a column does not exist, or a column has
+            the wrong type; the splits have different classes.
     """
     root, folders = _root(data_dir, options), _folders(data_dir, options)
     tables = {split: _table(folder) for split, folder in folders.items()}
@@ -88,7 +88,7 @@ def _root(data_dir: Path, options: Mapping[str, Any]) -> Path:
 
 
 def _folders(data_dir: Path, options: Mapping[str, Any]) -> dict[str, Path]:
-    """The folder of each split that is used: of both, or of what a split is drawn from, under ""."""
+    """The folder of each split in use: of both, or of the one that a split is drawn from, under ""."""
     root = _root(data_dir, options)
     is_one = (root / _STATE).is_file()
     if not is_one and not (root / _SPLITS).is_file():
@@ -112,7 +112,7 @@ def _folders(data_dir: Path, options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a split that hold its rows, in their order; others may lie there, which the library made."""
+    """The files with the rows of a split, in order; the library may have put other files there."""
     try:
         return [folder / Path(file["filename"]).name for file in _json(folder / _STATE)["_data_files"]]
     except (KeyError, TypeError):
@@ -137,7 +137,7 @@ def _table(folder: Path) -> Any:
 
 
 def _columns(folder: Path, table: Any, options: Mapping[str, Any]) -> tuple[str, str]:
-    """The names of the columns of images and of labels: the ones that are asked for, or the only ones of their kind."""
+    """The names of the columns of images and labels: those requested, or the only ones of their kind."""
     kinds = {name: type(feature).__name__ for name, feature in table.features.items()}
     plain = [name for name, feature in table.features.items() if getattr(feature, "dtype", "") in _PLAIN]
     image = _column(folder, kinds, "image", options["image"], [name for name, kind in kinds.items() if kind == "Image"])

@@ -26,12 +26,12 @@ def load_imagenet(data_dir: Path, path: str, image_size: int) -> Dataset:
     """The training images, and those of the validation split for testing; the test split has no labels.
 
     Args:
-        data_dir: what a relative path is relative to.
+        data_dir: base of a relative path.
         path: has train/CLASS/*.JPEG and val/CLASS/*.JPEG.
-        image_size: height and width of what a model sees.
+        image_size: height and width of a model's input.
 
     Raises:
-        InputError: the folder is not there, is laid out otherwise, or has an image that cannot be read.
+        InputError: the folder does not exist, has another layout, or an image cannot be read.
     """
     return load_listed("imagenet", list_imagenet(data_dir, path), _decoding(image_size), data_dir)
 
@@ -56,7 +56,7 @@ def imagenet_listing(data_dir: Path, options: Mapping[str, Any]) -> Listing:
 
 
 def imagenet_fingerprint(data_dir: Path, options: Mapping[str, Any]) -> str:
-    """Identify the content by name and size of every file: to read all 150 GB would take longer than many a training.
+    """Identify the content by name and size of every file: reading 150 GB would take longer than many trainings.
 
     Returns:
         16 hexadecimal digits, the same wherever the folder lies.
@@ -73,12 +73,12 @@ def load_tiny_imagenet(data_dir: Path, download: bool, image_size: int) -> Datas
     """100,000 images, and the 10,000 of the validation split for testing; 200 classes of ImageNet, 64 x 64.
 
     Args:
-        data_dir: has the folder `tiny-imagenet-200`, as its archive is packed, or is it.
+        data_dir: has the folder `tiny-imagenet-200` with the layout of its archive, or is that folder.
         download: fetch the archive (248 MB) if there is none.
-        image_size: height and width of what a model sees.
+        image_size: height and width of a model's input.
 
     Raises:
-        InputError: missing and not downloaded, or not as it was published.
+        InputError: missing and not downloaded, or not as published.
     """
     root = _tiny_folder(data_dir)
     if not root.is_dir():
@@ -90,7 +90,7 @@ def load_tiny_imagenet(data_dir: Path, download: bool, image_size: int) -> Datas
 
 
 def tiny_imagenet_listing(data_dir: Path, options: Mapping[str, Any]) -> Listing:
-    """The files of Tiny ImageNet, where they are there; as `list_tiny_imagenet`."""
+    """The files of Tiny ImageNet, if it is present; as `list_tiny_imagenet`."""
     return list_tiny_imagenet(_tiny_folder(data_dir))
 
 

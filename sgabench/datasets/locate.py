@@ -1,4 +1,4 @@
-"""Finding the files of a published data set, or fetching them once."""
+"""Find the files of a published data set, or download them once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIMEOUT = 10.0  # seconds that a server may be silent
 
 
 def first_with(candidates: Iterable[Path], files: Iterable[str]) -> Path | None:
-    """The first folder that has any of the files; what cannot be read counts as absent.
+    """The first folder that has any of the files; unreadable ones count as absent.
 
     Any, so that the reader names the file that an incomplete folder lacks.
     """
@@ -29,20 +29,20 @@ def first_with(candidates: Iterable[Path], files: Iterable[str]) -> Path | None:
 
 
 def not_found(name: str, wanted: str, data_dir: Path, how: str) -> InputError:
-    """What every data set says when it is not there and may not be downloaded."""
+    """The error for a data set that is missing and may not be downloaded."""
     return InputError(f"data set {name!r}: no {wanted} in {data_dir}; {how}")
 
 
 def fetch(name: str, data_dir: Path, folder: str, download: Callable[[Path], object], how: str) -> Path:
     """Download a folder into `data_dir`: completely, or not at all.
 
-    It is filled beside its final place and then moved there, so that an interrupted download leaves
-    nothing that looks like data, and processes that download the same do no harm.
+    It is filled under a temporary name and then moved into place, so that an interrupted download leaves nothing that
+    looks like data, and processes that download the same do no harm.
 
     Args:
         name: of the data set, for messages.
         data_dir: made if it does not exist.
-        folder: what `download` makes in the folder that it is given.
+        folder: that `download` creates inside its argument.
         download: does the work.
         how: what the user can do instead.
 
@@ -50,7 +50,7 @@ def fetch(name: str, data_dir: Path, folder: str, download: Callable[[Path], obj
         `data_dir` / `folder`.
 
     Raises:
-        InputError: no network, a damaged download, or nowhere to write; one line.
+        InputError: no network, a damaged download, or nowhere to write.
     """
     from http.client import HTTPException
 

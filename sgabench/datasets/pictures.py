@@ -1,4 +1,4 @@
-"""One image file to pixels: what is read as its author meant it, and what is refused."""
+"""Decode an image file as its author meant it, or refuse it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Background = Literal["white", "black"]
 
-# Pillow's modes of 8 bits a channel.
+# Pillow's modes with 8 bits per channel.
 EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB"})
-# Formats of pictures alone: Pillow reads others by running programs, or takes them for one by their names.
+# Only formats of pictures: Pillow reads others by running programs, or recognizes them only by their names.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 # Tags of TIFF.
 BITS_PER_SAMPLE, EXTRA_SAMPLES, SAMPLE_FORMAT = 258, 338, 339
@@ -31,18 +31,18 @@ ORIENTATION = 274  # of EXIF
 
 @dataclass(frozen=True)
 class Picture:
-    """The content of an image file that is elsewhere than in a file of its own.
+    """The content of an image without a file of its own.
 
     Attributes:
         name: for messages.
-        read: gives the content.
+        read: returns the content.
     """
 
     name: str
     read: Callable[[], bytes]
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """As a file, like the method of `Path`."""
+        """Open it as a file, like the method of `Path`."""
         return io.BytesIO(self.read())
 
     def __str__(self) -> str:
@@ -56,7 +56,7 @@ def image_pixels(path: Source) -> int:
     """Width times height, from the first bytes of a file.
 
     Raises:
-        InputError: as `read_image`, as far as these tell.
+        InputError: as `read_image`, as far as these bytes show it.
     """
     with _opened(path) as image:
         return image.width * image.height
@@ -64,13 +64,13 @@ def image_pixels(path: Source) -> int:
 
 @dataclass(frozen=True)
 class Look:
-    """What an image file has that is not seen in the pixels that a network gets.
+    """Properties of an image file that the pixels for a network no longer show.
 
     Attributes:
-        size: width and height, as viewers show it.
+        size: width and height, as shown by viewers.
         mode: Pillow's, e.g. ``RGB``, ``L`` (grey), ``P`` (palette).
-        turned: whether EXIF data turn it.
-        transparent: whether it may be seen through.
+        turned: whether EXIF data rotate it.
+        transparent: whether it has transparency.
     """
 
     size: tuple[int, int]
@@ -80,7 +80,7 @@ class Look:
 
 
 def look_at(path: Source) -> Look:
-    """Decode an image, and tell what it is.
+    """Decode an image and describe it.
 
     Raises:
         InputError: as `read_image`.
@@ -95,15 +95,15 @@ def look_at(path: Source) -> Look:
 
 
 def read_image(path: Source, image_size: int, channels: int, background: Background) -> NDArray[np.uint8]:
-    """Read one image: turned as its EXIF data say, laid on a background where it is transparent, its centre.
+    """Read an image: rotated according to EXIF data, composited onto a background, cropped to its centre.
 
     Returns:
         uint8 (channels, image_size, image_size).
 
     Raises:
-        InputError: it cannot be read, is of no known format, has more than one frame, more than 8 bits a sample or
-            channels that are no colours, or is so large that it looks like a decompression bomb (Pillow's limit, about
-            90 million pixels).
+        InputError: it cannot be read, its format is unknown, it has more than one frame, more than 8 bits per sample or
+            channels that are not colours, or is so large that it looks like a decompression bomb (Pillow's limit,
+            about 90 million pixels).
     """
     import numpy as np
     from PIL import Image, ImageOps
@@ -120,21 +120,21 @@ def read_image(path: Source, image_size: int, channels: int, background: Backgro
 
 
 def _on_background(image: Image, background: Background) -> Image:
-    """What is seen of an image before a background; colours that are hidden stay hidden."""
+    """The image composited onto a background; colours of transparent pixels stay hidden."""
     from PIL import Image
 
-    straight = image.convert("LA") if image.mode == "La" else image  # Pillow knows no other way from there
+    straight = image.convert("LA") if image.mode == "La" else image  # Pillow supports no other conversion from there
     over = straight if straight.mode == "RGBA" else straight.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", over.size, background), over).convert("RGB")
 
 
 @contextmanager
 def _opened(path: Source) -> Iterator[Image]:
-    """An image that is not decoded yet; whatever fails inside names it."""
+    """An image that is not decoded yet; errors inside the block name it."""
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
-    known = [name for name in FORMATS if name in Image.OPEN]  # which, depends on how Pillow was built
+    known = [name for name in FORMATS if name in Image.OPEN]  # depends on how Pillow was built
     with foreign(f"{path}: cannot be read as an image (", ")"):
         try:
             with warnings.catch_warnings():
@@ -151,15 +151,15 @@ def _opened(path: Source) -> Iterator[Image]:
 
 
 def _problem(image: Image) -> str:
-    """Why the pixels that Pillow would give are not what the file means; empty if they are."""
+    """Why Pillow's pixels would not be what the file means; empty if they are."""
     tags = getattr(image, "tag_v2", {})  # of TIFF
     if UNSPECIFIED in tags.get(EXTRA_SAMPLES, ()):
         return "has channels other than colours and transparency; remove them"
     if image.mode not in EIGHT_BIT_MODES:
         return f"samples of mode {image.mode!r}; only 8-bit images can be used"
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # a photograph with its previews
+    if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photograph with previews
         return "has more than one frame; only still images can be used"
-    if _bits(image) > 8:  # of colours Pillow keeps the upper 8 bits, which are zeros where a camera used 12 of 16
+    if _bits(image) > 8:  # Pillow keeps the upper 8 bits of colours, which are zero if a camera used 12 of 16
         return f"{_bits(image)} bits per sample; only 8-bit images can be used"
     if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
         return "CMYK without Adobe's marker, which says whether 0 or 255 means no ink; convert it to RGB"
@@ -169,7 +169,7 @@ def _problem(image: Image) -> str:
 
 
 def _bits(image: Image) -> int:
-    """Bits a sample of the file, where Pillow's mode does not tell them."""
+    """Bits per sample of the file, where Pillow's mode does not show them."""
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
         return int(max(bits))

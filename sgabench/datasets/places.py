@@ -1,11 +1,11 @@
-"""Where published data sets are looked for; nothing is read."""
+"""Where published data sets are searched for, without reading them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-# Of each data set, the folders that may hold it, and the files that must then be in them.
+# For each data set, the folders that may contain it, and the files that must be in them.
 _CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)]
 _IDX = [f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 _SVHN = ["train_32x32.mat", "test_32x32.mat"]
@@ -33,7 +33,7 @@ LAYOUTS: dict[str, list[tuple[str, list[str]]]] = {
 
 
 def find(data_dir: Path, layouts: Iterable[tuple[str, list[str]]]) -> tuple[Path | None, list[str]]:
-    """The first folder that has any of the files, and what it lacks; as the data sets look for them."""
+    """The first folder with any of the files, and what it lacks; searched as by the data sets."""
     for folder, files in layouts:
         itself = data_dir.resolve().name == folder
         candidate = data_dir if itself else data_dir / folder

@@ -1,8 +1,8 @@
 """Decoded images in a file: made once, checked whenever it is opened.
 
-A folder ``NAME-KEY`` has ``images.npy`` and ``about.json``, which says what they were made of: the listing of the files
-(name, size, time of the last change) and how they were decoded. It is written beside its place and moved, so that it is
-whole or not there; a lock makes processes that want the same one wait for the first.
+A folder ``NAME-KEY`` has ``images.npy`` and ``about.json``, which says what they were made from: the listing of the
+files (name, size, time of the last change) and how they were decoded. It is written under a temporary name and moved,
+so that it is complete or absent; a lock makes processes that need the same one wait for the first.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _logger = logging.getLogger("sgabench")
 
 
 def cache_folder(data_dir: Path) -> Path:
-    """Where decoded images are kept."""
+    """The folder of decoded images."""
     return Path(os.environ.get(CACHE) or data_dir / FOLDER)
 
 
 def about_all(data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Of all that is kept: the name of its folder, bytes, and what it was made of."""
+    """For everything in the cache: the name of its folder, bytes, and what it was made from."""
     for path in sorted(cache_folder(data_dir).glob("*/about.json")):
         with contextlib.suppress(OSError, ValueError):
             yield path.parent.name, (path.parent / "images.npy").stat().st_size, json.loads(path.read_text())
@@ -55,20 +55,20 @@ def images_of(
     data_dir: Path,
     stored: Sequence[Path] = (),
 ) -> Pixels:
-    """The images of files, in memory or streamed; which of the two makes no difference to any number.
+    """The images of files, in memory or streamed, which makes no difference to any number.
 
-    They are in memory where they take no more than ``SGABENCH_DATA_MEMORY``, by default a quarter of what is available.
+    They are in memory if they take no more than ``SGABENCH_DATA_MEMORY``, by default a quarter of what is available.
 
     Args:
         name: of the data set, for messages.
-        root: the folder that all files are in.
-        paths: in order; or images that have no file of their own.
-        decoding: how they are decoded.
-        data_dir: where what is decoded is kept, unless ``SGABENCH_CACHE`` says otherwise.
-        stored: the files that hold these.
+        root: the folder of all files.
+        paths: in order; or images without files of their own.
+        decoding: of the files.
+        data_dir: folder of the decoded images, unless ``SGABENCH_CACHE`` is set.
+        stored: the files that contain the images without files of their own.
 
     Raises:
-        InputError: an image cannot be read (the message names it), or there is nowhere to keep what is decoded.
+        InputError: an image cannot be read, or there is no room for the decoded images.
     """
     import numpy as np
     import torch
@@ -91,14 +91,14 @@ def images_of(
 
 @dataclass(frozen=True)
 class Prepared:
-    """The place of a data set's decoded images, whether they are there or not.
+    """The cache entry of a data set's decoded images, whether it exists or not.
 
     Attributes:
         name: of the data set, for messages.
         root: the folder of its files.
         paths: of these, in order.
-        decoding: how they are decoded.
-        folder: where the images are.
+        decoding: of the files.
+        folder: of the decoded images.
         listing: hash of names, sizes and times of the files.
     """
 
@@ -119,10 +119,10 @@ class Prepared:
         data_dir: Path,
         stored: Sequence[Path] = (),
     ) -> Prepared:
-        """The place for some files.
+        """The entry for some files.
 
         Raises:
-            InputError: a file cannot be looked at.
+            InputError: the properties of a file cannot be read.
         """
         digest = hashlib.sha256()
         for path in (*paths, *stored):
@@ -142,16 +142,16 @@ class Prepared:
 
     @property
     def bytes(self) -> int:
-        """Of the images."""
+        """The size of the images."""
         return len(self.paths) * self.decoding.image_bytes
 
     def is_there(self) -> bool:
-        """Whether it was made of the files as they are now; what it holds is not read."""
+        """Whether it exists and was made from the present files; its content is not read."""
         about = self._about()
         return about is not None and about["listing"] == self.listing
 
     def open(self) -> ImageFile | None:
-        """The images; None: they are not there, or not those of the files as they are now, or damaged."""
+        """The images; None if they do not exist, are outdated, or damaged."""
         import numpy as np
 
         from sgabench.datasets.streamed import ImageFile
@@ -179,10 +179,10 @@ class Prepared:
             return None
 
     def make(self) -> ImageFile:
-        """Decode all files, once; another process that does the same is waited for.
+        """Decode all files once, waiting for another process that does the same.
 
         Raises:
-            InputError: an image cannot be read, or there is no room, or no right to write.
+            InputError: an image cannot be read, there is no room, or the folder is not writable.
         """
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ class Prepared:
         import numpy as np
 
         part = self.folder.with_name(self.folder.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)  # of a process that was killed; the lock is ours
+        shutil.rmtree(part, ignore_errors=True)  # left by a killed process: this one has the lock
         free = shutil.disk_usage(self.folder.parent).free
         if self.bytes > free:
             raise InputError(
@@ -241,7 +241,7 @@ class Prepared:
                 "images": len(self.paths),
             }
             (part / "about.json").write_text(json.dumps({**about, **self.decoding.identity()}, indent=1))
-            shutil.rmtree(self.folder, ignore_errors=True)  # who has it mapped keeps it
+            shutil.rmtree(self.folder, ignore_errors=True)  # open files stay readable
             part.rename(self.folder)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -251,7 +251,7 @@ class Prepared:
     def _locked(self) -> Iterator[None]:
         try:
             import fcntl
-        except ImportError:  # not a Unix: what is moved last stays
+        except ImportError:  # not on Unix: the last one to be moved stays
             yield
             return
         with self.folder.with_name(self.folder.name + ".lock").open("w") as lock:

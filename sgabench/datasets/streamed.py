@@ -1,4 +1,4 @@
-"""Images that stay in a file: what stands in place of a tensor where a data set does not fit into memory."""
+"""Images that stay in a file, used instead of a tensor if a data set does not fit into memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sgabench.errors import InputError
 
 
 class ImageFile:
-    """Images one after the other in a file, of which each is read when it is asked for.
+    """Consecutive images in a file, read on demand.
 
-    It is read, not mapped into memory: then the process's memory is what it computes with, a limit of the address space
-    is none of the data, and a file that is cut short is an error, not the end of the process.
+    It is read, not mapped into memory: so the process's memory is what it computes with, limits of the address space do
+    not limit the data, and a truncated file is an error, not the end of the process.
 
     Args:
         path: of the file.
@@ -47,7 +47,7 @@ class ImageFile:
         wanted = rows.numpy()
         ends = [*(np.flatnonzero(np.diff(wanted) != 1) + 1).tolist(), len(wanted)]
         first = 0
-        for end in ends if len(wanted) else ():  # what lies together is read at once
+        for end in ends if len(wanted) else ():  # neighbours are read at once
             part = into[first * self._size : end * self._size]
             with self._alone:
                 self._file.seek(self._start + int(wanted[first]) * self._size)
@@ -58,11 +58,11 @@ class ImageFile:
 
 
 class Streamed:
-    """Images of which only those are in a device's memory that are asked for.
+    """Images that are only read into a device's memory on demand.
 
     Args:
-        images: uint8 (N, C, H, W), in a file, or in the memory of the CPU where a device has too little.
-        rows: int64, which of them these are, in this order; None: all.
+        images: uint8 (N, C, H, W), in a file, or in CPU memory if the device has too little.
+        rows: int64, the indices of these images, in order; None: all.
     """
 
     def __init__(self, images: Tensor | ImageFile, rows: Tensor | None = None) -> None:
@@ -89,11 +89,11 @@ class Streamed:
 
     @property
     def device(self) -> torch.device:
-        """Where images are read to."""
+        """The device that images are read to."""
         return self._images.device
 
     def numel(self) -> int:
-        """Pixels of all images and channels."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     def __getitem__(self, which: Tensor | slice) -> Tensor:
@@ -101,7 +101,7 @@ class Streamed:
         return self._images[self._rows[which]]
 
     def part(self, which: Tensor | slice) -> Streamed:
-        """Some of them, which are not read yet."""
+        """A part of the images, without reading them."""
         return Streamed(self._images, self._rows[which])
 
 
@@ -109,10 +109,10 @@ Pixels = Tensor | Streamed
 
 
 def part_of(images: Pixels, which: Tensor | slice) -> Pixels:
-    """Some of the images; what is in a file stays there."""
+    """A part of the images; those in a file stay there."""
     return images.part(which) if isinstance(images, Streamed) else images[which]
 
 
 def bytes_in_memory(images: Pixels) -> int:
-    """What images take of a process's memory; what is in a file takes none."""
+    """Memory that images use in a process; those in a file use none."""
     return 0 if isinstance(images, Streamed) else images.nbytes

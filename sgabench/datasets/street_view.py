@@ -22,7 +22,7 @@ def load_svhn(data_dir: Path, download: bool) -> Dataset:
 
     Args:
         data_dir: has `train_32x32.mat` and `test_32x32.mat`, or has them in `svhn`.
-        download: fetch them (250 MB) if they are nowhere.
+        download: fetch them (250 MB) if they are not found.
 
     Raises:
         InputError: missing and not downloaded, or not what was published.

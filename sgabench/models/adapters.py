@@ -1,4 +1,4 @@
-"""Networks of timm and torchvision, fitted to a data set: its channels, its size, its classes."""
+"""Networks of timm and torchvision, adapted to a data set's channels, size and classes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sgabench.models.pretrained import fit_classifier, fit_input, mark_published
 from sgabench.plugins import ImageSpec
 
 Stem = Literal["default", "cifar"]
-_STEM = ["conv1"]  # what `replace_stem` makes anew
+_STEM = ["conv1"]  # replaced by `replace_stem`
 
-# what the data set decides, what would load weights, and what makes a network return more than logits
+# options decided by the data set, that load weights, or that make a network return more than logits
 RESERVED = frozenset(
     {
         *("num_classes", "in_chans", "img_size", "image_size", "input_size"),
@@ -33,14 +33,14 @@ def build_timm(name: str, spec: ImageSpec, stem: Stem, pretrained: bool, options
     """Build a network of timm.
 
     Args:
-        name: as `timm.list_models()` has it.
+        name: as in `timm.list_models()`.
         spec: what it must accept and return.
         stem: see `replace_stem`.
         pretrained: load the published weights, with timm's own loader and cache.
         options: go to the constructor.
 
     Raises:
-        InputError: unknown name, wrong option, weights that cannot be had, or a network that cannot take such images.
+        InputError: unknown name, wrong option, unavailable weights, or a network that cannot take such images.
     """
     import timm
 
@@ -68,9 +68,8 @@ def build_torchvision(
     """Build a classification network of torchvision.
 
     Args:
-        name: as `torchvision.models.list_models(module=torchvision.models)` has it.
-        spec: what it must accept and return; for other than 3 channels the first convolution is
-            replaced.
+        name: as in `torchvision.models.list_models(module=torchvision.models)`.
+        spec: what it must accept and return; for other than 3 channels the first convolution is replaced.
         stem: see `replace_stem`.
         pretrained: load the published weights, with torchvision's own loader and cache.
         options: go to the constructor.
@@ -100,16 +99,14 @@ def build_torchvision(
 
 
 def _published(label: str, name: str, spec: ImageSpec, stem: Stem, options: Mapping[str, Any]) -> nn.Module:
-    """A network of torchvision with its published weights, and what does not fit the data set made anew."""
+    """A network of torchvision with its published weights; layers that do not fit the data set are replaced."""
     import torchvision
 
     weights = torchvision.models.get_model_weights(name).DEFAULT
     fitted = {"aux_logits": False} if name == "inception_v3" else {}
     with foreign(_cannot_be_built(label, spec, options, True)), _quiet_downloads():
         network: nn.Module = torchvision.models.get_model(name, weights=weights, **(fitted | dict(options)))
-    side = (
-        224 if name.startswith(("vit_", "maxvit")) else 64
-    )  # sizes that a network takes, whatever those of the images
+    side = 224 if name.startswith(("vit_", "maxvit")) else 64  # a size that all networks accept, whatever the images'
     with foreign(f"{label}: "):
         inputs, classifier = input_and_classifier(network, torch.zeros(1, 3, side, side))
         new = list(classifier) if len(weights.meta["categories"]) != spec.classes else []
@@ -162,7 +159,7 @@ def _replace_input(network: nn.Module, channels: int) -> None:
         padding=old.padding,  # type: ignore[arg-type]
         bias=old.bias is not None,
     )
-    # the variance of the outputs stays what the network's own initialization makes it
+    # keeps the variance of the outputs as in the network's own initialization
     nn.init.normal_(new.weight, std=float(old.weight.detach().std()) * math.sqrt(old.in_channels / channels))
     if new.bias is not None:
         nn.init.zeros_(new.bias)
@@ -172,7 +169,7 @@ def _replace_input(network: nn.Module, channels: int) -> None:
 
 @contextmanager
 def _quiet_downloads() -> Iterator[None]:
-    """Without what a loader says of each attempt: what becomes of them is told in the end."""
+    """Silence the messages of a loader about each attempt: the final outcome is reported."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
     logger.setLevel(logging.CRITICAL)

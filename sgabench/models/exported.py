@@ -1,4 +1,4 @@
-"""Networks in the formats of other programs, each checked to give the same logits."""
+"""Export networks to the formats of other programs, checked to give the same logits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from sgabench.errors import InputError, foreign
 from sgabench.plugins import ImageSpec
 
-TOLERANCE = 1e-4  # of logits, in units of the largest
+TOLERANCE = 1e-4  # of logits, relative to the largest
 
 
 def export_program(network: nn.Module, path: Path, spec: ImageSpec) -> None:
-    """Write a network with `torch.export`, for any number of images from 2 on.
+    """Write a network with `torch.export`, for at least 2 images.
 
     Raises:
-        InputError: torch cannot export it, or what it has exported gives other logits.
+        InputError: torch cannot export it, or the exported network gives different logits.
     """
     images = _images(spec)
     with foreign(f"{path.name}: torch.export: "):
@@ -32,8 +32,8 @@ def export_onnx(network: nn.Module, path: Path, spec: ImageSpec) -> None:
     """Write a network as ONNX, for any number of images.
 
     Raises:
-        InputError: onnx, onnxscript or onnxruntime is not installed; torch cannot export it, or what it has exported
-            gives other logits.
+        InputError: onnx, onnxscript or onnxruntime is not installed; torch cannot export it, or the exported network
+            gives different logits.
     """
     try:
         import onnxruntime

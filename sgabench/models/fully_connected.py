@@ -1,4 +1,4 @@
-"""Networks of linear layers alone."""
+"""Networks of linear layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of the loss on images, of parameters that may be frozen, in the precision of the weights."""
+"""Gradients of the loss on images, also of frozen parameters, in the precision of the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 @contextmanager
 def trainable(weights: Iterable[Tensor]) -> Iterator[None]:
-    """Gradients, of frozen weights too; afterwards each is as it was."""
+    """Enable gradients, also of frozen weights, and restore them afterwards."""
     kept = [(weight, weight.requires_grad) for weight in weights]
     try:
         with torch.enable_grad():
@@ -33,14 +33,14 @@ def losses(network: nn.Module, batches: Batches) -> Iterator[tuple[Tensor, int]]
 
 
 def gradients(loss: Tensor, weights: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
-    """Of the loss; zeros for weights that it does not depend on."""
+    """Gradients of a loss; zeros for weights that it does not depend on."""
     return list(
         torch.autograd.grad(loss, list(weights), create_graph=create_graph, materialize_grads=True, allow_unused=True)
     )
 
 
 def mean_gradient(network: nn.Module, batches: Batches, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Of the mean loss of all images: float32, on the weights' device. Within `trainable`."""
+    """Gradient of the mean loss of all images: float32, on the weights' device. Within `trainable`."""
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
     images = 0
     for loss, number in losses(network, batches):
@@ -56,10 +56,10 @@ def squared_gradients(
     """Sums over images of the squared gradient of the image's loss: float32. Within `trainable`.
 
     Args:
-        images: how many, one pass for each; fewer if there are fewer.
+        images: how many to use, with one pass for each; all if there are fewer.
 
     Returns:
-        The sums, and over how many images they are.
+        The sums, and the number of images.
     """
     sums = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
     seen = 0

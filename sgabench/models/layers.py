@@ -1,4 +1,4 @@
-"""The weights of any network: the prunable set, what is at both ends; evaluation mode."""
+"""The weights of any network: the prunable set, input layer and classifier; evaluation mode."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FIRST_LAYER = re.compile(r"weight_ih(_l0)?(_reverse)?")
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module gets its own mode back."""
+    """Evaluation mode without gradients; afterwards every module's mode is restored."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -34,7 +34,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def prunable_layers(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Module]:
-    """Convolutions and linear layers by name; of those that share a weight, the first.
+    """Convolutions and linear layers by name; if some share a weight, only the first.
 
     Args:
         network: any network.
@@ -49,8 +49,8 @@ def prunable_weights(network: nn.Module, excluded: Collection[str] = ()) -> dict
 
     Those of convolutions and linear layers have the names of their layers. Input and recurrent weights of recurrent
     layers, and the packed input projection of ``nn.MultiheadAttention``, have names of their own, such as
-    ``rnn.weight_hh_l0``. Biases and normalization layers are never among them. A weight that is shared appears once,
-    under its first name, and not at all if one of its names is excluded.
+    ``rnn.weight_hh_l0``. Biases and normalization layers are never included. A shared weight appears once, under its
+    first name, and not at all if one of its names is excluded.
 
     Args:
         network: any network.
@@ -66,10 +66,9 @@ def prunable_weights(network: nn.Module, excluded: Collection[str] = ()) -> dict
 
 
 def prunable_as_layers(network: nn.Module, excluded: Collection[str] = ()) -> dict[str, nn.Module]:
-    """The layers of `prunable_weights`; a weight that belongs to no convolution or linear layer is a linear layer's.
+    """The layers of `prunable_weights`; weights outside convolutions and linear layers become linear layers.
 
-    So every weight says what is an output and what an input. To change the weight of such a layer is to change the
-    network's.
+    So every weight has inputs and outputs. Changing the weight of such a layer changes the network's.
     """
     modules = dict(network.named_modules())
     return {
@@ -85,7 +84,7 @@ def weights_left_out(network: nn.Module) -> list[str]:
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:
-    """Whether the module of that name is one of the modules, or a part of one."""
+    """Whether the module of that name is one of the modules, or part of one."""
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
@@ -102,16 +101,16 @@ def weight_of(layer: nn.Module) -> nn.Parameter:
 
 
 def input_and_classifier(network: nn.Module, example: Tensor) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of the weights that see the image and of those that give the logits, by running it once.
+    """Names of the weights that see the image and of those that compute the logits, found by running it once.
 
     Those that see the image belong to the first module with prunable weights that runs, and to all others that read
-    the same tensor; of a recurrent network they are its first layer's input weights. The classifiers are the
-    convolutions and linear layers as wide as the network's output from which the logits are made without another
-    layer between: two, where a network averages two heads. A network whose output has the width of no such layer has
+    the same tensor; in a recurrent network they are its first layer's input weights. The classifiers are the
+    convolutions and linear layers as wide as the network's output from which the logits are computed without another
+    layer in between: two, if a network averages two heads. A network whose output has the width of no such layer has
     no classifier.
 
     Args:
-        network: left as it was, BatchNorm statistics included.
+        network: it is not changed, including BatchNorm statistics.
         example: images (N, C, H, W).
     """
     calls: list[tuple[str, nn.Module, int]] = []
@@ -148,7 +147,7 @@ def _made_by(tensor: object, layers: frozenset[str]) -> None:
 
 
 class _LastLayers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Passes on to what comes out of an operator which layers its operands were made by."""
+    """Propagates to the output of each operator which layers made its operands."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -173,7 +172,7 @@ def _first_of_each(named: Mapping[str, _T], weight: Callable[[_T], Any], exclude
 
 
 def _weights_in(name: str, module: nn.Module) -> dict[str, nn.Parameter]:
-    """The prunable weights that are a module's own, by the names that `prunable_weights` gives them."""
+    """The prunable weights of a module itself, by their names in `prunable_weights`."""
     if isinstance(module, _LAYERS):
         return {name: weight_of(module)}
     if not isinstance(module, (*_RECURRENT, nn.MultiheadAttention)):
@@ -191,7 +190,7 @@ def _linear(weight: nn.Parameter) -> nn.Linear:
 
 
 def _input_weights(name: str, module: nn.Module) -> list[str]:
-    """Names of the weights of a module that multiply what it reads."""
+    """Names of the weights of a module that multiply its input."""
     weights = _weights_in(name, module)
     if not isinstance(module, _RECURRENT):
         return list(weights)

@@ -18,7 +18,7 @@ from sgabench.models.layers import evaluating
 
 
 def count_macs(network: nn.Module, images: Tensor) -> tuple[int, int]:
-    """Multiply-adds for the images together: all, and those that touch no zero weight.
+    """Total multiply-adds for the images: all, and those without a zero weight.
 
     Args:
         network: left as it was.
@@ -33,9 +33,9 @@ class Operations:
     """Multiply-adds of a network, operator by operator.
 
     Attributes:
-        operators: multiply-adds of each, and the weights in it: the name of a parameter, or of a part
-            of one how many numbers it has and how many of them are not zero.
-        sizes: how many numbers each parameter has.
+        operators: multiply-adds of each, and the weights in it: the name of a parameter or, for a part of one, its
+            number of elements and of nonzero elements.
+        sizes: number of elements of each parameter.
     """
 
     operators: tuple[tuple[int, tuple[str | tuple[int, int], ...]], ...]
@@ -48,11 +48,11 @@ class Operations:
 
     @property
     def follow_from_parameters(self) -> bool:
-        """Whether they can be told of other values, too, by counting the zeros of whole parameters."""
+        """Whether they can be computed for other values, too, by counting the zeros of whole parameters."""
         return all(isinstance(weight, str) for _, weights in self.operators for weight in weights)
 
     def nonzero(self, parameters: Mapping[str, int]) -> int:
-        """Multiply-adds that touch no zero weight, if so many numbers of each parameter are not zero."""
+        """Multiply-adds without a zero weight, given the number of nonzero elements of each parameter."""
         total = 0
         for macs, weights in self.operators:
             for weight in weights:
@@ -64,7 +64,7 @@ class Operations:
 
 
 def count_operations(network: nn.Module, images: Tensor) -> Operations:
-    """Run a network and see what it multiplies.
+    """Run a network and count its multiply-adds.
 
     Args:
         network: left as it was.
@@ -77,7 +77,7 @@ def count_operations(network: nn.Module, images: Tensor) -> Operations:
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Attention and recurrent layers as plain matrix products: torch has no formulas for their fused kernels."""
+    """Run attention and recurrent layers as plain matrix products: torch has no formulas for their fused kernels."""
     fast_path, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
     torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # its context manager warns of a setting for GPUs
@@ -92,10 +92,9 @@ def unfused() -> Iterator[None]:
 class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts multiply-adds operator by operator, with the formulas of torch's FlopCounterMode.
 
-    FlopCounterMode itself sees shapes; here the values matter. Weights are recognized by their
-    memory, so that it does not matter which module multiplies by them, or by a slice of them. What a
-    network computes from its weights alone, and multiplies what it makes of images by, is a weight, too:
-    what counts is what is zero there.
+    FlopCounterMode itself only sees shapes; here values matter. Weights are recognized by their memory, so that it does
+    not matter which module multiplies by them, or by a slice of them. Tensors that a network computes only from its
+    weights, and multiplies activations by, are weights, too: their zeros are counted.
     """
 
     def __init__(self, network: nn.Module, images: Tensor) -> None:
@@ -122,7 +121,7 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
         weights = [tensor for tensor in tensors if tensor.dim() > 1 and self._origin(tensor) == "weights"]
         if any(self._origin(tensor) == "images" for tensor in tensors):
             return weights
-        # On the way from a table of positions, say, to a bias of attention: what was computed is read by weights.
+        # Computed weights can be read by weights, e.g. between a table of positions and a bias of attention.
         return [weight for weight in weights if self._is_stored(weight)]
 
     def _is_stored(self, tensor: Tensor) -> bool:
@@ -134,7 +133,7 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return getattr(tensor, "_origin", known)
 
     def _pass_on(self, operands: list[Any], results: list[Any]) -> None:
-        """Remember of what comes out of an operator whether it depends on the images, or else on weights."""
+        """Remember whether the output of an operator depends on the images or only on weights."""
         origins = {self._origin(operand) for operand in operands if isinstance(operand, Tensor)}
         origin = next((known for known in ("images", "weights") if known in origins), None)
         for result in results:
@@ -147,7 +146,7 @@ class _MultiplyAdds(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _trilinear(*args: Any, out_val: Tensor, **kwargs: Any) -> int:
-    """Of `nn.Bilinear`: the weight is args[1], each of its numbers is in one multiply-add a row."""
+    """For `nn.Bilinear`: the weight is args[1], with one multiply-add per element and row."""
     return 2 * len(out_val) * int(args[1].numel())
 
 
@@ -166,5 +165,5 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 
 
 def count_nonzero(tensor: Tensor) -> int:
-    """How many numbers of a tensor are not zero."""
+    """Number of nonzero elements of a tensor."""
     return int(torch.count_nonzero(tensor))

@@ -1,6 +1,6 @@
-"""Networks on disk: weights as safetensors, and beside them a small JSON file from which the network is built again.
+"""Networks on disk: weights as safetensors, beside a small JSON file from which the network is rebuilt.
 
-The code that pruned it is not needed for that: of every module, the numbers that differ from the model's own are kept.
+The code that pruned it is not needed: for every module, the numbers that differ from the original model's are kept.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ FORMAT = 1
 def save_network(
     network: nn.Module, path: Path, model: str, options: Mapping[str, Any], spec: ImageSpec, about: Mapping[str, Any]
 ) -> None:
-    """Write a network that a model and pruning have made, and prove that it can be built again.
+    """Write a pruned network of a model, and prove that it can be rebuilt.
 
     Args:
         network: in evaluation mode.
         path: of the weights, ``.safetensors``; the JSON file gets the same name.
-        model: as a suite names it.
+        model: its name in suites.
         options: of the model.
         spec: of its images.
-        about: what else the JSON file tells, e.g. how images are normalized.
+        about: further content of the JSON file, e.g. how images are normalized.
 
     Raises:
-        InputError: it has other modules than its model, or does not give the same logits once it is loaded.
+        InputError: it has other modules than its model, or gives different logits after loading.
         OSError: a file cannot be written.
     """
     network = copy.deepcopy(network).cpu()
@@ -64,9 +64,9 @@ def save_network(
 
 
 def load_network(path: str | Path) -> nn.Module:
-    """A network that ``sgabench prune`` has kept, on the CPU and in evaluation mode.
+    """Load a network that ``sgabench prune`` has kept, on the CPU and in evaluation mode.
 
-    It takes images (N, C, H, W) that are normalized as the JSON file says. A model of a plugin must be registered
+    It takes images (N, C, H, W), normalized as in the JSON file. A plugin's model must be registered first
     (``sgabench.plugins.registry.load_plugin_file``).
 
     Args:
@@ -112,7 +112,7 @@ def _restored(description: Mapping[str, Any], content: bytes, where: str) -> nn.
 
 
 def _take(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Give a network tensors of other shapes; what several modules share, they share again."""
+    """Give a network tensors of other shapes; shared tensors stay shared."""
     expected = network.state_dict().keys()
     if expected != state.keys():
         raise InputError(f"{where}: tensors differ from the model's: {', '.join(sorted(expected ^ state.keys())[:3])}")
@@ -125,11 +125,11 @@ def _take(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         owner, _, attribute = name.rpartition(".")
         if name in state:
             network.get_submodule(owner)._buffers[attribute] = torch.empty_like(state[name])
-    load_tensors(network, state)  # modules that follow from their tensors see them
+    load_tensors(network, state)  # lets modules that depend on their tensors update themselves
 
 
 def _differences(network: nn.Module, built: nn.Module, model: str) -> dict[str, dict[str, Any]]:
-    """The numbers of each module that are not as the model makes them."""
+    """The numbers of each module that differ from the original model's."""
     own, others = dict(network.named_modules()), dict(built.named_modules())
     kinds = [{name: type(module) for name, module in of.items()} for of in (own, others)]
     if kinds[0] != kinds[1]:

@@ -1,4 +1,4 @@
-"""What a network's state dict has beside tensors."""
+"""State dicts of networks with versions of modules."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
-    """Put tensors into a network, as of the version that its modules have.
+    """Load tensors into a network, as being of the version of its modules.
 
-    Files of tensors do not keep the versions of modules, and some modules take a state without one for an old one.
+    Files of tensors do not keep the versions of modules, and some modules take a state without version for an old one.
 
     Args:
-        network: takes them.
-        tensors: by their names in its state dict.
-        strict: whether every tensor must be there.
+        network: changed in place.
+        tensors: by name in its state dict.
+        strict: whether every tensor must be present.
     """
     state: OrderedDict[str, Tensor] = OrderedDict(tensors)
     state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""BatchNorm statistics of any network, estimated anew."""
+"""Re-estimate the BatchNorm statistics of any network."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, An
     """Replace the running statistics of all BatchNorm layers by those of the batches.
 
     Every image counts the same, however it is batched. All other layers stay in evaluation mode. A
-    network without BatchNorm statistics is not run. A last batch of one image, which has no variance where a
-    BatchNorm layer sees one value of each channel, is put to the one before there.
+    network without BatchNorm statistics is not run. A last batch of one image, which has no variance if a
+    BatchNorm layer sees one value per channel, is added to the previous batch.
 
     Args:
         network: changed in place; modes and momenta are restored.
@@ -54,7 +54,7 @@ def reestimate_batch_norm(network: nn.Module, batches: Iterable[tuple[Tensor, An
 def _with_variance(
     network: nn.Module, norms: Sequence[nn.Module], batches: Iterable[tuple[Tensor, Any]]
 ) -> Iterator[Tensor]:
-    """The images of the batches; a last one alone is put to the batch before, if a layer could not do with it."""
+    """The images of the batches; a single last image is added to the previous batch, if a layer cannot use it alone."""
     held = None
     joins = False
     for images, _ in batches:
@@ -70,7 +70,7 @@ def _with_variance(
 
 
 def _sees_single_values(network: nn.Module, norms: Sequence[nn.Module], image: Tensor) -> bool:
-    """Whether a BatchNorm layer gets one value of each channel of an image; nothing is changed."""
+    """Whether a BatchNorm layer gets one value per channel of an image; the network is not changed."""
     single: list[bool] = []
 
     def look(module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:

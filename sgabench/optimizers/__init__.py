@@ -1,8 +1,8 @@
 """Optimizers that a suite can name.
 
-An optimizer is a function of the network's named parameters and of a seed for what it draws. It
-returns a torch.optim.Optimizer whose learning rates are the base of the schedule. Options have the
-names and the defaults that torch.optim gives them, where nothing else is said.
+An optimizer is a function of the network's named parameters and a seed for random numbers. It returns a
+torch.optim.Optimizer whose learning rates are the base of the schedule. Options have the names and defaults of
+torch.optim, unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -329,7 +329,7 @@ register_fact("stochgradadam", _stochgradadam)
 
 
 def __getattr__(name: str) -> Any:
-    # For loops of one's own; imported on use, because they need torch.
+    # For the user's own loops; imported on use, because they need torch.
     modules = {"Proximal": "proximal", "Sampled": "sampled", "StochGradAdam": "stoch_grad_adam"}
     modules |= {"CrAM": "two_passes", "SAM": "two_passes"}
     if name not in modules:

@@ -1,4 +1,4 @@
-"""What an optimizer says of itself to the loop that trains with it."""
+"""What an optimizer declares to the training loop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.optim import Optimizer
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether its steps need more passes over the same batch.
 
-    An optimizer says so by an attribute ``needs_closure``, or by a `step` that cannot be called without a closure, as
-    torch.optim.LBFGS does.
+    It declares so with an attribute ``needs_closure``, or a `step` that cannot be called without a closure, such as
+    that of torch.optim.LBFGS.
     """
     declared = getattr(optimizer, "needs_closure", None)
     if declared is not None:
@@ -22,11 +22,11 @@ def needs_closure(optimizer: Optimizer) -> bool:
 
 
 def has_modes(optimizer: Optimizer) -> bool:
-    """Whether the weights that it trains at are others than those that are good: it has `train` and `eval`."""
+    """Whether it trains at other weights than those to be evaluated: it has `train` and `eval`."""
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
 
 
 def switch(optimizer: Optimizer, mode: Literal["train", "eval"]) -> None:
-    """Put the weights that are trained at, or those that are good, into the parameters, if it `has_modes`."""
+    """Put the weights for training, or those for evaluation, into the parameters, if it `has_modes`."""
     if has_modes(optimizer):
         getattr(optimizer, mode)()

@@ -1,4 +1,4 @@
-"""Which parameters a weight decay is for."""
+"""Which parameters have weight decay."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from sgabench.optimizers.sampling import keep_positions
 def decay_weights_only(optimizer: Optimizer) -> None:
     """Take weight decay from parameters of fewer than two dimensions: biases and normalization.
 
-    They form a group of their own beside each group that has the option, with the same other options. Masks stay those
-    of the optimizer as it was.
+    They form a group of their own beside each group that has the option, with the same other options. Masks stay.
 
     Args:
-        optimizer: before its first step; groups without the option ``weight_decay`` are left as they are.
+        optimizer: before its first step; groups without the option ``weight_decay`` are not changed.
     """
     keep_positions(optimizer.param_groups)
     groups = [part for group in optimizer.param_groups for part in _parts(group)]
-    optimizer.param_groups[:] = groups  # in place: an optimizer around an optimizer shares the list
+    optimizer.param_groups[:] = groups  # in place: a wrapped optimizer shares the list
 
 
 def _parts(group: dict[str, Any]) -> list[dict[str, Any]]:

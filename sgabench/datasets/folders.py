@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sgabench.datasets.decoding import Decoding
 from sgabench.datasets.pictures import Background, Source
-from sgabench.datasets.prepared import images_of
+from sgabench.datasets.prepared import Prepared, images_of
 from sgabench.errors import InputError
 
 if TYPE_CHECKING:
@@ -209,7 +209,8 @@ def load_listed(
     files = listing.all_files
     labels = torch.tensor([file.label for file in files])
     rows = _published(listing) if drawn is None else _draw(name, listing, labels, drawn)
-    images = images_of(name, listing.root, [file.source for file in files], decoding, data_dir, listing.stored)
+    sources = [file.source for file in files]
+    images = images_of(Prepared.of(name, listing.root, sources, decoding, data_dir, listing.stored))
     train, test = ((part_of(images, rows[split]), labels[rows[split]]) for split in SPLITS)
     return Dataset(name, listing.classes, *train, *test)
 

@@ -47,25 +47,10 @@ def about_all(data_dir: Path) -> Iterator[tuple[str, int, dict[str, Any]]]:
             yield path.parent.name, (path.parent / "images.npy").stat().st_size, json.loads(path.read_text())
 
 
-def images_of(
-    name: str,
-    root: Path,
-    paths: Sequence[Source],
-    decoding: Decoding,
-    data_dir: Path,
-    stored: Sequence[Path] = (),
-) -> Pixels:
-    """The images of files, in memory or streamed, which makes no difference to any number.
+def images_of(prepared: Prepared) -> Pixels:
+    """The images of a data set, in memory or streamed, which makes no difference to any number.
 
     They are in memory if they take no more than ``SGABENCH_DATA_MEMORY``, by default a quarter of what is available.
-
-    Args:
-        name: of the data set, for messages.
-        root: the folder of all files.
-        paths: in order; or images without files of their own.
-        decoding: of the files.
-        data_dir: folder of the decoded images, unless ``SGABENCH_CACHE`` is set.
-        stored: the files that contain the images without files of their own.
 
     Raises:
         InputError: an image cannot be read, or there is no room for the decoded images.
@@ -75,16 +60,17 @@ def images_of(
 
     from sgabench.datasets.streamed import Streamed
 
-    prepared = Prepared.of(name, root, paths, decoding, data_dir, stored)
-    fits = len(paths) * decoding.image_bytes <= memory_limit()
+    fits = prepared.bytes <= memory_limit()
     file = prepared.open()
     if file is None and not fits:
         file = prepared.make()
     if file is not None:
         return file[torch.arange(len(file))] if fits else Streamed(file)
-    threads = threads_for(name, root, paths)
+    paths, decoding = prepared.paths, prepared.decoding
+    threads = threads_for(prepared.name, prepared.root, paths)
     images = np.empty((len(paths), *decoding.shape), dtype=np.uint8)
-    for index, pixels in enumerate(decoded(paths, decoding, f"{root.name}: decoding {len(paths)} images", threads)):
+    what = f"{prepared.root.name}: decoding {len(paths)} images"
+    for index, pixels in enumerate(decoded(paths, decoding, what, threads)):
         images[index] = pixels
     return torch.from_numpy(images)
 
@@ -121,6 +107,14 @@ class Prepared:
     ) -> Prepared:
         """The entry for some files.
 
+        Args:
+            name: of the data set, for messages.
+            root: the folder of all files.
+            paths: in order; or images without files of their own.
+            decoding: of the files.
+            data_dir: folder of the cache, unless ``SGABENCH_CACHE`` is set.
+            stored: the files that contain the images without files of their own.
+
         Raises:
             InputError: the properties of a file cannot be read.
         """
@@ -144,11 +138,6 @@ class Prepared:
     def bytes(self) -> int:
         """The size of the images."""
         return len(self.paths) * self.decoding.image_bytes
-
-    def is_there(self) -> bool:
-        """Whether it exists and was made from the present files; its content is not read."""
-        about = self._about()
-        return about is not None and about["listing"] == self.listing
 
     def open(self) -> ImageFile | None:
         """The images; None if they do not exist, are outdated, or damaged."""

@@ -23,7 +23,7 @@ from sgabench.suite.plan import CellPlan, TrialPlan
 from sgabench.system.seeds import derive_seed
 from sgabench.system.tracebacks import has_traceback, in_a_line
 from sgabench.training.building import build_optimizer, load_data, seeded
-from sgabench.training.data import Data, Images
+from sgabench.training.data import Data
 from sgabench.training.step import GradientStep
 
 FEW = 16  # images
@@ -141,18 +141,14 @@ def _attempt(task: Task, data: Data, images: int) -> list[Record]:
             files=Folder(Path(folder)),
             snapshot_seconds=0.0,
         )
-        few = replace(data, train=_first(data.train, images), test=_first(data.test, FEW))
-        few = replace(few, validation=_first(data.validation, FEW))
+        train, tested = data.train.part(slice(images)), slice(FEW)
+        few = replace(data, train=train, test=data.test.part(tested), validation=data.validation.part(tested))
         with seeded(derive_seed(task.trial.seed, "rehearsal"), task.device):
             run_trial(rehearsed, keep, lambda: contextlib.nullcontext(False), few)
             for record in done:
                 if record.kind == "trial" and record.status == "done":
                     load_trained(rehearsed, record, few, keep)
     return failed
-
-
-def _first(split: Images, number: int) -> Images:
-    return split.part(slice(number))
 
 
 def _shortened(trial: TrialPlan, images: int) -> TrialPlan:

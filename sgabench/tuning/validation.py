@@ -23,7 +23,7 @@ from sgabench.suite.resolving import Suite
 from sgabench.suite.tables import Measurement, Recipe
 from sgabench.system.environment import choose_device, cores, describe_environment
 from sgabench.training.building import load_data, precision_on, seen_by, set_up_torch, train_network, untrained_network
-from sgabench.training.data import Data, Images, batches
+from sgabench.training.data import Data, batches
 from sgabench.training.evaluation import EVALUATION_BATCH, evaluate
 from sgabench.training.loop import Diverged
 from sgabench.training.progress import Progress
@@ -76,7 +76,7 @@ class Validation:
         precision = precision_on(recipe, self.environment)
         network = untrained_network(trial, data)
         # The last epoch is what counts, here as in a run: what is held out is not looked at before.
-        training_alone = replace(data, validation=_nothing_of(data.validation))
+        training_alone = replace(data, validation=data.validation.part(slice(0)))
         try:
             train_network(network, trial, training_alone, precision, partial(on_progress, trial))
         except Diverged:
@@ -162,8 +162,4 @@ def _hold_out(dataset: Choice, size: int | None, options: Options, device: str) 
 
 def _without_test(data: Data) -> Data:
     """The same data, on which nobody can look at the test split, not even by mistake."""
-    return replace(data, test=_nothing_of(data.test))
-
-
-def _nothing_of(split: Images) -> Images:
-    return split.part(slice(0))
+    return replace(data, test=data.test.part(slice(0)))

@@ -40,7 +40,7 @@ def test_without_what_it_needs_it_says_so(tmp_path: Path) -> None:
     ]
 
 
-def test_what_commands_print_is_put_together_and_what_failed_is_told(sgabench: Run, tmp_path: Path) -> None:
+def test_what_commands_print_is_put_together_and_what_failed_is_reported(sgabench: Run, tmp_path: Path) -> None:
     source = (
         "from torch import nn\nfrom sgabench.plugins import models\n@models.register('small')\n"
         "def small(spec):\n"

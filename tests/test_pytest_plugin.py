@@ -65,7 +65,7 @@ def test_every_check_is_a_test_without_any_test_file(folder: Path) -> None:
     assert "6 passed" in done.stdout
 
 
-def test_what_regressed_is_told_in_words(folder: Path) -> None:
+def test_what_regressed_is_described_in_words(folder: Path) -> None:
     fill_again(folder, adam_1={"cell": "failed"})
     done = pytest_in(folder, *GATE, "-rs")
     assert done.returncode == 1

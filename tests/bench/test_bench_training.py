@@ -36,7 +36,7 @@ def test_every_loop_takes_turns_with_the_one_that_everyone_writes(monkeypatch: p
 
 
 @pytest.mark.usefixtures("forked_loops")
-def test_what_a_process_cannot_train_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_process_cannot_train_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "_PRODUCT_SIZE", {"cpu": 64})
     plugin = tmp_path / "refusing.py"
     plugin.write_text(

@@ -140,7 +140,7 @@ def test_the_database_is_no_results_folder(sgabench: Run, folder: Path, command:
     assert done.stderr == message
 
 
-def test_results_folders_that_are_not_there_are_told_before_an_output_makes_them(
+def test_results_folders_that_are_not_there_are_reported_before_an_output_makes_them(
     sgabench: Run, tiny: Path, tmp_path: Path
 ) -> None:
     for command in (["report"], ["baseline", "tiny.toml"], ["check", "tiny.toml", "--baseline", "x"]):

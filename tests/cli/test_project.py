@@ -86,7 +86,7 @@ def test_the_file_of_another_user_is_not_used(
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives files away")
-def test_who_owns_the_working_directory_is_trusted(project: Path) -> None:
+def test_the_owner_of_the_working_directory_is_trusted(project: Path) -> None:
     (project / "sgabench.toml").write_text(SETTINGS)
     os.chown(project / "sgabench.toml", 12345, 12345)
     assert not module._is_trusted(project / "sgabench.toml", project / "below")

@@ -37,7 +37,7 @@ def test_interrupted_download_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_comes_second_takes_what_is_there(tmp_path: Path) -> None:
+def test_the_second_process_takes_what_is_there(tmp_path: Path) -> None:
     def overtaken(beside: Path) -> None:
         write(beside)
         (tmp_path / "set").mkdir()

@@ -77,7 +77,7 @@ def test_a_share_is_between_0_and_1(split: dict[str, Any]) -> None:
         folder().resolve({"path": "x", "split": split})
 
 
-def test_a_folder_without_splits_tells_how_to_draw_one(leaves: Path) -> None:
+def test_the_message_about_a_folder_without_splits_says_how_to_draw_one(leaves: Path) -> None:
     with pytest.raises(InputError, match=r"expected train/CLASS/IMAGES; for CLASS/IMAGES alone, set split = \{test"):
         load(leaves)
 

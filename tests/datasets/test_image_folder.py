@@ -130,7 +130,7 @@ def test_split_without_classes_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_fingerprint_tells_contents_apart_and_places_not(animals: Path, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_contents_and_not_on_places(animals: Path, tmp_path: Path) -> None:
     fingerprint = datasets["folder"].tags["fingerprint"]
     seen = {fingerprint(tmp_path, {"path": "animals", "image_size": 32})}
     path = animals / "test" / "dog" / "a.png"

@@ -192,9 +192,7 @@ def test_another_process_that_decodes_the_same_is_waited_for(
     assert "waiting for another process" in caplog.text
 
 
-def test_decoded_images_go_where_they_are_told_to(
-    flowers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoded_images_go_to_the_given_folder(flowers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SGABENCH_DATA_MEMORY", "1k")
     monkeypatch.setenv("SGABENCH_CACHE", str(tmp_path / "fast disk"))
     load(flowers)
@@ -206,7 +204,9 @@ def test_decoded_images_go_where_they_are_told_to(
 
 
 @pytest.mark.usefixtures("streaming")
-def test_a_disk_without_room_is_told_before_anything_is_decoded(flowers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_reported_before_anything_is_decoded(
+    flowers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(prepared.shutil, "disk_usage", lambda _: SimpleNamespace(free=7))
     with pytest.raises(InputError, match=r"decoded images take 0 MB, but only 0 MB are free in .*; name another"):
         load(flowers)

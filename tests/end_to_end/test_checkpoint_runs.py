@@ -98,7 +98,9 @@ def test_a_checkpoint_is_trained_on(trained: Path, sgabench: Run, tmp_path: Path
     assert record.result["train_loss"] < 0.8 * first.result["train_loss"], "it went on from where the training ended"
 
 
-def test_what_does_not_fit_is_told_before_anything_is_computed(trained: Path, sgabench: Run, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_reported_before_anything_is_computed(
+    trained: Path, sgabench: Run, tmp_path: Path
+) -> None:
     brought = variant(with_checkpoints(trained, tmp_path / "results"), "width = 4", "width = 8")
     done = sgabench("run", brought, "--results", "others")
     assert done.returncode == 2

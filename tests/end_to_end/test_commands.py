@@ -82,7 +82,7 @@ def test_plan_shows_what_would_run(sgabench: Run, tiny: Path) -> None:
     assert {"4 trials: 4 to run", "4 cells: 4 to run"} <= set(lines)
 
 
-def test_list_tells_parameters_defaults_and_origin(sgabench: Run) -> None:
+def test_list_shows_parameters_defaults_and_origin(sgabench: Run) -> None:
     text = sgabench("list", "optimizers", "--filter", "stochgrad", COLUMNS="160").stdout
     assert "stochgradadam" in text
     assert "sampling_rate = 0.8" in text

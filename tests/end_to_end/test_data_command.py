@@ -32,7 +32,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_check_tells_what_images_are(photos: Path, sgabench: Run) -> None:
+def test_check_describes_images(photos: Path, sgabench: Run) -> None:
     checked = sgabench("data", "check", "folder:photos")
     assert (checked.returncode, checked.stderr) == (0, "")
     assert checked.stdout.splitlines() == [

@@ -165,7 +165,7 @@ def test_what_hangs_is_ended_and_the_others_go_on(
     assert (tmp_path / "tried").read_text() == "deaf "
 
 
-def test_what_failed_is_taken_up_alone(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
+def test_only_what_failed_is_tried_again(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
     suite(tiny, optimizer("raise"), pruner("raise"))
     variant(tiny, "seeds = [0]", "seeds = [0, 1]")
     arguments = ("run", tiny, "--plugin", plugin)
@@ -197,7 +197,7 @@ def test_what_failed_is_taken_up_alone(sgabench: Run, tiny: Path, plugin: Path, 
     assert again.stdout == done.stdout
 
 
-def test_what_fails_in_one_run_is_told_by_the_others_and_not_tried_again(
+def test_what_fails_in_one_run_is_reported_by_the_others_and_not_tried_again(
     start: Start, tiny: Path, plugin: Path, tmp_path: Path
 ) -> None:
     suite(tiny, optimizer("late"), pruner("late"))

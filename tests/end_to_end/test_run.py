@@ -122,7 +122,9 @@ def plugin(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_failing_trial_is_told_and_the_others_run(sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path) -> None:
+def test_a_failing_trial_is_reported_and_the_others_run(
+    sgabench: Run, tiny: Path, plugin: Path, tmp_path: Path
+) -> None:
     variant(tiny, 'name = "adam"\nlr = 0.01', 'name = "careful"\nfail = "raise"')
     done = sgabench("run", tiny, "--plugin", plugin)
     assert done.returncode == 1

@@ -93,7 +93,7 @@ def test_from_nothing_to_a_leaderboard_of_three_pruners(weights: list[str], sgab
     assert (again.returncode, again.stderr) == (0, "")
 
 
-def test_what_is_wrong_is_told_in_a_line_before_anything_is_computed(
+def test_what_is_wrong_is_reported_in_a_line_before_anything_is_computed(
     weights: list[str], sgabench: Run, tmp_path: Path
 ) -> None:
     for arguments, message in (

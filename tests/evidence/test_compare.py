@@ -68,7 +68,7 @@ def more_seeds(folder: Path, plan: Plan, seeds: int) -> None:
                 store.put(replace(record, key=other, parent=parent, labels={**record.labels, "seed": seed}))
 
 
-def test_what_became_worse_is_told(folders: tuple[Path, Path], plan: Plan) -> None:
+def test_what_became_worse_is_reported(folders: tuple[Path, Path], plan: Plan) -> None:
     for folder in folders:
         more_seeds(folder, plan, 5)
     worsen(folders[1], 0.2)
@@ -109,7 +109,7 @@ def test_equal_folders_have_no_changes_and_the_summary_says_so(folders: tuple[Pa
     assert "new compared with old: 4 the same." in text
 
 
-def test_what_one_side_lacks_is_told(folders: tuple[Path, Path], plan: Plan) -> None:
+def test_what_one_side_lacks_is_reported(folders: tuple[Path, Path], plan: Plan) -> None:
     fewer = replace(plan, trials=tuple(t for t in plan.trials if t.optimizer.name == "adam"))
     with Store(folders[0]) as old, Store(folders[1]) as new:
         from sgabench.evidence.leaderboard import make_tables
@@ -121,7 +121,7 @@ def test_what_one_side_lacks_is_told(folders: tuple[Path, Path], plan: Plan) -> 
     }
 
 
-def test_other_settings_under_the_same_label_are_told(tmp_path: Path, tiny: Path, plan: Plan) -> None:
+def test_other_settings_under_the_same_label_are_reported(tmp_path: Path, tiny: Path, plan: Plan) -> None:
     other = tmp_path / "other.toml"
     other.write_text(tiny.read_text().replace("epochs = 1", "epochs = 2"))
     for folder, of_suite in (("old", plan), ("new", make_plan(load_suite(other), Path("data")))):
@@ -142,7 +142,7 @@ def test_a_folder_must_hold_a_store(tmp_path: Path) -> None:
         read(tmp_path, None)
 
 
-def test_folders_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+def test_folders_have_the_shortest_different_names(tmp_path: Path) -> None:
     assert folder_names(Path("x/old"), Path("x/new")) == ("old", "new")
     assert folder_names(Path("a/results"), Path("b/results")) == ("a/results", "b/results")
     with pytest.raises(InputError, match="are the same"):

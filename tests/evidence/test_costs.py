@@ -158,6 +158,6 @@ def test_single_ratios_are_judged_where_nothing_is_interpolated() -> None:
     assert set(rows["model"]) == {"resnet8 at 100 passes"}
 
 
-def test_one_pass_is_told_as_one() -> None:
+def test_one_pass_is_reported_as_one() -> None:
     assert [AXES["passes"].in_words(1.0), AXES["passes"].in_words(1.0, 2.0)] == ["1 pass", "1 and 2 passes"]
     assert AXES["train-seconds"].in_words(1.0) == "1 s of training"

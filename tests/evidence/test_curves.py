@@ -30,7 +30,7 @@ def test_curves_by_hand() -> None:
     assert row["keeps_90"] == pytest.approx(0.4 + 0.4 * 0.10 / 0.375)
 
 
-def test_curves_are_what_each_is_alone() -> None:
+def test_curves_are_the_same_together_and_alone() -> None:
     """Of other ratios, of other seeds, with seeds that lack a ratio, and from the dense network on."""
     whole = curve({0.4: [0.8, 0.8], 0.8: [0.4, 0.6]})
     frames = [

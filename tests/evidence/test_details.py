@@ -55,7 +55,7 @@ def test_layers_are_averaged_over_seeds(store: Store, plan: Plan) -> None:
     assert details.layer_blocks == 1
 
 
-def test_without_a_plan_what_only_shares_a_label_is_told_apart(store: Store, tiny: Path) -> None:
+def test_without_a_plan_what_only_shares_a_label_are_distinguished(store: Store, tiny: Path) -> None:
     put_study(store, make_plan(load_suite(variant(tiny, "epochs = 1", "epochs = 2")), Path("data")))
     details = load_details(store, make_tables(store))
     assert details.training["optimizer"].nunique() == 2

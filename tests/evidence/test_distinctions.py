@@ -1,4 +1,4 @@
-"""What tells entries of one label apart, in words."""
+"""How entries with one label differ, in words."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def test_more_seeds_find_less_and_more_comparisons_find_less_easily() -> None:
     assert smallest_difference(5, 4, 0.4, share=0.2) > smallest_difference(5, 4, 0.4)
 
 
-def test_it_is_told_in_points(plan: Plan) -> None:
+def test_it_is_reported_in_points(plan: Plan) -> None:
     five = replace(plan, suite=replace(plan.suite, seeds=tuple(range(5))))
     assert foresight(five).startswith("with 5 seeds and 1 comparison of whole curves, differences of about ")
     assert "a typical spread" in foresight(five)
@@ -37,7 +37,7 @@ def test_it_is_told_in_points(plan: Plan) -> None:
     assert foresight(alone) == "one optimizer: nothing to compare"
 
 
-def test_plan_tells_it(tiny: Path, sgabench) -> None:  # type: ignore[no-untyped-def]
+def test_plan_shows_it(tiny: Path, sgabench) -> None:  # type: ignore[no-untyped-def]
     tiny.write_text(tiny.read_text().replace("seeds = [0, 1]", "seeds = {from = 5, to = 8}"))
     done = sgabench("plan", str(tiny))
     assert done.returncode == 0

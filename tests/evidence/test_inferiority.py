@@ -76,7 +76,7 @@ def test_limits_and_outcomes_say_the_same(seed: int, shift: float, n: int, paire
             assert high >= -0.01 - slack
 
 
-def test_seeds_are_told_for_what_is_undecided_alone() -> None:
+def test_seeds_are_stated_only_for_what_is_undecided() -> None:
     generator = np.random.default_rng(8)
     found = drawn(generator, -0.25, n=4)
     shown = show(found, *amounts(0.0, 0.1))

@@ -86,7 +86,7 @@ def test_an_optimizer_that_always_diverges_is_still_there(store: Store, plan: Pl
     assert board["incomplete"].tolist() == ["", "diverged 0, 1"]
 
 
-def test_a_failure_is_told_with_its_last_line(store: Store, plan: Plan) -> None:
+def test_a_failure_is_reported_with_its_last_line(store: Store, plan: Plan) -> None:
     fill(store, plan, adam_1={"cell": "failed"})
     (failure,) = make_tables(store, plan).failures.to_dict("records")
     assert failure["name"] == "digits/resnet8/adam/1/magnitude/0.5"
@@ -307,7 +307,7 @@ def test_a_suite_with_a_resolution_of_its_own_leads_by_that(store: Store, tmp_pa
     assert (found[2]["leading"]["third"], found[10]["leading"]["third"]) == (False, True)
 
 
-def test_who_has_too_few_seeds_for_a_verdict_does_not_lead(store: Store, tmp_path: Path) -> None:
+def test_optimizers_with_too_few_seeds_for_a_verdict_do_not_lead(store: Store, tmp_path: Path) -> None:
     plan = five_seeds(tmp_path, ("lr = 0.02}", 'lr = 0.02}, {name = "adam", label = "third", lr = 0.03}'))
     top1: dict[str, list[float | None]] = {"adam": [0.5, 0.52, 0.48, 0.51, 0.5], "other": [0.9, 0.91, 0.89, 0.9, 0.92]}
     put_top1(store, plan, {**top1, "third": [0.95, 0.96, None, None, None]})

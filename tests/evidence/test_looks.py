@@ -1,4 +1,4 @@
-"""Looks: planned, paid for, kept, and told about."""
+"""Looks: planned, paid for, kept, and reported."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_looks_grow_and_end_at_the_last_seed() -> None:
         assert list(looks) == sorted(set(looks))
 
 
-def test_only_who_is_open_gets_more_seeds_and_what_is_decided_stays(plan: Plan, fill: Callable[[Plan], Path]) -> None:
+def test_only_open_questions_get_more_seeds_and_what_is_decided_stays(plan: Plan, fill: Callable[[Plan], Path]) -> None:
     looks = looks_of(fill(replace(plan, trials=())), plan.suite)
     assert looks is not None
     assert len(looks.restrict(plan, coming=True).trials) == 15  # three optimizers, five seeds
@@ -154,7 +154,7 @@ def test_a_damaged_file_is_one_line(plan: Plan, tmp_path: Path, content: str) ->
         read_looks(tmp_path, plan.suite)
 
 
-def test_unplanned_looks_are_told_with_what_they_cost(plan: Plan) -> None:
+def test_unplanned_looks_are_reported_with_what_they_cost(plan: Plan) -> None:
     suite = replace(plan.suite, rounds=None, seeds=(0, 1, 2))
     once = seen(None, suite)
     assert notes(once) == ()

@@ -57,7 +57,7 @@ def test_each_kind_of_difference_is_one_phrase(facts: dict[str, Any], phrase_sta
     assert phrase.startswith(phrase_start)
 
 
-def test_what_changes_no_number_is_not_told() -> None:
+def test_what_changes_no_number_is_not_mentioned() -> None:
     assert mixed([made(), made(cores=64, commit="f" * 40, system="Linux", bf16=True)]) == []
     assert mixed([made()]) == mixed([]) == []
     more = {"sgabench": "0.1.0", "torch": "2", "schedulefree": "1.4"}  # which only some trials need

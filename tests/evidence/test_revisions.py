@@ -26,7 +26,7 @@ def revised(tiny: Path) -> Plan:
     return make_plan(load_suite(tiny), Path("data"))
 
 
-def test_records_of_an_earlier_revision_of_an_optimizer_are_kept_and_told(
+def test_records_of_an_earlier_revision_of_an_optimizer_are_kept_and_reported(
     store: Store, plan: Plan, tiny: Path, sgabench: Run
 ) -> None:
     fill(store, plan)
@@ -95,7 +95,7 @@ def lion(tmp_path: Path) -> Callable[..., None]:
         ("pruner", 'name = "magnitude"', 4),
     ],
 )
-def test_records_of_an_earlier_plugin_file_are_told_while_something_is_missing(
+def test_records_of_an_earlier_plugin_file_are_reported_while_something_is_missing(
     store: Store,
     tiny: Path,
     sgabench: Run,

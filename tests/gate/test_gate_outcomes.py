@@ -82,7 +82,7 @@ def test_an_empty_baseline_is_nothing_to_compare(plan: Plan, tmp_path: Path, fro
     assert found.gaps == ("nothing to compare: the baseline is empty; make a new one with sgabench baseline",)
 
 
-def test_a_renamed_optimizer_is_told_with_the_nearest_name(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+def test_a_renamed_optimizer_is_reported_with_the_nearest_name(plan: Plan, tmp_path: Path, frozen: Path) -> None:
     frozen.write_text(frozen.read_text().replace('"stochgradadam"', '"stochgradam"'))
     found = outcome(plan, tmp_path, frozen)
     assert found.exit_code == 3
@@ -92,7 +92,7 @@ def test_a_renamed_optimizer_is_told_with_the_nearest_name(plan: Plan, tmp_path:
     assert any(note.startswith("not in the baseline, so not compared: 2 trials and cells") for note in found.notes)
 
 
-def test_a_ratio_that_was_taken_out_is_told(plan: Plan, tmp_path: Path, frozen: Path) -> None:
+def test_a_ratio_that_was_taken_out_is_reported(plan: Plan, tmp_path: Path, frozen: Path) -> None:
     edited(frozen, lambda data: data["cells"][0].update(ratio=0.25))
     (gap,) = outcome(plan, tmp_path, frozen).gaps
     assert gap.startswith("not in the suite: cell digits/resnet8/adam/magnitude/0.25 of the baseline")

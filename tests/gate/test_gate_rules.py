@@ -235,7 +235,7 @@ def test_the_exact_rule_wants_the_same_number_from_the_same_key() -> None:
     assert compare(was, {"retention": [0.9, 0.95]}, keys="other", **exact).status == "skipped"
 
 
-def test_another_environment_is_told_and_skips_what_must_be_exact() -> None:
+def test_another_environment_is_reported_and_skips_what_must_be_exact() -> None:
     other = {**ENVIRONMENT, "packages": {"torch": "1"}, "cpu": "y"}
     sides = baseline(group({"bytes": [90, 91]}), environment=other), baseline(group({"bytes": [90, 91.5]}))
     found = check(*sides, GateTable.model_validate({"bytes": {"rule": "exact"}}))
@@ -247,7 +247,7 @@ def test_another_environment_is_told_and_skips_what_must_be_exact() -> None:
     assert check(*sides, GateTable()).exit_code == 0
 
 
-def test_other_code_is_told_and_skips_nothing() -> None:
+def test_other_code_is_reported_and_skips_nothing() -> None:
     before, after = ({**ENVIRONMENT, "code": code * 12, "commit": code * 40} for code in "ab")
     sides = (
         baseline(group({"bytes": [90, 91]}), environment=before),
@@ -342,7 +342,7 @@ def test_a_gate_with_fewer_seeds_than_its_baseline_is_not_green() -> None:
     assert other.exit_code == 0
 
 
-def test_what_the_baseline_did_not_measure_is_told() -> None:
+def test_what_the_baseline_did_not_measure_is_reported() -> None:
     was = baseline(group({"pruned_top1": [0.90, 0.91]}))
     now = baseline(group({"pruned_top1": [0.90, 0.91], "retention": [0.5, 0.6]}))
     (note,) = check(was, now, GateTable()).notes

@@ -57,7 +57,7 @@ def test_untrained_is_the_default_and_in_no_key() -> None:
         assert len(_loaded(models[name].build(GREY))) > 4
 
 
-def test_weights_that_cannot_be_had_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="model 'timm:test_vit': its published weights are not available, or"):
         models["timm:test_vit"].build(COLOUR, pretrained=True)
     with pytest.raises(InputError, match=r"'timm:resnet18d\.nobody'"):

@@ -21,7 +21,7 @@ class _Renamed(nn.Linear):
         super()._load_from_state_dict(state, prefix, metadata, *rest)
 
 
-def test_modules_are_told_their_version() -> None:
+def test_modules_get_their_version() -> None:
     network = nn.Sequential(_Renamed(3, 2))
     tensors = {"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}
     load_tensors(network, tensors)

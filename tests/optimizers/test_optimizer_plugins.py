@@ -1,4 +1,4 @@
-"""What a suite can name, and what it is told when it names something else."""
+"""What a suite can name, and the message if it names something else."""
 
 from __future__ import annotations
 

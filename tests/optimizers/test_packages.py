@@ -80,7 +80,7 @@ def test_matrices_go_to_muon_and_the_rest_to_adamw() -> None:
     assert adamw["param_names"] == ["0.bias", "1.weight", "1.bias", "3.bias"]
 
 
-def test_what_asks_for_the_number_of_steps_is_told() -> None:
+def test_optimizers_that_need_the_number_of_steps_get_it() -> None:
     optimizer = build("pytorch_optimizer:ranger21", num_warm_up_iterations=5, num_warm_down_iterations=10)
     assert optimizer.start_warm_down == 50  # type: ignore[attr-defined]
 

@@ -58,7 +58,7 @@ def test_what_runs_changes_it(old: bytes, new: bytes) -> None:
         (b"def f(:", b"def g(:"),
     ],
 )
-def test_what_looks_alike_is_told_apart(one: bytes, other: bytes) -> None:
+def test_what_looks_alike_are_distinguished(one: bytes, other: bytes) -> None:
     assert meaning(one) != meaning(other)
 
 

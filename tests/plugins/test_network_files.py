@@ -53,7 +53,7 @@ def test_the_code_of_the_file_identifies_it(file: Path) -> None:
     ("name", "message"),
     [("Nett", "net.py has no class or function 'Nett'; did you mean 'Net'"), ("table", "no class or function 'table'")],
 )
-def test_what_is_not_there_is_told(name: str, message: str) -> None:
+def test_what_is_not_there_is_reported(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         models[f"net:{name}"].build(SPEC)
 

@@ -192,7 +192,7 @@ def test_an_unknown_name_leads_to_sources_and_plugins(kind: str, name: str, mess
     assert message in str(caught.value)
 
 
-def test_a_suite_in_the_place_of_a_plugin_is_told_where_it_goes(tmp_path: Path) -> None:
+def test_a_suite_in_the_place_of_a_plugin_is_reported_where_it_goes(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").touch()
     (tmp_path / "mine.ipynb").touch()
     with pytest.raises(

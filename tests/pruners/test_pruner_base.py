@@ -15,7 +15,7 @@ from sgabench.models.statistics import reestimate_batch_norm
 from sgabench.training.finetuning import FixedSparsity
 
 
-def test_prunable_are_convolutions_and_linear_layers_alone(convnet: nn.Sequential) -> None:
+def test_only_convolutions_and_linear_layers_are_prunable(convnet: nn.Sequential) -> None:
     network = nn.Sequential(convnet, nn.LayerNorm(5), nn.PReLU(), nn.Embedding(3, 3), nn.ConvTranspose1d(5, 5, 1))
     assert list(prunable_layers(network)) == ["0.0", "0.3", "0.6", "0.10", "0.12", "4"]
 

@@ -51,12 +51,12 @@ def test_where_all_are_worse_nothing_is_better() -> None:
     assert "; worse: bad by 2" in sentence
 
 
-def test_what_is_the_same_is_told_with_the_resolution() -> None:
+def test_what_is_the_same_is_stated_with_the_resolution() -> None:
     sentence = answer(odds(0.005, sgd=0.0, alike=0.0))
     assert sentence == "digits, resnet8, magnitude: the same as sgd within 2 points: alike."
 
 
-def test_where_nothing_is_decided_it_is_told_what_it_costs() -> None:
+def test_where_nothing_is_decided_the_cost_of_a_decision_is_stated() -> None:
     sentence = answer(odds(0.6, sgd=0.0, maybe=0.5).assign(trial_seconds=600.0))
     found = re.fullmatch(
         r"digits, resnet8, magnitude: nothing is decided with 6 seeds \(maybe against sgd\); (\d+) to \d+ more seeds "
@@ -142,7 +142,7 @@ def unfinished() -> Tables:
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "latex", "html"])
-def test_how_many_trained_and_what_was_not_reached_is_told(monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
+def test_how_many_trained_and_what_was_not_reached_is_stated(monkeypatch: pytest.MonkeyPatch, form: Format) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = render(unfinished(), form)
     assert "4 of 5 (28.4 to 99.5" in text  # Clopper and Pearson

@@ -79,7 +79,7 @@ def test_only_what_changed_is_shown() -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "markdown", "json", "junit", "github"])
-def test_the_largest_drops_are_told_in_every_format_also_when_all_is_green(form: Format) -> None:
+def test_the_largest_drops_are_reported_in_every_format_also_when_all_is_green(form: Format) -> None:
     drops = [replace(CAPPED, name=f"d/m/o/p/0.{place}", difference=-float(place)) for place in range(1, 7)]
     rendered = render(outcome(HELD, *drops), form)
     assert [f"d/m/o/p/0.{place}" in rendered.partition('"checks"')[0] for place in (6, 5, 4)] == [True] * 3

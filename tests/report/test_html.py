@@ -165,7 +165,7 @@ def test_the_weights_and_layers_are_those_of_the_store(study: Study) -> None:
     assert [row[2] for row in heat["z"]] == pytest.approx([20, 4, 36])
 
 
-def test_training_is_told_in_curves_and_in_a_table(study: Study) -> None:
+def test_training_is_shown_in_curves_and_in_a_table(study: Study) -> None:
     page = page_of(study)
     band, line = page.figure("epochs-1")["data"][:2]
     assert (line["x"], line["y"]) == ([1, 2], [4, 2.5])  # 3 / epoch + the mean of the seeds

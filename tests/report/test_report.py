@@ -75,7 +75,7 @@ def test_every_format_has_the_same_numbers(made: tuple[Tables, Suite], form: For
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "html"])
-def test_what_failed_is_told(made: tuple[Tables, Suite], form: Format) -> None:
+def test_what_failed_is_reported(made: tuple[Tables, Suite], form: Format) -> None:
     text = render(made[0], form, made[1]).replace("\\_", "_")
     assert "failed 1" in text
     assert "digits/resnet8/adam/1/magnitude/0.5: ValueError: no" in text

@@ -80,7 +80,7 @@ def test_masked_networks_are_on_no_axis_of_speed(study: Study) -> None:
     assert list(pareto_panels(replace(study.tables, leaderboard=board), "images_per_s")) == []
 
 
-def test_who_shares_a_color_is_drawn_hollow() -> None:
+def test_optimizers_that_share_a_color_are_drawn_hollow() -> None:
     first, last = Style(COLORS[0], DASHES[0], "circle"), Style(COLORS[0], DASHES[1], "x")
     cloud = Cloud("a", ("", "magnitude"), ("dense", "0.5"), np.array([2.0, 1.0]), np.array([90.0, 80.0]))
     panel = Panel("p", (cloud, replace(cloud, optimizer="b")))

@@ -72,13 +72,13 @@ def test_one_seed_is_drawn_without_details(make_study: Callable[..., Study], tmp
     assert {name for name in NAMES if name.startswith(("curves", "pareto"))} <= written
 
 
-def test_a_folder_that_cannot_be_made_is_told(study: Study, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(study: Study, tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match=r"--figures .*taken"):
         write_figures(study.tables, study.details, tmp_path / "taken")
 
 
-def test_without_matplotlib_the_way_to_get_it_is_told(study: Study, tmp_path: Path) -> None:
+def test_without_matplotlib_the_way_to_install_it_is_named(study: Study, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
         "from sgabench.cli import main\n"

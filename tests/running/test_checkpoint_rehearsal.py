@@ -33,7 +33,7 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return variant(path, "ratios = [0.5]", "ratios = [0.5, 0.8]")
 
 
-def test_a_pruner_that_fails_is_told_before_the_sweep(
+def test_a_pruner_that_fails_is_reported_before_the_sweep(
     suite: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @pruners.register("failing")

@@ -68,7 +68,7 @@ def test_a_pruner_that_misbehaves_fails_alone(
     ],
     ids=["python", "torch"],
 )
-def test_memory_that_is_not_to_be_had_is_a_failure_with_its_cause(
+def test_memory_that_is_not_available_is_a_failure_with_its_cause(
     tiny: Path, tmp_path: Path, what: Callable[[nn.Module], object], message: str
 ) -> None:
     @optimizers.register("greedy")
@@ -95,7 +95,7 @@ def test_memory_that_is_not_to_be_had_is_a_failure_with_its_cause(
         assert record.environment["packages"]["torch"]
 
 
-def test_a_training_stays_when_its_network_cannot_be_had_again(tiny: Path, tmp_path: Path) -> None:
+def test_a_training_stays_when_its_network_cannot_be_loaded(tiny: Path, tmp_path: Path) -> None:
     calls: list[int] = []
 
     @models.register("fickle")
@@ -115,7 +115,7 @@ def test_a_training_stays_when_its_network_cannot_be_had_again(tiny: Path, tmp_p
     assert "KeyError: 'layers'" in record.error
 
 
-def test_a_cell_stays_when_its_network_cannot_be_had_again_for_a_probe(tiny: Path, tmp_path: Path) -> None:
+def test_a_cell_stays_when_its_network_cannot_be_made_again_for_a_probe(tiny: Path, tmp_path: Path) -> None:
     calls: list[int] = []
 
     @pruners.register("fickle")
@@ -147,7 +147,7 @@ def test_what_cannot_be_stored_is_no_failure_of_the_trial(tiny: Path, tmp_path: 
     assert [event.status for event in seen if isinstance(event, Record)] == ["done"]
 
 
-def test_a_pruner_that_returns_no_network_is_told(tiny: Path, tmp_path: Path) -> None:
+def test_a_pruner_that_returns_no_network_is_reported(tiny: Path, tmp_path: Path) -> None:
     (cell,) = by_kind(run_one(tasks(variant(tiny, '"magnitude"', '"nothing"'), tmp_path)[0]), "cell")
     assert "returned NoneType, not a network" in cell.error
 

@@ -217,7 +217,7 @@ def test_a_rehearsal_that_takes_long_gives_a_sign_of_life(
 
     @pruners.register("slow")
     def slow(network: nn.Module) -> nn.Module:
-        """Go on until somebody was told."""
+        """Continue until it was reported."""
         while "slow/0.5 takes long" not in caplog.text:
             pass
         return network

@@ -135,7 +135,7 @@ def test_optimizers_start_from_the_same_weights(tiny: Path, tmp_path: Path) -> N
     assert not torch.equal(one["conv1.weight"], third["conv1.weight"])
 
 
-def test_each_part_is_told_before_its_record(tiny: Path, tmp_path: Path) -> None:
+def test_each_part_is_emitted_before_its_record(tiny: Path, tmp_path: Path) -> None:
     events: list[Any] = []
     run_trial(tasks(tiny, tmp_path)[0], events.append, lambda: contextlib.nullcontext(True))
     reported = [event for event in events if isinstance(event, Part | Record)]
@@ -291,7 +291,7 @@ def test_a_pruner_that_takes_long_gives_a_sign_of_life(
 
     @pruners.register("slow")
     def slow(network: nn.Module) -> nn.Module:
-        """Go on until somebody was told."""
+        """Continue until it was reported."""
         while "digits/resnet8/adam/0: cell slow/0.5 is still being pruned" not in caplog.text:
             pass
         return network

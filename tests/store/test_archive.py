@@ -317,7 +317,7 @@ def test_a_newer_format_is_refused(folder: Path, tmp_path: Path) -> None:
         import_archive(tmp_path / "b.zip", tmp_path / "b")
 
 
-def test_the_commands_tell_what_they_did(sgabench: Run, folder: Path, plan: Plan, tmp_path: Path) -> None:
+def test_the_commands_say_what_they_did(sgabench: Run, folder: Path, plan: Plan, tmp_path: Path) -> None:
     done = sgabench("export", "a.zip", "--suite", "tiny.toml", "--only", "*/adam/*", "--weights")
     assert (done.returncode, done.stdout) == (0, "a.zip: 6 records, weights of 2 trials\n")
     done = sgabench("import", "a.zip", "--results", "b")

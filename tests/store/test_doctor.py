@@ -181,7 +181,7 @@ def test_a_check_is_one_line_and_one_for_what_mends_it() -> None:
     assert text.splitlines() == ["ok       a    fine", "problem  bcd  two lines\\x1b", "              -> do this"]
 
 
-def test_the_command_tells_and_repairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_and_repairs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def doctor(*arguments: str) -> tuple[int, str]:
         with pytest.raises(SystemExit) as stop:
             main(["doctor", "--results", *arguments])
@@ -236,7 +236,7 @@ assert "torch" not in sys.modules
         assert done.returncode == 0, done.stderr
 
 
-def test_a_lacking_compiler_is_told_with_what_it_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_lacking_compiler_is_reported_with_what_it_costs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     found = check_kernels()
     assert (found.state, found.name) == ("warning", "kernels")

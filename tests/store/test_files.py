@@ -28,7 +28,7 @@ def test_what_is_written_is_read_until_it_is_removed(
     assert files.read(name) is None
 
 
-def test_places_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert files_of(tmp_path, None) == Folder(tmp_path)
     assert files_of(tmp_path, "shared").where("weights/k") == str(tmp_path / "shared" / "weights/k")
@@ -48,7 +48,7 @@ def test_what_a_storage_complains_of_is_an_error_of_the_system(tmp_path: Path) -
             storage.write("weights/abc", b"x")
 
 
-def test_what_cannot_be_removed_is_told_and_what_is_not_there_is_not(
+def test_what_cannot_be_removed_is_reported_and_what_is_not_there_is_not(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "snapshots" / "folder").mkdir(parents=True)

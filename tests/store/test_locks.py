@@ -20,21 +20,21 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "PATIENCE", 0.05)
 
 
-def test_several_share_a_folder_and_none_has_it_alone(tmp_path: Path) -> None:
+def test_several_share_a_folder_and_none_has_it_exclusively(tmp_path: Path) -> None:
     with shared(tmp_path), shared(tmp_path), pytest.raises(Busy, match="another run is writing to it"):
         exclusive(tmp_path).__enter__()
     with exclusive(tmp_path):
         pass
 
 
-def test_nobody_shares_what_somebody_has_alone(tmp_path: Path, impatient: None) -> None:
+def test_nobody_shares_what_is_locked_exclusively(tmp_path: Path, impatient: None) -> None:
     with exclusive(tmp_path), pytest.raises(Busy, match="needs it exclusively"):
         shared(tmp_path).__enter__()
     with shared(tmp_path):
         pass
 
 
-def test_who_shares_waits_for_what_takes_a_moment(tmp_path: Path) -> None:
+def test_a_shared_lock_waits_for_a_short_exclusive_one(tmp_path: Path) -> None:
     order: list[str] = []
     alone = exclusive(tmp_path)
     alone.__enter__()
@@ -51,13 +51,13 @@ def test_who_shares_waits_for_what_takes_a_moment(tmp_path: Path) -> None:
     assert order == ["the one alone leaves", "another shares"]
 
 
-def test_only_the_first_of_those_who_share_is_alone(tmp_path: Path) -> None:
+def test_only_the_first_of_those_that_share_is_alone(tmp_path: Path) -> None:
     calls: list[str] = []
     with shared(tmp_path, lambda: calls.append("first")), shared(tmp_path, lambda: calls.append("second")):
         assert calls == ["first"]
 
 
-def test_a_folder_that_cannot_be_locked_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_locked_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none: No such file or directory; name another"):
         exclusive(tmp_path / "none").__enter__()
 
@@ -88,8 +88,8 @@ def test_a_trial_is_claimed_by_one(tmp_path: Path) -> None:
     assert list((tmp_path / "claims").iterdir()) == []
 
 
-def test_a_claim_that_is_given_back_while_another_waits_for_it_is_not_had_twice(tmp_path: Path) -> None:
-    """Who opened the file before it was removed must not hold a lock that nobody else sees."""
+def test_a_claim_that_is_released_while_another_waits_for_it_is_not_held_twice(tmp_path: Path) -> None:
+    """A process that opened the file before it was removed must not hold a lock that no other sees."""
     holders: list[int] = []
     most: list[int] = []
 

@@ -136,7 +136,7 @@ def test_outcomes_say_what_became_of_records_and_when(tmp_path: Path) -> None:
 
 
 def test_a_store_is_never_seen_half_made(tmp_path: Path) -> None:
-    """Who reads while others make it finds none or all of it."""
+    """A reader finds none or all of it while others make it."""
     done = threading.Event()
 
     def make(number: int) -> None:

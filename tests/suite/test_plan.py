@@ -268,7 +268,7 @@ def test_what_was_tried_is_not_left(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize(("images", "batch", "dropped"), [(100, 64, 36), (256, 64, 0), (1437, 64, 0), (60, 64, 0)])
-def test_a_dropped_last_batch_is_told_where_it_is_many_of_the_images(images: int, batch: int, dropped: int) -> None:
+def test_a_dropped_last_batch_is_reported_where_it_is_many_of_the_images(images: int, batch: int, dropped: int) -> None:
     message = left_out(Choice("digits", "few", {}), images, batch)
     if not dropped:
         assert message is None
@@ -281,7 +281,7 @@ def test_a_dropped_last_batch_is_told_where_it_is_many_of_the_images(images: int
     ("pattern", "meant"),
     [("adam", "*/adam/*"), ("digits", "digits/*"), ("resnet8", "*/resnet8/*"), ("1", "*/1")],
 )
-def test_a_part_of_a_name_is_told_as_a_glob(plan: Plan, pattern: str, meant: str) -> None:
+def test_for_a_part_of_a_name_a_glob_is_suggested(plan: Plan, pattern: str, meant: str) -> None:
     with pytest.raises(InputError) as caught:
         select(plan, pattern)
     assert str(caught.value).endswith(f"; did you mean {meant!r}?")

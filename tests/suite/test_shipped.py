@@ -64,7 +64,7 @@ def test_init_writes_a_suite(tmp_path: Path, sgabench: Run) -> None:
     assert "sgabench has no such suite; did you mean 'quickstart'" in wrong.stderr
 
 
-def test_the_version_is_told(sgabench: Run) -> None:
+def test_the_version_is_shown(sgabench: Run) -> None:
     import sgabench as package
 
     assert sgabench("--version").stdout == f"sgabench {package.__version__}\n"

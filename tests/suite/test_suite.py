@@ -69,7 +69,7 @@ def test_a_label_names_an_entry(tiny: Path) -> None:
     assert suite.optimizers[0].label == "Adam, as in the paper"
 
 
-def test_entries_of_one_name_are_told_apart_by_what_was_written(tiny: Path) -> None:
+def test_entries_of_one_name_are_distinguished_by_their_options(tiny: Path) -> None:
     extra = '\n[[optimizers]]\nname = "adam"\nlr = 0.001\n'
     tiny.write_text(tiny.read_text() + extra)
     labels = [o.label for o in load_suite(tiny).optimizers]

@@ -128,7 +128,7 @@ def test_what_does_not_go_with_the_rest_is_refused(tiny: Path, scored: Path) -> 
         load_suite(scored, ['models=[{name = "resnet8"}, {name = "resnet14"}]'])
 
 
-def test_what_can_be_found_is_told_from_the_replicates(scored: Path) -> None:
+def test_what_can_be_found_is_estimated_from_the_replicates(scored: Path) -> None:
     for name in "cdef":
         (scored.parent / f"{name}.pt").write_bytes(name.encode())
     three = "".join(ONE.replace("a.pt", f"{name}.pt") for name in "abc")

@@ -77,7 +77,7 @@ def test_of_a_plugins_network_cells_and_probes_are_new_and_trainings_stay(tiny: 
     assert earlier_records(store, now) == [message]
 
 
-def test_records_of_a_network_whose_heads_were_told_otherwise_are_counted_beside_others_that_stay(
+def test_records_of_a_network_whose_heads_were_found_otherwise_are_counted_beside_others_that_stay(
     tiny: Path, store: Store
 ) -> None:
     variant(tiny, "width = 4", 'width = 4\n\n[[models]]\nname = "timm:deit_tiny_distilled_patch16_224"')

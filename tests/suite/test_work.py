@@ -76,7 +76,7 @@ def test_every_pass_of_a_step_is_work(tmp_path: Path, optimizer: str, passes: in
     assert work_of(plan.trials[2:], {}).train_images == 2 * 256
 
 
-def test_many_evaluations_of_a_large_test_split_are_told(tmp_path: Path) -> None:
+def test_many_evaluations_of_a_large_test_split_are_reported(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, ("ratios = [0.5]", "ratios = [0.5, 0.7, 0.9]"))
     assert "most of the time is evaluation, which a smaller test_size" in work_of(plan.trials, {}).images
     plan = plan_of(

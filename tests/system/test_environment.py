@@ -18,7 +18,7 @@ def test_memory_that_is_taken_shows_in_the_peak() -> None:
     assert (peak.bytes() or 0) >= peak.growth() >= 0
 
 
-def test_a_system_that_tells_no_peak_costs_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_a_peak_costs_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc and the module resource, as on Windows, a record has no peak."""
 
     def missing(self: Path, *_: Any, **__: Any) -> str:

@@ -1,4 +1,4 @@
-"""What is available, as Linux tells it; refusals say the numbers."""
+"""Available memory, as Linux reports it; refusals state the numbers."""
 
 from __future__ import annotations
 

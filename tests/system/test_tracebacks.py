@@ -40,7 +40,7 @@ def asserts():
 
 @pytest.fixture
 def described(tmp_path: Path) -> Callable[..., str]:
-    """What is told of a function of a plugin file that raises."""
+    """The summary of an exception in a function of a plugin file."""
     path = tmp_path / "my plugin.py"
     path.write_text(PLUGIN)
     names: dict[str, Any] = {}
@@ -63,7 +63,7 @@ def test_it_has_class_message_file_and_line(described: Callable[..., str]) -> No
     assert described("mute").endswith("Mute: <exception str() failed> (my plugin.py, line 19)")
 
 
-def test_of_what_a_library_raises_the_plugin_is_told(described: Callable[..., str]) -> None:
+def test_the_plugin_is_named_if_a_library_raises(described: Callable[..., str]) -> None:
     line = described("loads", nn.Linear(2, 2))
     assert line.startswith("RuntimeError: Error(s) in loading state_dict for Linear: Missing key(s) in state_dict:")
     assert line.endswith("(my plugin.py, line 6)")
@@ -71,7 +71,7 @@ def test_of_what_a_library_raises_the_plugin_is_told(described: Callable[..., st
     assert "\n" not in line
 
 
-def test_of_sgabench_and_libraries_no_file_is_told() -> None:
+def test_files_of_sgabench_and_libraries_are_not_named() -> None:
     frames = "".join(
         f'  File "{path}", line 7, in call\n    call()\n'
         for path in ("/a/sgabench/running/trial.py", "/b/lib/python3.11/json.py", "/c/site-packages/torch/nn.py")

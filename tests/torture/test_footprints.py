@@ -60,7 +60,7 @@ print(json.dumps([estimate.total, peak.bytes() - before]))
 
 @pytest.mark.parametrize(("name", "side", "batch"), CASES if FULL else CASES[:1])
 def test_an_estimate_is_near_what_was_measured_and_not_above_it(name: str, side: int, batch: int) -> None:
-    """Who refuses by an estimate must not overestimate; who trusts it must not be far below."""
+    """Estimates that trainings are refused by must not be too high, and not far below either."""
     command = [sys.executable, "-c", CODE, name, str(side), str(batch)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     estimated, measured = json.loads(done.stdout)

@@ -40,7 +40,7 @@ def test_weights_alone_decay_if_the_recipe_says_so(name: str) -> None:
             )
 
 
-def test_an_optimizer_is_told_of_its_training() -> None:
+def test_an_optimizer_learns_the_length_of_its_training() -> None:
     received: list[Any] = []
 
     @optimizers.register("curious")

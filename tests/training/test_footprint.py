@@ -43,7 +43,7 @@ def test_what_is_kept_for_each_image_is_counted_once() -> None:
     assert measure(TwoLayers(), SPEC) == Footprint(weights, weights - 40, fixed=0, image=4256, matrices=matrices)
 
 
-def test_what_does_not_grow_with_the_batch_is_told_apart() -> None:
+def test_what_does_not_grow_with_the_batch_is_separated() -> None:
     class Normalized(nn.Module):
         """A weight that is made anew at every step, as large as ten images."""
 

@@ -37,7 +37,7 @@ def test_warm_up_rises_evenly_to_the_base_learning_rate() -> None:
     assert [factor(step) for step in range(10)] == pytest.approx([i / 10 for i in range(1, 10)] + [1])
 
 
-def test_warmup_stable_decay_begins_to_fall_where_it_is_told() -> None:
+def test_warmup_stable_decay_begins_to_fall_at_the_given_point() -> None:
     factor = learning_rate_factor(Recipe(epochs=10, schedule="wsd", cooldown=0.5, warmup_epochs=2), 100)
     assert factor(100) == pytest.approx(0.5, abs=0.01)
     assert {factor(step) for step in range(200, 601)} == {1.0}

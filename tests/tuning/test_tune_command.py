@@ -49,7 +49,7 @@ def test_the_same_command_gives_the_same_file_without_training(suite: Load, call
     assert call("--tries", "4", "--force", "--quiet") == (0, "", "")
 
 
-def test_a_training_that_raises_is_told_in_a_line(suite: Load, call: Call, tmp_path: Path) -> None:
+def test_a_training_that_raises_is_reported_in_a_line(suite: Load, call: Call, tmp_path: Path) -> None:
     class Bad(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
             raise ValueError("no step today")

@@ -193,7 +193,7 @@ def test_an_output_that_cannot_be_is_refused(suite: Load, tmp_path: Path, file: 
     assert message in str(refused.value)
 
 
-def test_labels_that_only_tuned_values_told_apart_are_refused(suite: Load, tmp_path: Path) -> None:
+def test_labels_that_differed_only_in_tuned_values_are_refused(suite: Load, tmp_path: Path) -> None:
     text = '[[optimizers]]\nname = "sgd"\nlr = 0.1\n[[optimizers]]\nname = "sgd"\nlr = 0.2\ntraining = {epochs = 2}\n'
     loaded = suite(text)
     target = TunedSuite(loaded, (), tmp_path / "tuned.toml", find_subjects(loaded, SETTINGS))

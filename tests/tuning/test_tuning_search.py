@@ -209,7 +209,7 @@ def test_a_file_that_is_something_else_is_refused(suite: Load, tune: Tune, tmp_p
         tune(suite(), 1)
 
 
-def test_a_file_that_breaks_on_the_way_is_told(suite: Load, tune: Tune, tmp_path: Path) -> None:
+def test_a_file_that_breaks_on_the_way_is_reported(suite: Load, tune: Tune, tmp_path: Path) -> None:
     class Breaking(Remembering):
         def tried(self, subject: Any, attempt: Try) -> None:
             with sqlite3.connect(tmp_path / "results" / STUDIES) as database:

@@ -44,7 +44,7 @@ def test_alone_waits_until_the_others_stand_still(tmp_path: Path) -> None:
     assert trace[-1] == "end"
 
 
-def test_who_begins_to_compute_waits_for_who_is_alone(tmp_path: Path) -> None:
+def test_a_process_that_begins_to_compute_waits_for_one_that_is_alone(tmp_path: Path) -> None:
     quiet, other = Quiet(tmp_path), Quiet(tmp_path)
     trace: list[str] = []
 
@@ -88,7 +88,7 @@ def test_two_can_want_to_be_alone(tmp_path: Path) -> None:
     assert most == [1] * 10
 
 
-def test_who_is_not_left_alone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_not_left_alone_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "QUIET_TIMEOUT", 0.1)
     quiet, stubborn = Quiet(tmp_path), Quiet(tmp_path)
     with quiet.busy(), stubborn.busy():

@@ -98,7 +98,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 def sgabench_process(tmp_path: Path, start: Start) -> Run:
     """Run the real command line in a folder of its own, in a process of its own."""
 
-    def call(*arguments: str | Path, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str | Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "sgabench", *map(str, arguments)]
         process = start(*command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         out, err = process.communicate(timeout=timeout)

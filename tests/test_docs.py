@@ -93,7 +93,7 @@ PUBLIC = ("sgabench", "sgabench.plugins", "sgabench.optimizers", "sgabench.prune
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     shown = (tmp_path / "site" / "api" / "index.html").read_text(encoding="utf-8")
     public = {name for module in PUBLIC for name in importlib.import_module(module).__all__}

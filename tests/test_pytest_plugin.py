@@ -48,7 +48,7 @@ def pytest_in(folder: Path, *arguments: str, plugins: tuple[str, ...] = ()) -> s
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

@@ -84,7 +84,7 @@ def test_without_matplotlib_the_way_to_install_it_is_named(study: Study, tmp_pat
         "from sgabench.cli import main\n"
         f"main(['report', '--results', {str(study.results)!r}, '--figures', {str(tmp_path / 'figures')!r}])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2
     assert done.stderr.strip() == "error: --figures: matplotlib is not installed; run: pip install matplotlib"
 

@@ -207,7 +207,7 @@ def test_a_run_that_cannot_write_stops_and_goes_on(
     variant(tiny, "width = 4", f"width = {width}")
     only = "*/0" if jobs == "2" else "*/adam/0"
     command = [sys.executable, "-c", LIMITED, str(limit), "run", "tiny.toml", "--jobs", jobs, "--only", only]
-    stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert stopped.returncode == 2, stopped.stderr
     assert "Traceback" not in stopped.stderr
     last = stopped.stderr.splitlines()[-1]
@@ -235,7 +235,7 @@ def test_an_import_that_cannot_write_takes_nothing_and_goes_on(tmp_path: Path, p
     for limit in (1_500, 40_000):  # below the weights of a trial, and below the records of all
         command = [sys.executable, "-c", LIMITED, str(limit), "import", "a.zip", "--results", f"b{limit}"]
         Store(tmp_path / f"b{limit}", create=True).close()
-        stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        stopped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
         assert stopped.returncode == 2, stopped.stderr
         (line,) = stopped.stderr.splitlines()
         assert line.startswith("error: ")

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The exception for problems that the user can mend, and helpers for its messages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def describe(error: BaseException) -> str:
     """Class and first line of an exception, e.g. ``ValueError: lr must be positive``."""
     try:
         lines = str(error).strip().splitlines()
-    except Exception:  # somebody else's class may fail to say what it is
+    except Exception:  # a third party's class may fail to describe itself
         lines = []
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
@@ -43,10 +43,10 @@ def foreign(before: str, after: str = "") -> Iterator[None]:
     """Around code of others (a plugin, a library's constructor or decoder), which may raise anything on bad input.
 
     Args:
-        before, after: of the message, around the description of what was raised.
+        before, after: of the message, around the description of the exception.
 
     Raises:
-        InputError: anything was raised; it, with its traceback, is the cause. An `InputError` passes as it is.
+        InputError: for any exception, which becomes its cause. An `InputError` passes unchanged.
     """
     try:
         yield
@@ -122,6 +122,6 @@ def shorten(value: Any, limit: int = 60) -> str:
     """``repr`` of a value, cut to one short line."""
     try:
         text = " ".join(repr(value).split())
-    except (ValueError, RecursionError):  # Python does not write numbers of thousands of digits
+    except (ValueError, RecursionError):  # Python does not print numbers with thousands of digits
         return f"an immense {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."

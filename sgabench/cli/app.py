@@ -1,4 +1,4 @@
-"""The program itself: its commands are registered on `app`, and `main` turns what they raise into exit codes."""
+"""The program: commands are registered on `app`, and `main` turns their exceptions into exit codes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest
     try:
         code = app(arguments, standalone_mode=False)
-        if sys.stdout is not None:  # it may have been closed
+        if sys.stdout is not None:  # it may be closed
             sys.stdout.flush()
     except InputError as error:
         stop(f"error: {error}", 2)
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         ignore_ctrl_c()
         stop("stopped", 130)
     except BrokenPipeError:
-        sys.stdout = None  # who read it has seen enough
+        sys.stdout = None  # its reader is gone
         sys.exit(0)
     except SystemExit as left:  # click and rich leave with code 1 when a reader is gone
         sys.exit(0 if isinstance(left.__context__, BrokenPipeError) else left.code)
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _in_one_line(message: str) -> str:
-    """What Typer says of a wrong command line, without what is said for its own sake."""
+    """Typer's message about a wrong command line, without decoration."""
     message = " ".join(message.replace(": Value error, ", ": ").split()).rstrip(".")
     return message[:1].lower() + message[1:]
 

@@ -1,4 +1,4 @@
-"""What several commands do."""
+"""Shared code of commands."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def confirm_run(plan: Plan, results: Path, yes: bool) -> None:
 
 
 def confirm(what: str) -> None:
-    """Ask whether so much is meant.
+    """Ask for confirmation.
 
     Raises:
         InputError: there is nobody to ask, or the answer is no.

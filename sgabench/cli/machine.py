@@ -67,7 +67,7 @@ def env(
     from sgabench.system.environment import choose_device, cores, describe_environment
 
     for registry in REGISTRIES.values():
-        registry.load()  # who has something to say about the machine has registered it then
+        registry.load()  # loading registers their facts about the machine
 
     typer.echo(json.dumps(describe_environment(choose_device(device.value), cores()), indent=2))
 

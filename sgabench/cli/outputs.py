@@ -1,4 +1,4 @@
-"""Files that commands write: looked at before anything else, never over what cannot be made again unless --force."""
+"""Output files of commands: checked before anything else; irreplaceable files are only replaced with --force."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def prepare_output(
     replace: bool = True,
     option: str = "--output ",
 ) -> None:
-    """Refuse an output that cannot be written, before anything is computed for it; its folder is made.
+    """Refuse an output that cannot be written, before anything is computed for it; its folder is created.
 
     Args:
         output: the file; None: the terminal.
@@ -54,7 +54,7 @@ def prepare_output(
 
 
 def prepare_figures(folder: Path | None) -> None:
-    """Refuse a folder for figures that cannot be, before anything is computed for them; it is made.
+    """Create a folder for figures, or refuse it before anything is computed for them.
 
     Raises:
         InputError: it cannot be made or written, or there is nothing to draw with.
@@ -68,7 +68,7 @@ def prepare_figures(folder: Path | None) -> None:
 
 
 def prepare_folder(folder: Path, folders: Sequence[Path], *, option: str = "--output ") -> None:
-    """Refuse a folder that cannot be written, before anything is computed for it; it is made.
+    """Create a folder, or refuse it if it cannot be written, before anything is computed for it.
 
     Args:
         folder: where files are to be written.
@@ -89,7 +89,7 @@ def prepare_folder(folder: Path, folders: Sequence[Path], *, option: str = "--ou
 
 
 def write(text: str, output: Path | None) -> None:
-    """Print a text, or write it to a file that `prepare_output` has looked at."""
+    """Print a text, or write it to a file that `prepare_output` has checked."""
     from sgabench.store.store import write_atomically
 
     if output is None:

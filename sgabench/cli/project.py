@@ -1,4 +1,4 @@
-"""The project file: what every command takes for granted below its folder.
+"""The project file: defaults of every command below its folder.
 
 It is found from the working directory upwards, never from a suite's folder: a suite of a stranger cannot run code.
 """
@@ -22,7 +22,7 @@ MOST_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class Project:
-    """What a project file says; paths are relative to its folder there, and to the working directory here."""
+    """The content of a project file; its paths are relative to its folder, those here to the working directory."""
 
     file: Path
     plugins: tuple[Path, ...] = ()
@@ -31,7 +31,7 @@ class Project:
 
 
 def find_project() -> Project | None:
-    """The project that the working directory is in.
+    """The project of the working directory.
 
     In a folder, ``sgabench.toml`` comes before the table ``[tool.sgabench]`` of ``pyproject.toml``. The file of another
     user is not used: it could run their code.
@@ -116,12 +116,12 @@ def _is_default(context: typer.Context, parameter: typer.CallbackParam) -> bool:
 
 
 def or_results(context: typer.Context, parameter: typer.CallbackParam, value: Path) -> Path:
-    """The project's results folder, where no other one is given."""
+    """The project's results folder, if no other one is given."""
     project = find_project() if _is_default(context, parameter) else None
     return project.results if project and project.results else value
 
 
 def or_data(context: typer.Context, parameter: typer.CallbackParam, value: Path | None) -> Path | None:
-    """The project's data folder, where no other one is given."""
+    """The project's data folder, if no other one is given."""
     project = find_project() if _is_default(context, parameter) else None
     return project.data_dir if project and project.data_dir else value

@@ -1,4 +1,4 @@
-"""What a project file may say."""
+"""The table of a project file."""
 
 from __future__ import annotations
 

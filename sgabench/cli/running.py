@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sgabench.evidence.looks import Looks
     from sgabench.suite.plan import Plan
 
-MOST_LOOKED_AT = 500  # trials, whose stored spread plan looks at: more would take seconds
+MOST_LOOKED_AT = 500  # trials whose stored spread plan uses: more would take seconds
 
 
 @app.command()
@@ -252,7 +252,7 @@ def plan(
 
 
 def _foresight(plan: Plan, results: Path, looks: Looks | None) -> str:
-    """What the suite can find, from what is stored of it if there is enough."""
+    """The differences that the suite can find, from its stored results if there are enough."""
     from sgabench.evidence.foresight import foresight
     from sgabench.evidence.leaderboard import make_tables
     from sgabench.store.store import Store
@@ -302,6 +302,6 @@ def _print_plan(plan: Plan, results: Path) -> None:
         left_out(trial.dataset, size, trial.optimizer.settings["training"]["batch_size"])
         for trial in plan.trials
         if (size := trial.dataset.settings["train_size"]) and stored.get(trial.key) != "done"
-    )  # without train_size, only the data tells
+    )  # without train_size, only the data says how many
     lines += dict.fromkeys(f"warning: {line}" for line in warnings if line)
     typer.echo("\n".join(lines))

@@ -75,7 +75,7 @@ def build_torchvision(
         options: go to the constructor.
 
     Raises:
-        InputError: unknown name, wrong option, weights that cannot be had, or a network that cannot take such images.
+        InputError: unknown name, wrong option, unavailable weights, or a network that cannot take such images.
     """
     import torchvision
 

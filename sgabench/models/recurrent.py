@@ -19,7 +19,7 @@ class RowReader(nn.Module):
         row: numbers in a row of an image, all channels together.
         classes: length of the output.
         hidden: length of a hidden state.
-        layers: recurrent layers, each of which reads what the one before gives.
+        layers: recurrent layers, each of which reads the output of the previous one.
     """
 
     def __init__(self, cell: Literal["lstm", "gru"], row: int, classes: int, hidden: int, layers: int) -> None:

@@ -139,7 +139,7 @@ def grda(
 
 
 def _names(module: str, function: str) -> Callable[[], list[str]]:
-    """What a source has under it, asked when somebody misses a name."""
+    """A function for the names of a source, for suggestions."""
     return lambda: getattr(importlib.import_module(f"{__name__}.{module}"), function)()
 
 

@@ -43,7 +43,7 @@ def step(items: list[Placed], states: list[State]) -> None:
     group = items[0].group
     below = mask.threshold(group["sampling_rate"])
     rows: list[int] = []
-    alive = []  # copies of gradients must outlive the call
+    alive = []  # copies of gradients must stay alive until after the call
     for item, state in zip(items, states, strict=True):
         layout = memory_layout(item.parameter)
         assert layout is not None

@@ -23,7 +23,7 @@ def decay_weights_only(optimizer: Optimizer) -> None:
 
 
 def _parts(group: dict[str, Any]) -> list[dict[str, Any]]:
-    """The group's weights, then the rest without decay; whichever there are."""
+    """The group's weights, and the rest without decay, unless empty."""
     if "weight_decay" not in group:
         return [group]
     dimensions = [parameter.ndim for parameter in group["params"]]
@@ -33,6 +33,6 @@ def _parts(group: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _part(group: dict[str, Any], indices: list[int]) -> dict[str, Any]:
-    """The group with some of its parameters only, and what is kept for each of them."""
+    """The group with only some of its parameters, and what is kept per parameter for these."""
     each = {name: group[name] for name in ("params", "param_names", "positions") if name in group}
     return {**group, **{name: [values[index] for index in indices] for name, values in each.items()}}

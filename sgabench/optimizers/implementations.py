@@ -1,4 +1,4 @@
-"""Which implementation of StochGradAdam's step runs: a function of the machine and the settings, never of a timing."""
+"""The implementation of StochGradAdam's step: chosen by machine and settings, never by a timing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _logger = logging.getLogger("sgabench")
 
 
 def check(requested: str | None) -> str:
-    """Resolve what was asked for: the argument, else the environment variable, else ``auto``.
+    """Resolve the request: the argument, else the environment variable, else ``auto``.
 
     Raises:
         InputError: an unknown name, or an implementation that this machine does not have.
@@ -44,7 +44,7 @@ def problem(name: str) -> str | None:
 
 
 def on_device(device: str) -> str:
-    """The implementation for float32 parameters on a device, unless an optimizer was told otherwise.
+    """The implementation for float32 parameters on a device, unless an optimizer has another one set.
 
     Args:
         device: its type, e.g. ``cpu``.
@@ -69,7 +69,7 @@ def automatic(device: str) -> str:
 
 
 def suited(name: str, parameter: Tensor) -> str:
-    """The implementation for one parameter: the requested one, or ``single``, which takes all."""
+    """The implementation for a parameter: the requested one, or ``single``, which supports all."""
     if name == "auto":
         name = automatic(parameter.device.type)
     if name == "compiled":

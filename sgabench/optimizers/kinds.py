@@ -1,4 +1,4 @@
-"""What a mask takes together: filters, tensors, the largest gradients, or elements in turn."""
+"""Kinds of masks: on filters, tensors, the largest gradients, or elements in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = 2**32
 
 
 def draw_kind(placed: Iterable[Placed], kind: Kind) -> Iterator[Drawn]:
-    """The factors of parameters that have been placed, of any kind but ``element``.
+    """The factors of placed parameters, for any kind but ``element``.
 
     Returns:
         Every parameter with its factor (divided by the rate if ``rescale``); None where the mask does not cover it.

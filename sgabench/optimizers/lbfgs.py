@@ -1,4 +1,4 @@
-"""L-BFGS for networks that lie channels last in memory."""
+"""L-BFGS for networks in channels-last format."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import optim
 
 
 class LBFGS(optim.LBFGS):
-    """torch.optim.LBFGS, which takes gradients as flat views and so needs them row-major, whatever weights are."""
+    """torch.optim.LBFGS, which takes gradients as flat views and so needs them row-major, unlike the weights."""
 
     def step(self, closure: Callable[[], float]) -> Any:  # type: ignore[override]
-        """As that of torch, from gradients that have been laid out anew."""
+        """As torch's step, with gradients made contiguous."""
 
         def laid_out() -> float:
             loss = closure()

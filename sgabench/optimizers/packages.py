@@ -20,7 +20,7 @@ NamedParameters = list[tuple[str, Any]]
 _SCHEDULE_FREE = {"AdamW": "AdamWScheduleFree", "RAdam": "RAdamScheduleFree", "SGD": "SGDScheduleFree"}
 _SECOND_ORDER = "needs gradients of gradients, which the training loop does not make"
 _NO_LR = "has no learning rate of its own that the schedule could change; set lr"
-# Of Muon's family: they want to be told which parameters are theirs.
+# Muon's family: they must be given their parameters explicitly.
 _OF_MUON = ("adago", "adamuon", "distributedmuon", "muon", "muonclip", "normuon")
 _REFUSED = {
     **dict.fromkeys(("adahessian", "sophiah"), _SECOND_ORDER),
@@ -51,7 +51,7 @@ def build_schedule_free(name: str, parameters: NamedParameters, options: Mapping
 
 
 def timm_names() -> list[str]:
-    """The optimizers of timm that a suite can name: those that need no other package."""
+    """The optimizers of timm that need no other package."""
     # bitsandbytes and Apex, which timm offers to wrap, are for CUDA and not among what sgabench installs.
     return [name for name in _timm().list_optimizers() if not name.startswith(("bnb", "fused"))]
 
@@ -85,8 +85,8 @@ def build_pytorch_optimizer(
 ) -> Optimizer:
     """Make one of the package pytorch_optimizer.
 
-    Those of Muon's family take parameters of two or more dimensions, and leave the others to AdamW. What asks for the
-    number of steps is told it.
+    Muon's family gets the parameters of two or more dimensions, and AdamW the others. Optimizers that need the number
+    of steps get it.
 
     Raises:
         InputError: the package is missing; an unknown name or option; a value that the class refuses; an optimizer
@@ -118,7 +118,7 @@ def _check_name(source: str, name: str, valid: list[str]) -> None:
 
 
 def _timm() -> Any:
-    return importlib.import_module("timm.optim")  # takes a while, and is for those who name one of its optimizers
+    return importlib.import_module("timm.optim")  # takes a while, so only if one of its optimizers is used
 
 
 def _extra(module: str) -> ModuleType:

@@ -16,7 +16,7 @@ from sgabench.optimizers.sampling import Drawn, Group, check_sampling, draw, pla
 from sgabench.optimizers.shadow import Shadow, rescale_
 from sgabench.optimizers.wrapping import Wrapper
 
-# Only of these it is known that they add the decay to the gradient (unless told to decouple it).
+# Those known to add the decay to the gradient (unless it is set to be decoupled).
 _COUPLED = (
     optim.SGD,
     optim.Adam,

@@ -21,9 +21,9 @@ from sgabench.optimizers import mask
 
 Group = dict[str, Any]
 
-# Drawing a few numbers for nobody is cheaper than the dozen calls of another chunk.
+# Drawing a few unused numbers is cheaper than the dozen calls of another chunk.
 _BRIDGED = 1 << 14
-# On the CPU short runs keep their memory from being returned to the system and fetched again.
+# On the CPU, short runs avoid that memory is returned to the system and fetched again.
 _RUN_ON_CPU = 1 << 17
 
 
@@ -109,9 +109,9 @@ def place(groups: list[Group], optimizer: str) -> list[Placed]:
 
 
 def drawn_now(group: Group) -> tuple[int, float]:
-    """Which draw a step uses, counted from 1, and with which rate.
+    """The number of a step's draw, counted from 1, and its rate.
 
-    A mask may be held for several steps, and the rate may go in a straight line to another one at the last step.
+    A mask may be held for several steps, and the rate may change linearly to another one at the last step.
     """
     step, rate, final = group["sampling_step"], group["sampling_rate"], group.get("final_sampling_rate")
     if final is not None:
@@ -120,10 +120,10 @@ def drawn_now(group: Group) -> tuple[int, float]:
 
 
 def keep_positions(groups: list[Group]) -> None:
-    """Write the positions of parameters into their groups, as ``positions``, so that a regrouping changes no mask.
+    """Write the positions of parameters into their groups, as ``positions``, so that regrouping changes no mask.
 
     Args:
-        groups: all parameter groups of an optimizer; those that draw no masks are left as they are.
+        groups: all parameter groups of an optimizer; those that draw no masks are not changed.
     """
     for group, positions in zip(groups, _positions(groups), strict=True):
         if "sampling_step" in group:
@@ -131,7 +131,7 @@ def keep_positions(groups: list[Group]) -> None:
 
 
 def _positions(groups: list[Group]) -> list[list[int]]:
-    """Where each parameter's first element is in the counter of the mask: as kept, else counted in their order."""
+    """The position of each parameter's first element in the mask's counter: as kept, else counted in order."""
     positions: list[list[int]] = []
     counted = 0
     for group in groups:

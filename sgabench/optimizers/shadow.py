@@ -1,4 +1,4 @@
-"""The step that an optimizer would take on gradients that nobody has sampled."""
+"""The step that an optimizer would take on unsampled gradients."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch.optim import Optimizer
 class Shadow:
     """An optimizer's state on unsampled gradients, beside the one on sampled gradients.
 
-    It steps from where the weights are, on copies of them, with the options that the groups have at that time; its
-    moments see the whole gradient.
+    It steps from the present weights, on copies of them, with the present options of the groups; its moments are those
+    of the whole gradient.
 
     Args:
         base: the optimizer; the shadow begins with its state.
@@ -44,14 +44,14 @@ class Shadow:
         return norm([shadow - parameter for shadow, parameter in moved])
 
     def state_dict(self) -> dict[str, Any]:
-        """That of the optimizer which steps on the copies."""
+        """The state of the optimizer of the copies."""
         return self._own.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where a state dict was taken, bit for bit."""
         self._own.load_state_dict(state)
         for parameter, kept in self._own.state.items():
-            for name, value in kept.items():  # a file does not keep strides, and kernels rely on them
+            for name, value in kept.items():  # files do not keep strides, on which kernels rely
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     kept[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
@@ -66,7 +66,7 @@ def norm(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def rescale_(moved: Sequence[tuple[Tensor, Tensor]], length: Tensor) -> None:
-    """Make a step as long as is asked for; one of length zero stays.
+    """Rescale a step to a length; one of length zero stays.
 
     Args:
         moved: each parameter after the step, changed in place, and its values before.

@@ -1,4 +1,4 @@
-"""Optimizers that look at a batch twice: the second gradient is taken at perturbed weights.
+"""Optimizers with two passes over a batch: the second gradient is taken at perturbed weights.
 
 They need a closure, which forgets the gradients, does forward and backward again on the same batch, and returns the
 loss. The gradients of the batch at the present weights are there before the step, as for any other optimizer.

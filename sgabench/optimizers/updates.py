@@ -111,7 +111,7 @@ def _adam(parameters: list[Tensor], phis: list[Tensor], states: list[State], gro
     steps = [state["step"] for state in states]
     (beta1, beta2), eps = group["betas"], group["eps"]
     fused = group["bias_correction"] and all(p.device.type == "cpu" and memory_layout(p) for p in parameters)
-    if fused:  # which does not look at strides
+    if fused:  # which ignores strides
         options: dict[str, Any] = {"beta1": beta1, "beta2": beta2, "lr": float(group["lr"]), "eps": eps}
         options |= {"amsgrad": False, "weight_decay": 0.0, "maximize": False}
         phis = [laid_out_as(parameter, phi) for parameter, phi in zip(parameters, phis, strict=True)]

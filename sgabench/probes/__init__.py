@@ -1,7 +1,7 @@
 """Built-in probes.
 
-A probe looks at a training, or at dense or pruned networks or both (its tag ``on``), leaves them as they
-were, and gives JSON values for the record.
+A probe looks at a training, or at dense or pruned networks or both (its tag ``on``), does not change them, and returns
+JSON values for the record.
 """
 
 from __future__ import annotations

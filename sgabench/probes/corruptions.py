@@ -1,4 +1,4 @@
-"""Images made worse, as for CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv 1903.12261), and how networks do on them."""
+"""Accuracy on corrupted images, as in CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv 1903.12261)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 Image = NDArray[Any]  # (C, H, W)
 _Corrupt = Callable[[Image, float, np.random.Generator], Image]
 
-# Of make_cifar_c.py of the benchmark's authors, which are gentler than those of ImageNet-C.
+# From make_cifar_c.py of the benchmark's authors; milder than those of ImageNet-C.
 CONSTANTS = {
     "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),  # standard deviation
     "shot_noise": (500, 250, 100, 75, 50),  # photons of a white pixel
-    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),  # the part of the values
+    "impulse_noise": (0.01, 0.02, 0.03, 0.05, 0.07),  # fraction of the values
     "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),  # standard deviation in pixels
     "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),  # added
-    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),  # what is left of it
-    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),  # the part of the size
+    "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),  # remaining fraction
+    "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),  # fraction of the size
     "jpeg_compression": (80, 65, 58, 50, 40),  # quality
 }
 
@@ -37,11 +37,11 @@ CONSTANTS = {
 def accuracy_on_corrupted(
     network: nn.Module, context: PruningContext, kinds: Sequence[str], strengths: Sequence[int]
 ) -> dict[str, Any]:
-    """Top-1 on the test split, made worse in every way that is asked for.
+    """Top-1 on the test split with each of the requested corruptions.
 
     Returns:
-        ``mean``, over kinds and strengths; the mean over strengths by kind; ``by_strength``: for each kind, what it is
-        at each strength.
+        ``mean``, over kinds and strengths; the mean over strengths by kind; ``by_strength``: for each kind, that at
+        each strength.
     """
     assert context.evaluate is not None
     found: dict[str, dict[str, float]] = {}
@@ -59,14 +59,14 @@ def _changed(kind: str, strength: int) -> Callable[[Tensor, int], Tensor]:
 
 
 def corrupted(images: Tensor, first: int, kind: str, strength: int) -> Tensor:
-    """Make images worse.
+    """Corrupt images.
 
-    It is done on the CPU, image by image. What is drawn depends on nothing but the place of the image in its split,
-    the kind and the strength, so the bits are those of any batch size and of any device.
+    On the CPU, image by image. Random numbers depend only on the position of the image in its split, the kind and the
+    strength, so the bits are the same for any batch size and device.
 
     Args:
         images: uint8 (N, C, H, W).
-        first: the place of the first one.
+        first: position of the first one.
         kind: of `CONSTANTS`.
         strength: 1 to 5.
 
@@ -82,7 +82,7 @@ def corrupted(images: Tensor, first: int, kind: str, strength: int) -> Tensor:
     for place, image in enumerate(before):
         generator = np.random.default_rng(derive_seed(first + place, "corruption", kind, strength))
         made = change(image, constant, generator)
-        # whole numbers as the files of CIFAR-10-C have them: cut off, not rounded
+        # integers as in the files of CIFAR-10-C: truncated, not rounded
         after[place] = made if made.dtype == np.uint8 else (made.clip(0, 1) * 255).astype(np.uint8)
     return torch.from_numpy(after).to(images.device)
 
@@ -97,7 +97,7 @@ def _shot_noise(image: Image, constant: float, generator: np.random.Generator) -
 
 
 def _impulse_noise(image: Image, constant: float, generator: np.random.Generator) -> Image:
-    """Salt and pepper, value by value: the colours of a pixel are hit one by one."""
+    """Salt and pepper, value by value: each colour of a pixel independently."""
     hit, salt = generator.random(image.shape) < constant, generator.random(image.shape) < 0.5
     return np.where(hit, salt, image / 255)
 
@@ -108,7 +108,7 @@ def _gaussian_blur(image: Image, constant: float, _: np.random.Generator) -> Ima
 
 
 def _brightness(image: Image, constant: float, _: np.random.Generator) -> Image:
-    """Add to the value of hue, saturation and value, which is the greatest of the colours; black becomes grey."""
+    """Add to the value in HSV, the largest of the colours; black becomes grey."""
     pixels = image / 255
     value = pixels.max(axis=0)
     brighter: Image = (value + constant).clip(max=1)

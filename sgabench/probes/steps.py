@@ -1,4 +1,4 @@
-"""How far the steps of a training go."""
+"""The length of the steps of a training."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor, nn
 
 
 class StepNorms:
-    """The mean norm of the update per epoch: of all that a step changes of the weights, decay and all.
+    """The mean norm of the update per epoch: the whole change of the weights by a step, including decay.
 
-    One Euclidean norm over all trained parameters of two or more dimensions together. It keeps a copy of them.
+    A single Euclidean norm over all trained parameters of two or more dimensions. It keeps a copy of them.
 
     Args:
-        network: that is trained.
+        network: being trained.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._weights: list[Tensor] = [p for p in network.parameters() if p.requires_grad and p.ndim >= 2]
         self._before = [torch.empty_like(weight) for weight in self._weights]
-        self._totals: list[Tensor] = []  # of an epoch; on the device, so that no step waits for it
+        self._totals: list[Tensor] = []  # per epoch; on the device, so that no step waits for it
         self._steps: list[int] = []
 
     @torch.no_grad()
@@ -31,7 +31,7 @@ class StepNorms:
 
     @torch.no_grad()
     def after_step(self, epoch: int) -> None:
-        """Add the norm of what changed to the epoch's."""
+        """Add the norm of the change to the epoch's total."""
         while len(self._totals) <= epoch:
             self._totals.append(torch.zeros((), dtype=torch.float64, device=self._weights[0].device))
             self._steps.append(0)
@@ -40,15 +40,15 @@ class StepNorms:
         self._steps[epoch] += 1
 
     def result(self) -> dict[str, Any]:
-        """``weights``: how many there are; ``step_norm``: the mean of each epoch."""
+        """``weights``: their number; ``step_norm``: the mean of each epoch."""
         means = [float(total) / steps for total, steps in zip(self._totals, self._steps, strict=True)]
         return {"weights": sum(weight.numel() for weight in self._weights), "step_norm": means}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training that goes on needs."""
+        """The state for a snapshot."""
         return {"totals": self._totals, "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a snapshot."""
         device = self._weights[0].device
         self._totals, self._steps = [total.to(device) for total in state["totals"]], list(state["steps"])

@@ -1,4 +1,4 @@
-"""How the weights of a network are spread."""
+"""The distribution of the weights of a network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sgabench.models.layers import prunable_weights
 
 QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
-# Of log10 |w|. The same for every network, so that histograms can be laid over each other.
+# Of log10 |w|. The same for every network, so that histograms can be overlaid.
 HISTOGRAM_RANGE = (-6.0, 1.0)
 
 
 def describe_weights(network: nn.Module, bins: int) -> dict[str, Any]:
-    """Describe all prunable weights, those excluded from pruning too.
+    """Describe all prunable weights, including those excluded from pruning.
 
     Args:
         network: any network.
@@ -27,8 +27,8 @@ def describe_weights(network: nn.Module, bins: int) -> dict[str, Any]:
         ``edges``: bins + 1 edges of log10 |w|; ``all`` and, by name, ``layers``: each with
         ``count``, ``zeros`` (number of weights), ``mean``, ``std``, ``kurtosis`` (excess: 0 for a
         normal distribution), ``quantiles`` of |w| and ``histogram``: the numbers of non-zero weights
-        per bin, the outermost of which take what lies beyond. What is not defined is None: the
-        kurtosis of equal weights, and everything but the count where a weight is not finite.
+        per bin, with values beyond in the outermost bins. Undefined numbers are None: the kurtosis
+        of equal weights, and everything but the count if a weight is not finite.
     """
     layers = {name: weight.detach() for name, weight in prunable_weights(network).items()}
     edges = np.linspace(*HISTOGRAM_RANGE, bins + 1)
@@ -46,7 +46,7 @@ def _describe(weights: list[Tensor], edges: np.ndarray[Any, Any]) -> dict[str, A
     mean, std, kurtosis = _moments(weights, count)
     magnitudes = torch.cat([weight.abs().flatten().float().cpu() for weight in weights]).numpy()
     nonzero = magnitudes[magnitudes > 0].astype(np.float64)
-    quantiles = np.quantile(magnitudes, QUANTILES)  # torch.quantile takes no more than 2**24 numbers
+    quantiles = np.quantile(magnitudes, QUANTILES)  # torch.quantile is limited to 2**24 numbers
     logarithms = np.clip(np.log10(nonzero), edges[0], edges[-1])
     return {
         "count": count,

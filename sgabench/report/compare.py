@@ -50,7 +50,7 @@ def render_comparison(
 
 
 def summary(rows: pd.DataFrame, names: tuple[str, str]) -> str:
-    """What became of the rows, in a sentence."""
+    """A summary of the rows in one sentence."""
     counts = rows["outcome"].value_counts() if len(rows) else pd.Series(dtype=int)
     words = {
         "better": "better",

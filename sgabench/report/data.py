@@ -1,4 +1,4 @@
-"""What data sets there are, for the terminal."""
+"""A listing of data sets, for the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _Row = tuple[str, str, str, str, str]
 
 
 def print_data(data_dir: Path) -> None:
-    """Print the data sets that are in the data folder or could be, and what is decoded already."""
+    """Print the data sets that are in the data folder or can be, and the decoded images."""
     _print(("data set", "images", "classes", "on disk", "where"), [*_published(data_dir), *_folders(data_dir)])
     prepared = [
         (
@@ -70,7 +70,7 @@ def _size_of(folder: Path, name: str) -> int:
 
 
 def _folders(data_dir: Path) -> Iterator[_Row]:
-    """Folders in the data folder that are laid out as a data set of one's own, or as ImageNet."""
+    """Folders in the data folder with the layout of the user's own images, or of ImageNet."""
     try:
         entries = sorted(entry for entry in data_dir.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError:
@@ -88,7 +88,7 @@ def _folders(data_dir: Path) -> Iterator[_Row]:
 
 
 def _saved(folder: Path) -> _Row | None:
-    """What Hugging Face's library saved there; its rows are not counted, because only the library can."""
+    """Data sets saved by Hugging Face's library; their rows are not counted, because only the library can."""
     if not any((folder / name).is_file() for name in SAVED):
         return None
     size = sum(file.stat().st_size for file in folder.rglob("*.arrow"))

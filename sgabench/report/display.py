@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them; the same words in every format."""
+"""Numbers and words as shown to a reader, the same in every format."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ CURVE_NOTE = (
 
 
 def note(shown: Collection[str] | None = None) -> str:
-    """What columns of the leaderboard mean.
+    """The meaning of columns of the leaderboard.
 
     Args:
         shown: their headings; None: all.
@@ -91,7 +91,7 @@ def sections(tables: Tables) -> dict[str, pd.DataFrame]:
     """The leaderboard as text, a table per data set and model: each pruner's whole curve, then its ratios.
 
     Returns:
-        Title to table; a table's columns are headings, and those that say nothing are left out.
+        Title to table; a table's columns are headings, and empty ones are left out.
     """
     board = tables.leaderboard
     texts = pd.DataFrame(_texts(board), dtype=object)
@@ -117,14 +117,14 @@ def _with_curves(shown: pd.DataFrame, curves: Mapping[str, pd.DataFrame]) -> pd.
 
 
 def _curve_rows(tables: Tables) -> dict[tuple[Any, Any], dict[str, pd.DataFrame]]:
-    """The rows of whole curves, best first, by data set and model, then pruner; none of a curve of one ratio."""
+    """The rows of whole curves, best first, by data set and model, then pruner; without curves of one ratio."""
     curves = tables.curves
     found: dict[tuple[Any, Any], dict[str, list[dict[str, str]]]] = {}
     if curves.empty or (len(tables.leaderboard) and tables.leaderboard["n"].max() == 0):
         return {}
     names = ["dataset", "model", "pruner", "of", "optimizer"]
     board = tables.leaderboard
-    # A mean over budgets says so in its place.
+    # A mean over budgets is labelled as such.
     of_lengths = board[board["interpolated"] & ~board["of"].isin(IS_BUDGET)]
     between = {*of_lengths[names].itertuples(index=False, name=None)}
     for row in rows_of(curves.sort_values("accuracy", ascending=False, kind="stable", na_position="last")):
@@ -184,7 +184,7 @@ def _texts(board: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _optimizers(column: Mapping[str, list[Any]]) -> list[str]:
-    """Names of rows; of a row between two lengths of a training, that it is (of a budget, the ratio says so)."""
+    """Names of rows; marked if interpolated between two lengths of a training (for budgets, the ratio is marked)."""
     marks = [
         " (interpolated)" if interpolated and of not in IS_BUDGET else ""
         for interpolated, of in zip(column["interpolated"], column["of"], strict=True)
@@ -194,7 +194,7 @@ def _optimizers(column: Mapping[str, list[Any]]) -> list[str]:
 
 
 def ratio(row: Mapping[Any, Any]) -> str:
-    """What was asked for, ``0.5 of weights``, or an achieved budget, ``2x compression (interpolated)``."""
+    """The requested ratio, ``0.5 of weights``, or an achieved budget, ``2x compression (interpolated)``."""
     return (
         f"{row['ratio']:g}x {row['of']} (interpolated)"
         if row["of"] in IS_BUDGET
@@ -203,7 +203,7 @@ def ratio(row: Mapping[Any, Any]) -> str:
 
 
 def answers(tables: Tables) -> list[str]:
-    """A sentence for each data set, model and pruner: who is better and by how much, or what it would cost to know."""
+    """A sentence for each data set, model and pruner: which is better and by how much, or what it costs to decide."""
     if tables.curves.empty:
         return []
     seconds = pd.to_numeric(tables.trials.get("seconds", pd.Series(dtype=float))).mean()
@@ -266,7 +266,7 @@ def _named(row: Mapping[Any, Any]) -> str:
 
 
 def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
-    """What it would take to decide the easiest of what is open."""
+    """The seeds and trainings that would decide the easiest open comparison."""
     easiest = min(rows, key=lambda row: (row["more_seeds"], row["most_seeds"]))
     few, many = easiest["more_seeds"], easiest["most_seeds"]
     if not few:
@@ -282,12 +282,12 @@ def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
 
 
 def without_limits(verdict: str) -> str:
-    """A verdict where there is little room: "better than sgd by 41.2 points"."""
+    """A verdict for little space: "better than sgd by 41.2 points"."""
     return _LIMITS.sub("", re.sub(r"^undecided: [^;]*", "undecided", verdict))
 
 
 def in_short(verdict: str) -> str:
-    """A verdict where there is hardly any room: "better by 41.2", "same", "undecided"."""
+    """A verdict for very little space: "better by 41.2", "same", "undecided"."""
     differs = re.match(r"(better|worse) than .* by ([\d.]+) points \(", verdict, re.DOTALL)
     if differs:
         return f"{differs[1]} by {differs[2]}"
@@ -343,7 +343,7 @@ def percent(value: float) -> str:
 
 
 def spread(mean: float, std: float) -> str:
-    """``51.8 ± 3.1`` in percent; the mean alone where one seed gives no spread."""
+    """``51.8 ± 3.1`` in percent; only the mean if there is one seed."""
     return percent(mean) if _is_unknown(std) else f"{percent(mean)} ± {100 * std:.1f}"
 
 
@@ -357,7 +357,7 @@ def times(value: float) -> str:
 
 
 def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
-    """A line per failure: what, and what was raised where; and a line per network that only guesses."""
+    """A line per failure, with the exception and its place; and a line per network at chance."""
     rows = tables.failures.to_dict("records")
     lines = [f"{row['status']}: {row['kind']} {row['name']}: {in_a_line(str(row['error']))}" for row in rows[:limit]]
     lines += [f"... and {len(rows) - limit} more"] if len(rows) > limit else []
@@ -373,13 +373,13 @@ def failure_lines(tables: Tables, limit: int = 20) -> list[str]:
 
 
 def failures_text(tables: Tables) -> str:
-    """Every failure with its whole traceback."""
+    """Every failure with its full traceback."""
     rows = tables.failures.to_dict("records")
     return "\n".join(f"{row['status']}: {row['kind']} {row['name']}\n{str(row['error']).strip()}\n" for row in rows)
 
 
 def warnings(tables: Tables) -> list[str]:
-    """What stands above the tables in every format: how rows were made differently, and what is left out."""
+    """Shown above the tables in every format: how rows were made differently, and what is left out."""
     return [f"Warning: {line}." for line in tables.warnings]
 
 

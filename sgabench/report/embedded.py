@@ -1,4 +1,4 @@
-"""What the page carries with it: libraries, and data for its script."""
+"""Libraries and data embedded in the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIBRARIES = (
 
 @cache
 def libraries() -> dict[str, dict[str, str]]:
-    """Plotly and DataTables as they come with their packages, packed: a third of the size."""
+    """Plotly and DataTables from their packages, compressed to a third of the size."""
     packed = {}
     for name, package, place in LIBRARIES:
         origin = distribution(package)
@@ -32,7 +32,7 @@ def libraries() -> dict[str, dict[str, str]]:
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand inside a script element."""
+    """JSON that is safe inside a script element."""
     return (
         json.dumps(value, separators=(",", ":"), allow_nan=False)
         .replace("<", "\\u003c")

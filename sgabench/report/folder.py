@@ -28,5 +28,5 @@ def prepare_folder(folder: Path) -> Path:
 
 
 def leaderboard_files(folder: Path) -> tuple[Path, Path, Path]:
-    """Where a leaderboard is written: as Markdown, as CSV, and what failed."""
+    """The files of a leaderboard: Markdown, CSV, and failures."""
     return folder / "leaderboard.md", folder / "leaderboard.csv", folder / FAILURES

@@ -1,4 +1,4 @@
-"""How long the rest of a run takes, from what its parts have taken so far."""
+"""Estimate the time left of a run from the time that its parts have taken so far."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sgabench.suite.plan import CellPlan, TrialPlan
 if TYPE_CHECKING:
     from sgabench.training.progress import Progress
 
-Kind = tuple[str, ...]  # what takes about as long: first the most alike, then less and less
-# Of a hundred thousand trials, the sum takes longer than a record does: a part of the time may go into it, not more.
+Kind = tuple[str, ...]  # of parts that take about as long; tried from the most to the least similar
+# For a hundred thousand trials, the estimate takes longer than a record: it may use this part of the time.
 SHARE = 0.01
 
 
 class Forecast:
-    """The time that is left of a run.
+    """The time left of a run.
 
-    A training takes as long as those of the same data set, model and optimizer have taken, else of the same data set
-    and model, else all; a pruning likewise, by its pruner. As long as there is none, nothing is said.
+    A training is expected to take as long as those of the same data set, model and optimizer so far, or else of the
+    same data set and model, or all; a pruning likewise, by its pruner. Without any, there is no estimate.
 
     Args:
         left: the trials to run, each with only what is left of it.
@@ -41,36 +41,36 @@ class Forecast:
         self._trained = set(trained)
         self._jobs = jobs
         self._now = now
-        self._spent: dict[Kind, tuple[float, int]] = {}  # seconds of so many
-        self._since: dict[int, float] = {}  # of each worker, when what it is at began
-        self._running: dict[int, str] = {}  # of each worker, the trial whose training it is at
-        self._ends: dict[str, float] = {}  # of each training that goes on, when it will be over
+        self._spent: dict[Kind, tuple[float, int]] = {}  # seconds and number of parts
+        self._since: dict[int, float] = {}  # when each worker's present part began
+        self._running: dict[int, str] = {}  # the trial that each worker is training
+        self._ends: dict[str, float] = {}  # when each running training will end
         self._done: set[str] = set()
         self._started = now()
-        self._estimate: tuple[float | None, float] = (None, now())  # what is left, and when that was found
-        self._next = now()  # when it is found again
+        self._estimate: tuple[float | None, float] = (None, now())  # seconds left, and when they were estimated
+        self._next = now()  # when to estimate again
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
-        """A training goes on, and knows how long it will."""
+        """A training reports the time that it will take."""
         self._since.setdefault(worker, self._started)
         self._running[worker] = trial.key
         self._ends[trial.key] = self._now() + progress.seconds_left
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
-        """A part is through: so long it took."""
+        """A part has ended: learn the time that it took."""
         now = self._now()
         spent = now - self._since.get(worker, self._started)
         self._since[worker] = now
         self._done.add(record.key)
         if record.kind == "trial":
             self._over(worker)
-            # one that was taken up again took longer than this run saw of it
+            # a resumed training began before this run
             self._note(_of_training(trial), max(spent, record.result.get("train_seconds", 0.0)))
         elif record.kind == "cell" and record.status == "done":
             self._note(_of_pruning(trial, str(record.labels["pruner"])), spent)
 
     def finished(self, worker: int | None, trial: TrialPlan) -> None:
-        """A trial is through, here or elsewhere."""
+        """A trial has ended, here or elsewhere."""
         self._left.pop(trial.key, None)
         if worker is not None:
             self._since[worker] = self._now()
@@ -78,7 +78,7 @@ class Forecast:
 
     @property
     def seconds(self) -> float | None:
-        """What is left of the run; None: it cannot be said yet."""
+        """The time left of the run; None: it cannot be estimated yet."""
         began = self._now()
         if began < self._next:
             estimate, at = self._estimate
@@ -131,7 +131,7 @@ def _of_pruning(trial: TrialPlan, pruner: str) -> list[Kind]:
 
 
 def duration(seconds: float) -> str:
-    """About how long: ``0:40``, ``12 min``, ``3 h 20 min``."""
+    """An approximate duration: ``0:40``, ``12 min``, ``3 h 20 min``."""
     if seconds < 100:
         return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
     minutes = round(seconds / 60)

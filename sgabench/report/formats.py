@@ -39,9 +39,9 @@ def render(
         tables: what to write.
         form: the format.
         suite: whose name and description are shown.
-        cells: a row per cell in place of the leaderboard's.
-        details: of HTML alone: what its figures show beside the tables.
-        commands: of HTML alone: how to make it again.
+        cells: a row per cell instead of the leaderboard's.
+        details: only for HTML: data of its figures beside the tables.
+        commands: only for HTML: how to reproduce it.
     """
     if form == "html":
         from sgabench.report.html import html  # Plotly takes a while to import
@@ -66,7 +66,7 @@ def _without_statistics(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_leaderboard(tables: Tables, folder: Path, suite: Suite) -> None:
-    """Write ``leaderboard.md`` and ``leaderboard.csv`` into a folder; and ``failures.txt``, if something failed.
+    """Write ``leaderboard.md`` and ``leaderboard.csv`` into a folder, and ``failures.txt`` if something failed.
 
     Raises:
         InputError: they cannot be written.

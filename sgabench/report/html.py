@@ -41,11 +41,11 @@ from sgabench.report.series import (
 )
 from sgabench.suite.resolving import Suite
 
-MOST_ROWS = 2500  # of a table: more make a browser slow
-MOST_PANELS = 60  # of a kind of figure
-MOST_POINTS = 5000  # cells that are drawn as points
+MOST_ROWS = 2500  # of a table: more make browsers slow
+MOST_PANELS = 60  # per kind of figure
+MOST_POINTS = 5000  # cells drawn as points
 PAGE_LENGTH = 25
-ANSWERS = 6  # that are not folded away
+ANSWERS = 6  # shown unfolded
 FIRST = ["data set", "model", "pruner", "ratio", *ARMS, "pruned %", "verdict", "leads", "n", "trained"]
 TRAINED = {"loss": "loss", "top1": "top-1", "validation_top1": "validation"}
 TEXT = LEFT | {"first", "second", "outcome", "of", "keeps 99 %", "keeps 95 %", "keeps 90 %"}
@@ -66,7 +66,7 @@ FILTERS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure, its heading, and the same in words."""
+    """A figure, its heading, and its content in words."""
 
     title: str
     words: str
@@ -75,7 +75,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: each cell is its text and what it is sorted by."""
+    """A table; each cell has its text and its sort key."""
 
     id: str
     caption: str
@@ -85,11 +85,11 @@ class Table:
 
     @property
     def text_columns(self) -> set[str]:
-        """Columns that are aligned to the left."""
+        """Left-aligned columns."""
         return {name for name in self.columns if name in TEXT}
 
     def look(self, row: list[tuple[str, float | None]], place: int) -> Markup:
-        """The class attribute of a cell: what is best is marked where it is best."""
+        """The class attribute of a cell; the best ones are marked."""
         name = self.columns[place]
         best = "leads" in self.columns and row[self.columns.index("leads")][0] and name in ("leads", "pruned %")
         words = name in ("verdict", "seeds lacking")
@@ -110,14 +110,14 @@ def html(
     details: Details | None = None,
     commands: Sequence[str] = (),
 ) -> str:
-    """One page without anything from outside it; every text is escaped.
+    """A page without external resources; every text is escaped.
 
     Args:
         tables: what is shown.
         suite: whose name, description and file are shown.
         cells: a row per cell in the leaderboard.
         details: training histories, weights and layers.
-        commands: how to make it again.
+        commands: how to reproduce it.
     """
     details = details or Details()
     looks = styles(tables, details)
@@ -164,7 +164,7 @@ def _tables(tables: Tables, cells: bool) -> dict[str, Table]:
             frame.insert(1, "model", model)
             parts.append(frame)
         board = pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
-        # What decides comes first: on a phone few columns are seen. What is the same in every row needs no column.
+        # Decisive columns first: a phone shows few of them. Columns with one value are left out.
         same = [name for name in ("data set", "model") if parts and board[name].nunique() == 1]
         of = ", ".join(board[name].iloc[0] for name in same)
         board = board[sorted((str(name) for name in board if name not in same), key=_place)]
@@ -219,7 +219,7 @@ def _table(identity: str, caption: str, frame: pd.DataFrame) -> Table:
 
 
 def sort_key(text: str) -> float:
-    """The first number of a cell; what has none is below all numbers, what is beyond the tested range above."""
+    """The first number of a cell; cells without any come below all numbers, those beyond the tested range above."""
     found = re.search(r"[-+]?\d+(\.\d+)?", text.replace("\N{MINUS SIGN}", "-"))
     if not found:
         return -1e9
@@ -282,7 +282,7 @@ def _blocks(tables: Tables) -> int:
 
 
 def _notes(tables: Tables, details: Details) -> dict[str, str]:
-    """What was left out or put together, because there is too much of it."""
+    """Notes on what is left out or summarized because there is too much of it."""
     notes = dict.fromkeys(("leaderboard", "curves", "pairs", "layers", "models"), "")
     rows, pairs, blocks = len(tables.leaderboard), len(tables.comparisons), _blocks(tables)
     every = "sgabench report --format csv has every row"

@@ -1,4 +1,4 @@
-"""What keys know of plugins of the user's own, and what they cannot know."""
+"""What keys cover of the user's own plugins, and what they cannot cover."""
 
 from __future__ import annotations
 

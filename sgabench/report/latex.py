@@ -30,7 +30,7 @@ HEADER = (
     "and above all that are. Verdicts are against the reference, in points of pruned top-1.\n% The other "
     "formats have retention, sparsity and speed, too."
 )
-# What fits on a page; a block's pruner and ratio stand above it.
+# Columns that fit on a page; a block's pruner and ratio are above it.
 COLUMNS = ARMS + tuple(
     HEADINGS[name]
     for name in (
@@ -41,7 +41,7 @@ COLUMNS = ARMS + tuple(
 
 
 def latex(tables: Tables, suite: Suite | None = None) -> str:
-    """A table per data set and model; what is not shown to be worse than another is bold."""
+    """A table per data set and model; rows not shown to be worse than another are bold."""
     lines = [HEADER, f"% Leaderboard of {' '.join(suite.name.split())}" if suite else "% Leaderboard"]
     for warning in warnings(tables):
         lines += ["", rf"\par\noindent\textbf{{{escape(warning)}}}\par"]
@@ -63,7 +63,7 @@ def _table(title: str, frame: pd.DataFrame) -> Iterator[str]:
         yield r"\midrule"
         yield rf"\multicolumn{{{len(shown)}}}{{l}}{{{escape(f'{pruner}, {ratio}')}}} \\"
         for row in block.to_dict("records"):
-            # A row that began with [ or * would be an argument of the command before it.
+            # A row beginning with [ or * would be read as an argument of the previous command.
             yield "{}" + " & ".join(_cell(name, row) for name in shown) + r" \\"
             if row.get(HEADINGS["incomplete"]):
                 incomplete.append(f"{pruner}, {ratio}, {row[shown[0]]}: {row[HEADINGS['incomplete']]}")
@@ -90,10 +90,10 @@ def _cell(name: str, row: Mapping[Hashable, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX sets as it is, on one line."""
+    """Escape text for LaTeX, on one line."""
     return " ".join(text.split()).translate(SPECIAL)
 
 
 def number(text: str) -> str:
-    """A cell of numbers: a minus is not a hyphen."""
+    """A cell of numbers, with a proper minus."""
     return re.sub(r"(?<!\S)-(?=\d)", "$-$", escape(text))

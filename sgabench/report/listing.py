@@ -1,4 +1,4 @@
-"""What a suite can name, for the terminal."""
+"""A listing of what a suite can name, for the terminal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def print_listing(registry: Registry, text: str) -> None:
 
 
 def _combination(plugin: Plugin) -> str:
-    """What an alias stands for."""
+    """The meaning of an alias."""
     options = ", ".join(f"{name} = {_as_toml(value)}" for name, value in plugin.preset.items())
     return f"Another name for {plugin.name} with {options}."
 

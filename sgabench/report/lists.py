@@ -1,4 +1,4 @@
-"""Long tables beside the leaderboard, of layers and of probes, in every format that is text."""
+"""Long tables beside the leaderboard, of layers and probes, in every text format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def render_list(rows: pd.DataFrame, texts: pd.DataFrame, form: str, title: str) 
 
     Args:
         rows: with numbers, for CSV and JSON.
-        texts: the same as a reader sees it, for the others.
+        texts: as shown to a reader, for the others.
         form: table, markdown, csv, json or latex.
         title: of the table.
     """
@@ -69,7 +69,7 @@ def _terminal(texts: pd.DataFrame, title: str) -> str:
 
 
 def list_view(texts: pd.DataFrame, title: str) -> Any:
-    """The table for a terminal; what is the same in every row stands in its title."""
+    """The table for a terminal; columns with one value are moved to the title."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

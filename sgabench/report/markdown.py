@@ -62,7 +62,7 @@ def pipe_table(frame: pd.DataFrame) -> Iterable[str]:
     columns = []
     for name in frame.columns:
         texts = list(map(str, frame[name].tolist()))
-        escaped = {text: escape(text) for text in set(texts)}  # many are the same
+        escaped = {text: escape(text) for text in set(texts)}  # many are equal
         columns.append([escaped[text] for text in texts])
     for row in zip(*columns, strict=True):
         yield "| " + " | ".join(row) + " |"
@@ -73,6 +73,6 @@ MARKS = re.compile(r"[&<>\\`*_\[\]|]")
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, one line."""
+    """Escape text for Markdown: no markup, no HTML, one line."""
     line = " ".join(text.split())
-    return line.translate(SPECIAL) if MARKS.search(line) else line  # most have none, and looking is faster
+    return line.translate(SPECIAL) if MARKS.search(line) else line  # most have none, and the search is faster

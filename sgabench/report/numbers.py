@@ -9,11 +9,11 @@ import pandas as pd
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A table as CSV; text that a spreadsheet would take for a formula is quoted by an apostrophe."""
+    """A table as CSV; text that a spreadsheet would take for a formula gets an apostrophe."""
     safe = frame.map(lambda value: "'" + value if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value)
     return str(safe.to_csv(index=False, lineterminator="\n"))
 
 
 def records(frame: pd.DataFrame) -> Any:
-    """A table as JSON values, a dictionary per row; what is not finite is None."""
+    """A table as JSON values, a dictionary per row; infinity and NaN become None."""
     return json.loads(frame.to_json(orient="records", double_precision=15))

@@ -1,4 +1,4 @@
-"""A network from somebody's own loop, pruned, measured and stored like any other."""
+"""Networks from the user's own training loop, pruned, measured and stored like any other."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ def trial_from(
     download: bool = True,
     device: str = "auto",
 ) -> Tables:
-    """Prune a network that your own loop has trained, and store what is measured like any other trial.
+    """Prune a network that your own loop has trained, and store the measurements like those of any other trial.
 
     Args:
-        network: a module, or several as replicates: the same network, trained from other seeds. They are left as they
-            are; weights are kept in the results folder.
-        dataset: as suites name it, or ``folder:PATH``.
-        label: what tables call the training.
-        seed: of the first network; those after it have the following ones.
-        pruners: names, or tables as of ``[[pruners]]``.
+        network: a module, or several as replicates: the same network, trained from different seeds. They are not
+            changed; weights are kept in the results folder.
+        dataset: as in suites, or ``folder:PATH``.
+        label: name of the training in tables.
+        seed: of the first network; the others have the following ones.
+        pruners: names, or tables as in ``[[pruners]]``.
         ratios: of every pruner.
-        normalize: what it was trained with: ``data``, ``pretrained``, or ``MEAN/STD`` for pixels in [0, 1].
-        overrides: ``key=value`` settings as of ``--set``, e.g. ``datasets.1.image_size=64``.
-        results, data_dir, download, device: as of `sgabench.run`.
+        normalize: as in its training: ``data``, ``pretrained``, or ``MEAN/STD`` for pixels in [0, 1].
+        overrides: ``key=value`` settings as for ``--set``, e.g. ``datasets.1.image_size=64``.
+        results, data_dir, download, device: as for `sgabench.run`.
 
     Returns:
-        The tables of this network; ``sgabench report`` shows all of them together.
+        The tables of this network; ``sgabench report`` shows those of all networks together.
 
     Raises:
-        InputError: the data set is not there, a network does not fit it, or the networks do not have the same form.
+        InputError: the data set is missing, a network does not fit it, or the networks differ in architecture.
     """
     from sgabench.running.brought import bring
 

@@ -103,7 +103,7 @@ def _band(curve: Curve) -> tuple[dict[str, Floats], Floats] | None:
 
 
 def pareto(panel: Panel, looks: Mapping[str, Style], cost: str) -> dict[str, Any]:
-    """Top-1 over a cost, and the networks that none beats in both."""
+    """Top-1 over a cost, and the networks that no other beats in both."""
     every_cost = np.concatenate([cloud.cost for cloud in panel.lines])
     every_top1 = np.concatenate([cloud.top1 for cloud in panel.lines])
     front = pareto_front(every_cost, every_top1, more_is_better=cost == "images_per_s")
@@ -214,7 +214,7 @@ def layers(chart: HeatMap) -> dict[str, Any]:
 
 
 def areas(titles: Iterable[str], optimizers: Iterable[str], percent: Floats) -> dict[str, Any]:
-    """One row per curve panel, one column per optimizer: what stands for curves that are too many to draw."""
+    """One row per curve panel, one column per optimizer: instead of curves, if there are too many."""
     rows = [safe(title) for title in titles]
     trace = go.Heatmap(
         x=[short(name) for name in optimizers],
@@ -248,12 +248,12 @@ def profiles(found: Profiles, looks: Mapping[str, Style]) -> dict[str, Any]:
 
 
 def critical_difference(ranks: Ranks) -> dict[str, Any]:
-    """Demšar's diagram: an axis of mean ranks, a name for each, bars over those that are not told apart."""
+    """Demšar's diagram: an axis of mean ranks, a name for each, bars over those that do not differ significantly."""
     names, values = list(ranks.table["optimizer"]), ranks.table["rank"].to_numpy(dtype=float)
     half = (len(names) + 1) // 2
     bars = cliques(values, ranks.critical_difference)
     low = 0.6 + 0.3 * len(bars)
-    room = 0.3 + 0.5 * (len(names) - 1)  # for names, where a phone shows them
+    room = 0.3 + 0.5 * (len(names) - 1)  # for names on a phone
     left, right = 1 - room, len(names) + room
     shapes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
@@ -308,7 +308,7 @@ def _figure(traces: list[Any], x: str, y: str, **layout: Any) -> dict[str, Any]:
 
 
 def _numbers(values: Any) -> list[float | None]:
-    """Five digits are more than a figure shows; JSON has no NaN."""
+    """Five digits, more than a figure shows; None for NaN, which JSON does not have."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in np.asarray(values, dtype=float)]
 
 

@@ -39,7 +39,7 @@ def profile_table(profiles: Profiles, arm: str) -> pd.DataFrame:
 
 
 def profiles_in_words(profiles: Profiles, arm: str) -> str:
-    """Who has the highest interquartile mean, over what; who is left out."""
+    """Which optimizer has the highest interquartile mean, over which blocks; which are left out."""
     best = sorted(range(len(profiles.optimizers)), key=lambda i: -profiles.interquartile[i])
     means = ", ".join(f"{profiles.optimizers[i]} {percent(profiles.interquartile[i])} %" for i in best)
     left_out = ", ".join(profiles.left_out)

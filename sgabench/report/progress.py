@@ -1,4 +1,4 @@
-"""How a run goes: bars on a terminal, plain lines elsewhere."""
+"""The progress of a run: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ BESIDE_TRIALS = 2  # lines of a screen: the suite's bar and the cursor's
 
 @contextmanager
 def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
-    """The listener that fits: silent, bars on a terminal, or lines.
+    """The appropriate listener: silent, bars on a terminal, or lines.
 
     Args:
         quiet: silent.
-        idle: what is said in the end if there was nothing to do, if anything.
+        idle: printed at the end if there was nothing to do; empty: nothing.
     """
     if quiet:
         with showing(silently):
@@ -64,7 +64,7 @@ def listener(quiet: bool, idle: str = NOTHING_TO_DO) -> Iterator[Listener]:
 
 
 def on_bars(bars: Bars) -> Show:
-    """Show what takes long on a bar of its own while it lasts, but nothing of what does not."""
+    """Show each operation on a bar of its own if it takes more than a second."""
 
     @contextmanager
     def show(what: str, total: int) -> Iterator[Advance]:
@@ -90,7 +90,7 @@ class OnTerminal(Listener):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing was to do so far."""
+        """Whether there was nothing to do so far."""
         return self._suite is None
 
     def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
@@ -112,7 +112,7 @@ class OnTerminal(Listener):
         self._show_rest()
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
-        """Show what was measured last, or print what failed."""
+        """Show the last measurement, or print the failure."""
         if self._forecast is not None:
             self._forecast.stored(worker, trial, record)
         self._show_rest()
@@ -122,17 +122,17 @@ class OnTerminal(Listener):
             self._bars.update(self._bar(worker, trial), info=escape(_measured(record)))
 
     def finished(self, worker: int, trial: TrialPlan) -> None:
-        """Take the trial's bar away and move the suite's on."""
+        """Remove the trial's bar and advance the suite's."""
         if worker in self._trials:
             self._bars.remove_task(self._trials.pop(worker))
         self._advance(worker, trial)
 
     def elsewhere(self, trial: TrialPlan) -> None:
-        """Move the suite's bar on."""
+        """Advance the suite's bar."""
         self._advance(None, trial)
 
     def waiting(self, trials: int) -> None:
-        """Show what is waited for beside the suite's bar."""
+        """Show beside the suite's bar what the run waits for."""
         if self._suite is not None:
             self._bars.update(self._suite, info=waiting_for(trials))
 
@@ -149,14 +149,14 @@ class OnTerminal(Listener):
     def _bar(self, worker: int, trial: TrialPlan) -> TaskID:
         if worker not in self._trials:
             epochs = trial.optimizer.settings["training"]["epochs"]
-            # Of a thousand nodes, the screen has no room for all, and drawing them would take all of the time.
+            # A screen has no room for a thousand nodes, and drawing them would take all of the time.
             fits = worker < self._bars.console.height - BESIDE_TRIALS
             self._trials[worker] = self._bars.add_task(escape(trial.name), total=epochs, info="", visible=fits)
         return self._trials[worker]
 
 
 class InLines(Listener):
-    """A line for every trial that is trained, and one every ten seconds in between."""
+    """A line for every trained trial, and one every ten seconds in between."""
 
     def __init__(self) -> None:
         self._trials = 0
@@ -167,7 +167,7 @@ class InLines(Listener):
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing was to do so far."""
+        """Whether there was nothing to do so far."""
         return self._forecast is None
 
     def started(self, left: Sequence[TrialPlan], trained: Collection[str], device: str, jobs: int) -> None:
@@ -181,7 +181,7 @@ class InLines(Listener):
         self.say(f"{trial.name}: started on {where}")
 
     def progressed(self, worker: int, trial: TrialPlan, progress: Progress) -> None:
-        """Say how far a training is, now and then."""
+        """Report the progress of a training now and then."""
         if self._forecast is not None:
             self._forecast.progressed(worker, trial, progress)
         now = time.monotonic()
@@ -192,7 +192,7 @@ class InLines(Listener):
             )
 
     def stored(self, worker: int, trial: TrialPlan, record: Record) -> None:
-        """Say how a training ended, and what failed."""
+        """Report how a training ended, and failures."""
         if self._forecast is not None:
             self._forecast.stored(worker, trial, record)
         if record.status != "done" or record.kind == "trial":
@@ -207,7 +207,7 @@ class InLines(Listener):
         self._count(None, trial, "finished by another run")
 
     def waiting(self, trials: int) -> None:
-        """Say what is waited for, if it is not what it was."""
+        """Say what the run waits for, if that has changed."""
         if trials != self._waiting:
             self._waiting = trials
             self.say(waiting_for(trials))
@@ -220,20 +220,20 @@ class InLines(Listener):
 
     def say(self, text: str) -> None:
         """Write a line."""
-        # Nobody may be reading any more; the run goes on all the same.
+        # If there is no reader any more, the run continues.
         with suppress(OSError, ValueError):
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
 
 def rest(forecast: Forecast | None) -> str:
-    """Time left of the whole run, as far as it can be said."""
+    """Time left of the whole run, if it can be estimated."""
     seconds = forecast.seconds if forecast is not None else None
     return "" if not seconds else f"; all: about {duration(seconds)} left"
 
 
 def waiting_for(trials: int) -> str:
-    """That other runs are at what is left."""
+    """The message while other runs do what is left."""
     return f"waiting for {counted(trials, 'trial')} of other runs"
 
 
@@ -260,7 +260,7 @@ def _measured(record: Record) -> str:
 
 
 def print_tables(tables: Tables, folder: Path) -> None:
-    """Print the leaderboard, and where it was written."""
+    """Print the leaderboard, and the files that it was written to."""
     from sgabench.report.terminal import WIDE, renderable
 
     console = Console()

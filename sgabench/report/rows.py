@@ -1,4 +1,4 @@
-"""Layers and numbers of probes as a reader sees them; the same words in every format."""
+"""Layers and numbers of probes as shown to a reader, the same in every format."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pandas as pd
 
 from sgabench.report.display import percent, ratio
 
-MOST_BESIDE = 40  # numbers of probes below a leaderboard; of more, only how many there are
+MOST_BESIDE = 40  # numbers of probes below a leaderboard; if there are more, only their count
 PROBES = "What probes found: mean and standard deviation over n seeds"
 LAYERS = "Layers: zeros, and output channels or features; mean over n seeds"
 
 
 def layers_as_text(layers: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Layers as a reader sees them: percent, and whole channels where they are."""
+    """Layers as shown to a reader: percent, and channels as integers where they are whole."""
     return _with_subject(layers, arm).assign(
         layer=layers["layer"].astype(str),
         n=layers["n"].astype(str),
@@ -23,7 +23,7 @@ def layers_as_text(layers: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def probes_as_text(probes: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """Numbers of probes as a reader sees them: four digits."""
+    """Numbers of probes as shown to a reader: four digits."""
     named = probes[["probe", "number"]].astype(str)
     rest = {"n": probes["n"].astype(str), "mean": probes["mean"].map(_number), "std": probes["std"].map(_number)}
     return pd.concat([named, _with_subject(probes, arm)], axis="columns").assign(**rest)

@@ -1,4 +1,4 @@
-"""A run with the leaderboard that it leaves in its results folder."""
+"""A run, and the leaderboard that it writes into its results folder."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def run(
     Args:
         suite: a suite, or the path of its file.
         results: folder of the store.
-        data_dir: where data sets are looked for; default: ``SGABENCH_DATA``, else ``data``.
-        download: fetch a data set that is not there.
+        data_dir: folder of the data sets; default: ``SGABENCH_DATA``, else ``data``.
+        download: fetch data sets that are missing.
         device: ``auto``, ``cpu`` or ``cuda``.
         jobs: trials at the same time, in processes of their own.
         only: glob over trial names (dataset/model/optimizer/seed).
         plugins: plugin files to load first.
         snapshot_minutes: between two snapshots of a training; 0: only when the process is asked to stop.
-        retry_failed: take up what is recorded as failed, and nothing else.
+        retry_failed: run only what is recorded as failed.
         trial_timeout: minutes; a trial that takes longer fails, and all run in processes of their own.
-        shard: number of a part of the trials, from 1 on, and how many parts there are.
-        storage: folder or fsspec URL that weights and snapshots are kept in; default: the results folder.
-        executor: ``ray``: trials run as tasks of Ray, each with its CPUs (threads) and GPUs.
-        address: of a cluster of Ray; default: ``RAY_ADDRESS``, else one on this machine.
-        trial_cpus: 1 if it is not given.
-        trial_gpus: none if it is not given, 1 with device ``cuda``; a part of 1 lets trials share a GPU.
+        shard: number of a part of the trials, counted from 1, and number of parts.
+        storage: folder or fsspec URL of weights and snapshots; default: the results folder.
+        executor: ``ray``: trials run as Ray tasks, each with its CPUs (threads) and GPUs.
+        address: of a Ray cluster; default: ``RAY_ADDRESS``, else one on this machine.
+        trial_cpus: default: 1.
+        trial_gpus: default: 0, or 1 with device ``cuda``; with a fraction of 1, trials share a GPU.
         until_decided: add seeds in rounds, only for optimizers whose question is open.
 
     Raises:
-        InputError: anything about the suite, the data or the results folder that the user can mend.
+        InputError: a problem with the suite, the data or the results folder.
     """
     for plugin in plugins:
         load_plugin_file(Path(plugin))
@@ -92,7 +92,7 @@ def run(
 
 
 def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_decided: bool = False) -> Tables:
-    """Run what the store does not have of a plan, and write the leaderboard of the whole plan.
+    """Run the part of a plan that the store lacks, and write the leaderboard of the whole plan.
 
     Args:
         plan: the whole plan; the options choose a part.
@@ -111,7 +111,7 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
     else:
         _run(plan, options, listener)
         note_look(plan, options)
-    # Not before the trainings, which need neither pandas nor SciPy: they begin earlier.
+    # Imported after the trainings, which need neither pandas nor SciPy and so begin earlier.
     from sgabench.evidence.leaderboard import make_tables
     from sgabench.report.formats import write_leaderboard
 

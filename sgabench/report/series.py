@@ -1,4 +1,4 @@
-"""The numbers of every figure, the same for the interactive page and for the static files."""
+"""The data of every figure, the same for the interactive page and the static files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sgabench.evidence.leaderboard import Tables
 from sgabench.evidence.verdicts import GROUP
 from sgabench.report.display import ratio as asked
 
-# Okabe and Ito's colours but black and yellow, which one of the two backgrounds would swallow.
+# Okabe and Ito's colours without black and yellow, which would be invisible on one of the two backgrounds.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon")
@@ -41,7 +41,7 @@ class Style:
 
     @property
     def repeated(self) -> bool:
-        """Whether the colour alone tells it from no other."""
+        """Whether another one has the same colour."""
         return self.dash != DASHES[0]
 
 
@@ -155,8 +155,8 @@ def _curve(name: str, rows: pd.DataFrame, cells: pd.DataFrame) -> Curve:
 def pareto_panels(tables: Tables, cost: str) -> Iterator[Panel]:
     """A panel of `Cloud`s per data set and model; cost is ``images_per_s`` or ``nonzero_params``.
 
-    Speeds of different machines or numbers of threads are never in one panel. Networks whose speed cannot differ from
-    the dense one's, because their weights are only masked, have none.
+    Speeds of different machines or numbers of threads are never in one panel. Networks that are only masked, and so
+    as fast as the dense one, are left out.
     """
     board = tables.leaderboard
     known = board[board[cost].notna() & board["pruned_top1_mean"].notna()]

@@ -46,7 +46,7 @@ MARKERS = {
     "pentagon": "p",
     "star": "*",
 }
-# The same numbers give the same file: no date, no random identifiers. A dollar sign in a name is no formula.
+# The same numbers give the same file: no date, no random identifiers. Dollar signs in names are not formulas.
 SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "sgabench",
     "text.parse_math": False,
@@ -205,7 +205,7 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     handles, labels = axes.get_legend_handles_labels()
-    if handles:  # below the axes: inside them it lies over the data
+    if handles:  # below the axes: inside, it would cover the data
         columns = 1 if max(map(len, labels)) > 30 else 2 if max(map(len, labels)) > 18 else 3
         axes.figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=7, frameon=False)
 

@@ -31,9 +31,9 @@ WIDE = 180
 NARROW = 140
 NO_SENTENCES = 120
 VERY_NARROW = 100
-# Columns that may be broken into lines, and their least width.
+# Columns that may be wrapped, and their minimum widths.
 WORDS = {**dict.fromkeys(ARMS, 22), "trained": 6, "verdict": 13, HEADINGS["incomplete"]: 10}
-# What is above a block, not in it.
+# Columns shown above a block, not in it.
 ABOVE = ("pruner", "ratio")
 
 
@@ -102,7 +102,7 @@ def _columns(names: list[str], width: int) -> list[str]:
     if width < VERY_NARROW:
         left_out.add(HEADINGS["retention"])
     shown = [name for name in names if name not in left_out]
-    return sorted(shown, key=lambda name: name == "verdict")  # words that are broken into lines come last
+    return sorted(shown, key=lambda name: name == "verdict")  # wrapped words come last
 
 
 def table(tables: Tables, suite: Suite | None = None) -> str:

@@ -1,4 +1,4 @@
-"""How a tuning goes, and what came of it."""
+"""The progress and the results of a tuning."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from sgabench.training.progress import Progress
     from sgabench.tuning.validation import Validation
 
-# As a factor: a value so near the end of its range may be better beyond it.
+# A factor: a value this close to an end of its range may be better beyond it.
 NEAR = 1.5
 
 
 @contextmanager
 def listener(quiet: bool) -> Iterator[Listener]:
-    """The listener that fits: silent, or a line for each try with the training below it on a terminal."""
+    """The appropriate listener: silent, or a line for each try with the training below it on a terminal."""
     if quiet:
         yield Listener()
         return
@@ -46,7 +46,7 @@ def listener(quiet: bool) -> Iterator[Listener]:
 
 
 class _Lines(Listener):
-    """A line for each try; the training that runs below them on a terminal, or a line of it now and then."""
+    """A line for each try; below them the running training on a terminal, or a line about it now and then."""
 
     def __init__(self, status: Status | None) -> None:
         self._status = status
@@ -54,7 +54,7 @@ class _Lines(Listener):
         self._last = time.monotonic()
 
     def started(self, subjects: Sequence[Subject], settings: Settings, validation: Validation) -> None:
-        """Say what is tuned, and on what."""
+        """Say what is tuned, and on which data."""
         self._tries = settings.tries
         optimizers = _count(len(subjects), "optimizer", "optimizers")
         tries = _count(settings.tries, "try", "tries")
@@ -71,7 +71,7 @@ class _Lines(Listener):
             self._print(f"{subject.label}: {ranges}{zero}{same}")
 
     def progressed(self, trial: TrialPlan, progress: Progress) -> None:
-        """Show how far a training is."""
+        """Show the progress of a training."""
         text = f"{trial.name}: epoch {progress.epoch:.1f}/{progress.epochs}, {numbers(progress)}"
         now = time.monotonic()
         if self._status is not None:
@@ -81,7 +81,7 @@ class _Lines(Listener):
             self._print(text)
 
     def tried(self, subject: Subject, attempt: Try) -> None:
-        """Say what a try gave."""
+        """Report the result of a try."""
         self._last = time.monotonic()
         diverged = f", {attempt.diverged} diverged" if attempt.diverged else ""
         stored = ", stored" if attempt.stored else ""
@@ -91,7 +91,7 @@ class _Lines(Listener):
         )
 
     def _print(self, text: str) -> None:
-        # Nobody may be reading any more; the tuning goes on all the same.
+        # If there is no reader any more, the tuning continues.
         with suppress(OSError, ValueError):
             if self._status is not None:
                 self._status.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -117,8 +117,8 @@ def print_tuning(
         tuned: the optimizers.
         left: labels of the optimizers that have nothing to tune.
         output: the tuned suite.
-        command: what runs it.
-        objective: what the tries were judged by.
+        command: that runs it.
+        objective: that the tries were judged by.
     """
     console = Console()
     if not console.is_terminal:

@@ -43,7 +43,7 @@ def run_rehearsed(task: Task, emit: Emit, alone: Alone) -> None:
     tried there.
 
     Args:
-        task, emit, alone: as of `run_trial`.
+        task, emit, alone: as for `run_trial`.
     """
     failed = rehearse(task) if task.trained is None else []
     for record in failed:

@@ -144,7 +144,7 @@ def carry_out(
         left: its trials.
         trained: keys of those whose network is stored.
         executor: is stopped at the end.
-        store, options, listener: as of `run_plan`.
+        store, options, listener: as for `run_plan`.
         clock: seconds.
     """
     at_once = min(executor.room(), len(left))

@@ -39,7 +39,7 @@ def scoring_suite(
         pruners: names, or tables as in ``[[pruners]]``.
         ratios: of every pruner.
         normalize: ``data``, ``pretrained``, or ``MEAN/STD`` with a number or one for each channel: ``0.5,0.4,0.4/0.2``.
-        overrides: ``key=value`` settings as of ``--set``.
+        overrides: ``key=value`` settings as for ``--set``.
         pretrained: use the model's published weights instead of files.
 
     Raises:

@@ -59,7 +59,7 @@ def finetune(
         part: number of the training among several of one network, so that each sees other batches.
         teacher: that it learns from in addition to the labels.
         after_step: called after every step; None: weights that are zero now are set to zero again.
-        after_exchange: as of `train`.
+        after_exchange: as for `train`.
 
     Raises:
         Diverged: as `train`.

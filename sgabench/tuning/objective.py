@@ -1,4 +1,4 @@
-"""What a try is judged by: accuracy on the validation split, of the dense network or of the pruned one."""
+"""The objective of tuning: accuracy on the validation split, of the dense or the pruned network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Objective:
     """Top-1 on the validation split.
 
     Attributes:
-        ratio: of the weights that one-shot magnitude pruning removes before; None: the dense network is judged.
+        ratio: of the weights removed by one-shot magnitude pruning; None: the dense network is judged.
     """
 
     ratio: float | None = None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sgabench.training.progress import Progress
     from sgabench.tuning.validation import Validation
 
-# Raise it when a change of sgabench makes the same search give other tries.
+# Raised when a change of sgabench makes the same search give other tries.
 SEARCH_VERSION = 1
 DIGITS = 3
 STUDIES = "tuning.sqlite"
@@ -49,10 +49,10 @@ class Try:
     Attributes:
         number: from 1.
         values: by option.
-        top1: what the objective says, mean over data sets, models and seeds, a fraction; a training that diverged
+        top1: value of the objective, mean over data sets, models and seeds, a fraction; a training that diverged
             counts as 0.
-        diverged: how many trainings diverged.
-        stored: whether it is of an earlier run.
+        diverged: number of trainings that diverged.
+        stored: whether it was made by an earlier run.
     """
 
     number: int
@@ -94,11 +94,11 @@ def tune_subjects(
     """Try what the results folder does not have yet, one optimizer after the other.
 
     Returns:
-        Every optimizer with its tries, and in words which images they were judged on.
+        Every optimizer with its tries, and a description of the images that they were judged on.
 
     Raises:
         InputError: bad input, found before the first try.
-        TryFailed: a training raised something.
+        TryFailed: a training raised an exception.
     """
     from sgabench.tuning.validation import prepare_validation
 
@@ -183,7 +183,7 @@ def suggest(made: Sequence[FrozenTrial], ranges: Mapping[str, tuple[float, float
         ranges: lowest and highest value by option.
         seed: of this suggestion.
     """
-    # A sampler's state is not stored with a study; a new one for each suggestion has none to lose.
+    # A study does not store the sampler's state, so each suggestion uses a new sampler.
     sampler = optuna.samplers.TPESampler(seed=seed % 2**32, multivariate=False)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     study.add_trials(made)
@@ -238,7 +238,7 @@ def _as_try(made: FrozenTrial, number: int, subject: Subject, stored: bool) -> T
 
 
 def _open(path: Path) -> RDBStorage:
-    url = URL.create("sqlite", database=str(path.resolve()))  # escapes what a path may have and an address may not
+    url = URL.create("sqlite", database=str(path.resolve()))  # escapes characters that are invalid in URLs
     with foreign(f"{path}: cannot be used: ", "; move it away or fix it"):
         return RDBStorage(url.render_as_string())
 

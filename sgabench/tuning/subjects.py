@@ -1,4 +1,4 @@
-"""What is tuned: the optimizers of a suite, their given values and the ranges that are searched."""
+"""The subjects of tuning: optimizers of a suite, their given values and the ranges to search."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Settings:
 
     Attributes:
         tries: trainings of each optimizer on each (data set, model, seed).
-        validation_size: images held out of each training split; None: what the suite says, else a tenth.
+        validation_size: images held out of each training split; None: as in the suite, by default a tenth.
         seeds: of the trainings, and of the search.
         lr_factors: the learning rates searched, as factors of the given one.
         weight_decays: the weight decays searched, beside 0.
-        objective: what a try is judged by.
+        objective: that tries are judged by.
 
     Raises:
         InputError: a value out of range.
@@ -58,9 +58,9 @@ class Subject:
     """An optimizer to tune: the entries of a suite that differ in nothing but what is tuned.
 
     Attributes:
-        members: these entries; the first lends its label.
-        positions: where they are among the suite's optimizers.
-        given: the values that each has.
+        members: the entries; the label is that of the first.
+        positions: of the entries among the suite's optimizers.
+        given: the values of each.
         ranges: lowest and highest value to search, by option; weight decay may also be 0.
     """
 
@@ -85,7 +85,7 @@ def find_subjects(suite: Suite, settings: Settings) -> list[Subject]:
     """The optimizers of a suite that have a learning rate or a weight decay to set.
 
     Raises:
-        InputError: none has; a seed of the suite is to be tuned on; fewer tries than given values.
+        InputError: there is nothing to tune; a seed is one of the suite's; there are fewer tries than given values.
     """
     used = [seed for seed in settings.seeds if seed in suite.seeds]
     if used:
@@ -111,7 +111,7 @@ def find_subjects(suite: Suite, settings: Settings) -> list[Subject]:
 
 
 def _given(choice: Choice) -> Values:
-    """The values of what can be tuned; those that nobody has set are read off the optimizer itself."""
+    """The values of the options that can be tuned; those that were not set are read from the optimizer itself."""
     plugin = optimizers[choice.name]
     found = {name: choice.options[name] for name in TUNED if name in choice.options}
     if plugin.takes_any_option and len(found) < len(TUNED):

@@ -32,7 +32,7 @@ class TunedSuite:
 
     Attributes:
         suite: the suite that is tuned, with the overrides.
-        overrides: as of ``--set``; they are written into the tuned suite.
+        overrides: as for ``--set``; they are written into the tuned suite.
         output: the file to write.
         subjects: the optimizers that are tuned.
     """
@@ -110,7 +110,7 @@ class TunedSuite:
             described = f"{self.suite.description} Learning rates and weight decays are tuned for {objective}."
             document["description"] = described.strip()
         text = document.as_string()
-        if tomllib.loads(text) != document.unwrap():  # a library wrote it: what it says must be what was meant
+        if tomllib.loads(text) != document.unwrap():  # the library's text must mean the same
             raise InputError(f"{self.suite.source}: cannot be rewritten; write its optimizers as [[optimizers]]")
         try:
             resolve(tomllib.loads(text), self.output)
@@ -176,7 +176,7 @@ def _variant(
     if subject is not None:
         for name, value in values[label].items():
             given = [of[name] for of in subject.given]
-            if value != given[0] or name in swept:  # else it says so already, or nobody wrote it
+            if value != given[0] or name in swept:  # otherwise it is there already, or was not written
                 variant[name] = value
                 variant[name].comment(f"given: {', '.join(f'{number:g}' for number in dict.fromkeys(given))}")
     return variant

@@ -1,4 +1,4 @@
-"""Trains on what validation leaves of the training split, and measures on the validation split alone."""
+"""Train on the training split without the images held out for validation, and measure only on those."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sgabench.training.loop import Diverged
 from sgabench.training.progress import Progress
 from sgabench.tuning.objective import DENSE, Objective
 
-# Of the training images, where neither the command nor the suite says how many to hold out.
+# Of the training images, if neither the command nor the suite says how many to hold out.
 DEFAULT_SHARE = 0.1
 
 OnProgress = Callable[[TrialPlan, Progress], None]
@@ -43,8 +43,8 @@ class Validation:
         trials: one for each (data set, model, seed), into which an optimizer is put.
         data: by label of the data set; the test split is empty.
         options: folders of the data, and whether to download.
-        environment: where it is computed, as a record keeps it.
-        objective: what is measured on the validation split.
+        environment: as in a record.
+        objective: measured on the validation split.
     """
 
     trials: tuple[TrialPlan, ...]
@@ -75,7 +75,7 @@ class Validation:
         recipe = Recipe.model_validate(trial.optimizer.settings["training"])
         precision = precision_on(recipe, self.environment)
         network = untrained_network(trial, data)
-        # The last epoch is what counts, here as in a run: what is held out is not looked at before.
+        # As in a run, only the last epoch counts: the held-out images are not evaluated before.
         training_alone = replace(data, validation=data.validation.part(slice(0)))
         try:
             train_network(network, trial, training_alone, precision, partial(on_progress, trial))
@@ -89,7 +89,7 @@ class Validation:
         """Build everything once with each of some optimizers.
 
         Raises:
-            InputError: what would make a training fail at once.
+            InputError: something would make a training fail at once.
         """
         options, device, threads = self.options, self.environment["device"], self.environment["threads"]
         places = (Folder(options.results), options.data, options.download)
@@ -124,17 +124,17 @@ def prepare_validation(
     Args:
         suite: what to train; its own seeds are not used.
         seeds: of the trainings.
-        size: images to hold out of each data set; None: what the suite says, else a tenth.
+        size: images to hold out of each data set; None: as in the suite, by default a tenth.
         options: folders and device.
-        objective: what a try is judged by.
+        objective: that tries are judged by.
 
     Raises:
-        InputError: a data set that is not there, or of which so many cannot be held out.
+        InputError: a data set is missing, or too small to hold out that many.
     """
     device, threads = choose_device(options.device), cores()
     set_up_torch(device, threads)
     sized = tuple(_hold_out(dataset, size, options, device) for dataset in suite.datasets)
-    # Of the trials only what is trained is used, and their optimizer is put in later.
+    # Only the trainings of these trials are used, and their optimizer is replaced later.
     plan = make_plan(
         replace(suite, datasets=sized, seeds=seeds, optimizers=suite.optimizers[:1], checkpoints=()), options.data
     )
@@ -161,5 +161,5 @@ def _hold_out(dataset: Choice, size: int | None, options: Options, device: str) 
 
 
 def _without_test(data: Data) -> Data:
-    """The same data, on which nobody can look at the test split, not even by mistake."""
+    """The same data without the test split, so that it cannot be used even by mistake."""
     return replace(data, test=data.test.part(slice(0)))

@@ -1,4 +1,4 @@
-"""What a suite measured, frozen: a small JSON file that is readable in a diff."""
+"""Baselines: the frozen measurements of a suite, in a small JSON file that is readable in a diff."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from sgabench.suite.resolving import read_text
 from sgabench.suite.rules import ACCURACIES, METRICS
 
 FORMAT = 2
-DIGITS = 10  # significant; the ratio of two counts up to 10 000 is told from every other one
+DIGITS = 10  # significant: enough to distinguish all ratios of two counts up to 10 000
 SUMMARY_DIGITS = 6
 KEY_DIGITS = 12
 MAX_BYTES = 20_000_000
 MAX_GROUPS = 100_000
-MAX_VALUES = 2_000_000  # equal ones are left out of the file, and are there all the same
+MAX_VALUES = 2_000_000  # including equal ones, which the file leaves out
 
 
 def _check_text(text: str) -> str:
@@ -45,7 +45,7 @@ class _Frozen(BaseModel):
 class Spread(_Frozen):
     """A metric over seeds; the standard deviation is of a sample (n - 1), none with one seed.
 
-    In a file, values that are all the same are left out: the mean says it all.
+    In a file, values that are all equal are left out: the mean is enough.
     """
 
     mean: Number
@@ -87,9 +87,9 @@ class Group(_Frozen):
     Attributes:
         seeds: those that are done, increasing; keys and values are in their order.
         keys: the first digits of each seed's key.
-        lacking: the seeds that are not done, and why.
+        lacking: seeds that are not done, and why.
         metrics: metric to its values.
-        classes, test_images: of a trial: how many classes its data set has, and images that an accuracy counts.
+        classes, test_images: of a trial: number of classes of its data set, and of images that an accuracy counts.
     """
 
     dataset: Text
@@ -113,7 +113,7 @@ class Group(_Frozen):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What two baselines have in common where they speak of the same."""
+        """Identifies the group across baselines."""
         return (self.dataset, self.model, self.optimizer, self.pruner or "", self.of or "", self.ratio or 0.0)
 
     @model_validator(mode="after")
@@ -136,10 +136,10 @@ class Group(_Frozen):
 
 
 class Baseline(_Frozen):
-    """What a suite measured.
+    """The measurements of a suite.
 
     Attributes:
-        environments: the different ones that the records were made in.
+        environments: the different environments of the records.
         trials: a group per (data set, model, optimizer), with the dense accuracy.
         cells: a group per (data set, model, optimizer, pruner, ratio).
     """
@@ -175,7 +175,7 @@ class Baseline(_Frozen):
         return self
 
     def only(self, pattern: str | None) -> Baseline:
-        """What of it is of trials (dataset/model/optimizer/seed) that match a glob; None: all."""
+        """The part with trials (dataset/model/optimizer/seed) that match a glob; None: all."""
         if pattern is None:
             return self
         chosen = {"trials": _only(self.trials, pattern), "cells": _only(self.cells, pattern)}
@@ -201,7 +201,7 @@ def freeze(tables: Tables, suite: str) -> Baseline:
 
 
 def _counts(trials: list[dict[Any, Any]]) -> dict[Any, dict[str, int]]:
-    """Classes and test images of each data set; a training that diverged does not say."""
+    """Classes and test images of each data set; diverged trainings have no such numbers."""
     counts: dict[Any, dict[str, int]] = {}
     for row in trials:
         found = {name: row.get(name) for name in ("classes", "test_images")}
@@ -327,7 +327,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def _check_size(data: Mapping[str, Any]) -> None:
-    """Count the values before equal ones are written out."""
+    """Count the values before equal ones are expanded."""
     values = 0
     for kind in ("trials", "cells"):
         for number, group in enumerate(data[kind] if isinstance(data.get(kind), list) else ()):

@@ -1,4 +1,4 @@
-"""What a baseline and a run do not have in common: cells, names, environments."""
+"""Differences between a baseline and a run: cells, names, environments."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sgabench.evidence.mixing import mixed
 from sgabench.gate.baseline import Baseline
 
 LABELS = ("dataset", "model", "optimizer", "pruner")
-CODE = ("code", "commit")  # what is under test when results are compared with a baseline
-MOST_EXPLAINED = 100  # names; to look for what was meant takes long
+CODE = ("code", "commit")  # expected to differ: a gate tests new code
+MOST_EXPLAINED = 100  # names: searching for similar ones takes long
 
 
 def unknown_groups(was: Baseline, now: Baseline) -> list[str]:
-    """What the baseline has and the suite has not: a line per name, then per trial or cell."""
+    """Groups of the baseline that the suite lacks: a line per name, then per trial or cell."""
     there = {group.identity for group in now.groups}
     valid = {label: {name for group in now.groups if (name := getattr(group, label))} for label in LABELS}
     names: dict[tuple[str, str], None] = {}
@@ -43,7 +43,7 @@ def unknown_groups(was: Baseline, now: Baseline) -> list[str]:
 
 
 def fewer_seeds(was: Baseline, now: Baseline) -> list[str]:
-    """Other seeds are compared as such, but with fewer of them a gate is easier to pass."""
+    """Notes on fewer seeds, with which a gate is easier to pass."""
     there = {group.identity: len(group.seeds) + len(group.lacking) for group in now.groups}
     pairs = {(there[group.identity], len(group.seeds)) for group in was.groups if group.identity in there}
     return [
@@ -54,7 +54,7 @@ def fewer_seeds(was: Baseline, now: Baseline) -> list[str]:
 
 
 def new_metrics(was: Baseline, now: Baseline) -> list[str]:
-    """What is measured now and was not when the baseline was made, though its trial or cell was there."""
+    """Metrics that the baseline lacks, for trials and cells that it has."""
     before = {group.identity: group for group in was.groups}
     new = [
         group.name
@@ -68,7 +68,7 @@ def new_metrics(was: Baseline, now: Baseline) -> list[str]:
 
 
 def new_groups(was: Baseline, now: Baseline) -> list[str]:
-    """What the suite has and the baseline has not: no comparison, and no reason to be red."""
+    """Groups of the suite that the baseline lacks: not compared, and not a failure."""
     there = {group.identity for group in was.groups}
     new = [group.name for group in now.groups if group.identity not in there]
     if not new or not was.groups:
@@ -78,7 +78,7 @@ def new_groups(was: Baseline, now: Baseline) -> list[str]:
 
 
 def unmeasured(now: Baseline) -> list[str]:
-    """What is not stored: a line per trial or cell; a trial speaks for its cells."""
+    """Missing results: a line per trial or cell; a missing trial stands for its cells."""
     untrained = {group.identity[:3]: group.lacking for group in now.trials}
     lines = []
     for group in now.groups:
@@ -92,7 +92,7 @@ def unmeasured(now: Baseline) -> list[str]:
 
 
 def environment_differences(was: Baseline, now: Baseline, but: Collection[str] = ()) -> list[str]:
-    """A line per fact of the environment that differs, ``but`` for some; nothing if one side is empty."""
+    """A line per fact of the environment that differs, except those in ``but``; none if a side is empty."""
     if not was.environments or not now.environments:
         return []
     old, new = ([_flat(environment) for environment in side.environments] for side in (was, now))
@@ -106,12 +106,12 @@ def environment_differences(was: Baseline, now: Baseline, but: Collection[str] =
 
 
 def mixed_now(now: Baseline) -> list[str]:
-    """How what is measured now was made differently among itself."""
+    """How the present measurements differ among themselves in the way they were made."""
     return [f"environment: what is compared now was made {phrase}" for phrase in mixed(now.environments)]
 
 
 def one_device(was: Baseline, now: Baseline) -> bool:
-    """Whether everything on both sides was computed on the same kind of device, with as many threads."""
+    """Whether everything on both sides was computed on the same kind of device, with the same number of threads."""
     devices = {
         tuple(str(environment.get(fact)) for fact in ("device", "gpu", "cpu", "threads"))
         for environment in (*was.environments, *now.environments)

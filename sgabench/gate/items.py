@@ -1,4 +1,4 @@
-"""What a gate looked at, and what came of it."""
+"""The checks of a gate and their outcome."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Item:
 
     Attributes:
         metric: a key of `METRICS`, or ``status`` for a network that could not be trained, pruned or measured.
-        name: dataset/model/optimizer, and /pruner of a curve (the mean over its ratios), and /ratio of a cell.
+        name: dataset/model/optimizer, with /pruner for a curve (the mean over its ratios), and /ratio for a cell.
         rule: how it was judged, in a few words.
-        status: what came of it.
-        was, now: the baseline and what is measured, if there is such a thing.
+        status: the outcome.
+        was, now: the baseline and the present measurement, if they exist.
         difference, low, high: now - was, in the metric's unit, and its limits: the lower one at 95 %, the upper one
             corrected for all of the gate.
         p: of a statistical rule, corrected likewise.
         margin: the tolerance, in the metric's unit.
         allowance: the loss that must be ruled out, in the metric's unit.
-        more_seeds: that would decide a difference like the observed one, with an even chance and with nine in ten.
+        more_seeds: that would decide a difference like the observed one, with probability 1/2 and 9/10.
         note: what a reader must know beside the numbers.
     """
 
@@ -55,14 +55,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a gate found.
+    """The outcome of a gate.
 
     Attributes:
         suite: its name.
-        items: everything that was looked at.
-        gaps: what could not be compared though it should have been, a line each.
+        items: everything that was checked.
+        gaps: what should have been compared but could not, a line each.
         notes: what a reader should know, a line each.
-        accepts_undecided: whether the suite lets pass what is not shown either way.
+        accepts_undecided: whether the suite accepts what is shown neither way.
     """
 
     suite: str
@@ -77,19 +77,19 @@ class Outcome:
 
     @property
     def compared(self) -> int:
-        """How many items were judged."""
+        """The number of items that were judged."""
         return len(self.items) - len(self.having("skipped"))
 
     @property
     def exit_code(self) -> int:
-        """0: nothing is shown worse, and that nothing is, is shown; 1: something is worse; 3: neither, or a gap."""
+        """0: shown that nothing is worse; 1: something is worse; 3: neither is shown, or there is a gap."""
         if self.having("regressed"):
             return 1
         return 3 if self.gaps or (self.having("undecided") and not self.accepts_undecided) else 0
 
     @property
     def largest_drops(self) -> list[Item]:
-        """The networks whose mean accuracy dropped most, whatever the rules say of it; a few, the largest first."""
+        """The few networks whose mean accuracy dropped most, whatever the rules, the largest drop first."""
         dropped = [
             (item.difference, item.name, item)
             for item in self.items

@@ -1,4 +1,4 @@
-"""From a plan and a store to what the gate compares; the command line and the pytest plugin both go through here."""
+"""From a plan and a store to what the gate compares, for the command line and the pytest plugin."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sgabench.suite.plan import Plan, select
 
 
 def measured(plan: Plan, results: Path) -> Baseline:
-    """What is stored of a plan, in the shape of a baseline."""
+    """The stored results of a plan, as a baseline."""
     with Store(results) as store:
         return freeze(make_tables(store, plan), plan.suite.name)
 
 
 def complete(plan: Plan, results: Path) -> Baseline:
-    """What is stored of a plan.
+    """The stored results of a complete plan.
 
     Raises:
         InputError: something is missing, failed or diverged.
@@ -40,7 +40,7 @@ def complete(plan: Plan, results: Path) -> Baseline:
 
 
 def check_plan(plan: Plan, results: Path, baseline: Path, only: str | None = None) -> Outcome:
-    """Compare what is stored of a plan with a baseline.
+    """Compare the stored results of a plan with a baseline.
 
     Args:
         plan: the plan of the whole suite.

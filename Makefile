@@ -16,7 +16,8 @@ test: $(VENV)/.installed-test
 # OLDEST_OPTIONS='--but torch --but torchvision' takes these as new as they are.
 OLDEST ?= build/oldest
 OLDEST_TESTS ?= tests/suite tests/plugins tests/store/test_store.py tests/evidence/test_frames.py tests/models \
-  tests/pruners tests/optimizers/test_optimizer_plugins.py tests/report/test_report.py tests/running/test_trial.py
+  tests/pruners tests/optimizers/test_optimizer_plugins.py tests/report/test_report.py tests/running/test_trial.py \
+  tests/training/test_dynamo.py
 oldest:
 	$(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) .ci/oldest.py $(OLDEST_OPTIONS) > $(OLDEST)/oldest.txt

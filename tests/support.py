@@ -82,7 +82,7 @@ def end_group(process: subprocess.Popen[Any]) -> None:
 
 # What all workers import.
 WARM = multiprocessing.get_context("forkserver")
-WARM.set_forkserver_preload(["sgabench.running.rehearsal", "sklearn.datasets", "torch._dynamo"])
+WARM.set_forkserver_preload(["sgabench.running.rehearsal", "sklearn.datasets"])
 
 
 class Warm:

@@ -13,12 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-# With CUDA's compiler but no GPU, the next import warns about something that is not used here.
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-
-from torch.utils.benchmark import Timer  # noqa: E402
-
-from sgabench.models.layers import evaluating  # noqa: E402
+from sgabench.models.layers import evaluating
 
 
 @dataclass(frozen=True)
@@ -59,6 +54,10 @@ def time_inference(
         min_run_time: least seconds of timing, without the warm-up; up to five times as long while the quartiles are
             more than a tenth of the median apart.
     """
+    # With CUDA's compiler but no GPU, the next import warns about something that is not used here.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer  # it imports setuptools
+
     with evaluating(network), torch.inference_mode():
         forward = _forward(network, images, precision)
         forward()  # the first pass may choose algorithms, which must not be timed

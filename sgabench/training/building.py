@@ -30,6 +30,7 @@ from sgabench.system.seeds import derive_seed, seeded_globals
 from sgabench.training.capture import capture_on
 from sgabench.training.checkpoints import load_checkpoint
 from sgabench.training.data import Data
+from sgabench.training.dynamo import postpone_dynamo
 from sgabench.training.loop import Training, train
 from sgabench.training.progress import Progress
 from sgabench.training.snapshot import Snapshots
@@ -201,6 +202,7 @@ def build_optimizer(
     parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     kinds = {name: type(network.get_submodule(name.rpartition(".")[0])).__name__ for name, _ in parameters}
     context = TrainingContext(epochs * steps_per_epoch, steps_per_epoch, kinds)
+    postpone_dynamo()
     built = optimizers[optimizer.name].build(parameters, seed, context, **optimizer.options)
     if not isinstance(built, torch.optim.Optimizer):
         raise TypeError(f"optimizer {optimizer.name!r} returned {type(built).__name__}, not a torch.optim.Optimizer")

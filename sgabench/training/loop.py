@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from sgabench.training.schedule import learning_rate_factor
 from sgabench.training.snapshot import Snapshots
 from sgabench.training.step import Draws, GradientStep
 from sgabench.training.watching import Watch
+
+_ERROR = 2  # torch's debug mode in which nondeterministic operations raise
 
 
 class Diverged(ArithmeticError):
@@ -187,16 +190,24 @@ def train(
 @contextmanager
 def deterministic(enabled: bool) -> Iterator[None]:
     """Refuse operations that torch knows to be nondeterministic, if ``enabled``."""
-    before = torch.are_deterministic_algorithms_enabled()
+    before = torch.get_deterministic_debug_mode()
     memory: Any = torch.utils.deterministic
     fill = memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(enabled or before)
+    _set_deterministic(_ERROR if enabled else before)
     memory.fill_uninitialized_memory = fill and not enabled  # nothing here reads uninitialized memory
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        _set_deterministic(before)
         memory.fill_uninitialized_memory = fill
+
+
+def _set_deterministic(mode: int) -> None:
+    # The usual function also sets it in torch's compiler, which it imports; code that compiles has imported it already.
+    if "torch._inductor" in sys.modules:
+        torch.use_deterministic_algorithms(mode > 0, warn_only=mode == 1)
+    else:
+        torch.set_deterministic_debug_mode(mode)
 
 
 class _Run:

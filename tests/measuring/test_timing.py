@@ -35,7 +35,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch's timer, and ours, read the clock that the tests turn: no machine is too busy for them."""
     CLOCK.now = 0.0
     monkeypatch.setattr(timer_module, "timer", CLOCK)
-    monkeypatch.setattr(module, "Timer", partial(Timer, timer=CLOCK))
+    monkeypatch.setattr("torch.utils.benchmark.Timer", partial(Timer, timer=CLOCK))
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=CLOCK))
 
 

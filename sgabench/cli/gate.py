@@ -52,7 +52,9 @@ def baseline(
     force: Force = False,
 ) -> None:
     """Freeze a suite's results, for sgabench check to compare with."""
+    from sgabench.evidence.revisions import enumerated
     from sgabench.gate.baseline import write_baseline
+    from sgabench.gate.check import hardly_above_chance
     from sgabench.gate.measured import complete, measured
 
     require_store(results)
@@ -65,6 +67,8 @@ def baseline(
     seeds = {seed for group in frozen.groups for seed in group.seeds}
     parts = counted(len(frozen.trials), "trial"), counted(len(frozen.cells), "cell"), counted(len(seeds), "seed")
     typer.echo(f"written: {output}: {parts[0]} and {parts[1]} over {parts[2]}")
+    if silent := hardly_above_chance(frozen):
+        typer.echo(f"note: hardly above chance, so a gate cannot see them get worse: {enumerated(silent)}", err=True)
 
 
 @app.command()

@@ -96,6 +96,15 @@ def common(was: dict[int, float], now: dict[int, float]) -> tuple[dict[int, floa
     return {seed: was[seed] for seed in was if seed in now}, {seed: now[seed] for seed in now if seed in was}
 
 
+def unguarded(networks: Iterable[Network]) -> list[str]:
+    """Trials whose networks are hardly above chance in the baseline, all of them, dense and pruned."""
+    silent: dict[str, bool] = {}
+    for network in (network for network in networks if network.was and network.now):
+        trial = "/".join(network.old.identity[:3])
+        silent[trial] = silent.get(trial, True) and network.silent
+    return [trial for trial, nothing in silent.items() if nothing]
+
+
 def judge(networks: Sequence[Network], rules: GateTable) -> list[Item]:
     """Judge accuracies: tests of dense networks and whole curves, then every network by itself.
 

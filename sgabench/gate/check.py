@@ -9,7 +9,7 @@ import numpy as np
 
 from sgabench.errors import InputError
 from sgabench.evidence.decisions import FEWEST
-from sgabench.gate.accuracy import FEW, Network, common, counted, judge
+from sgabench.gate.accuracy import FEW, Network, common, counted, judge, unguarded
 from sgabench.gate.baseline import Baseline, Group
 from sgabench.gate.differences import (
     CODE,
@@ -24,6 +24,8 @@ from sgabench.gate.differences import (
 )
 from sgabench.gate.items import Item, Outcome
 from sgabench.suite.rules import ACCURACIES, FEW_SEEDS_TOLERANCE, METRICS, GateTable, parse_floor
+
+NOTHING_TO_LOSE = "nothing to compare: all of it is hardly above chance in the baseline, so nothing can get worse"
 
 
 def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = False) -> Outcome:
@@ -45,7 +47,9 @@ def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = Fal
     changed = environment_differences(was, now)
     notes = ["sgabench run, or sgabench check --run, computes what is missing"] if missing else []
     notes += [*changed, *mixed_now(now), *new_groups(was, now), *new_metrics(was, now), *_other_keys(pairs)]
-    items = [*_failed(was, now), *judge([*_networks(was, now, pairs, rules)], rules)]
+    networks = [*_networks(was, now, pairs, rules)]
+    items = [*_failed(was, now), *judge(networks, rules)]
+    gaps += [f"{name}: {NOTHING_TO_LOSE}" for name in unguarded(networks)]
     same_device = one_device(was, now)
     same_environment = not environment_differences(was, now, CODE)
     for old, new in pairs:
@@ -88,6 +92,13 @@ def _networks(
                 counted(group, trial, metric, classes, images) for group, trial in ((old, of_old), (new, of_new))
             )
             yield Network(metric, *common(before, after), old, new, classes, images)
+
+
+def hardly_above_chance(was: Baseline) -> list[str]:
+    """Networks of a baseline that cannot be seen to get worse."""
+    itself = [(group, group) for group in was.groups]
+    networks = _networks(was, was, itself, GateTable())
+    return [network.name for network in networks if network.was and network.silent]
 
 
 def check_suites(was: str, now: str) -> None:

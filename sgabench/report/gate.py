@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from sgabench.evidence.decisions import MOST_SEEDS
 from sgabench.evidence.intervals import ALPHA
+from sgabench.evidence.revisions import enumerated
 from sgabench.gate.baseline import Spread
 from sgabench.gate.items import Item, Outcome
 from sgabench.report.markdown import escape
@@ -47,10 +48,12 @@ def verdict(outcome: Outcome) -> str:
     undecided = len(outcome.having("undecided"))
     if outcome.gaps:
         return f"INCOMPLETE: {_checks(outcome.compared - undecided)} held, but not all could be made"
+    skipped = len(outcome.having("skipped"))
+    unjudged = f"; {skipped} could not be judged" if skipped else ""  # nobody reads on below a plain green
     if not undecided:
-        return f"PASSED: {_checks(outcome.compared)}, nothing regressed"
+        return f"PASSED: {_checks(outcome.compared)}, nothing regressed{unjudged}"
     if outcome.accepts_undecided:
-        return f"PASSED: {undecided} of {_checks(outcome.compared)} undecided, which the suite accepts"
+        return f"PASSED: {undecided} of {_checks(outcome.compared)} undecided, which the suite accepts{unjudged}"
     return f"UNDECIDED: {undecided} of {_checks(outcome.compared)}; neither a loss is shown, nor that there is none"
 
 
@@ -105,12 +108,11 @@ def _more(shown: Any) -> list[str]:
 
 
 def _skipped(outcome: Outcome) -> list[str]:
-    """Why something was skipped, with how many checks that were."""
-    reasons: dict[str, int] = {}
+    """Why something was skipped, and what."""
+    reasons: dict[str, list[str]] = {}
     for item in outcome.having("skipped"):
-        reason = f"{METRICS[item.metric].title}: {item.note}"
-        reasons[reason] = reasons.get(reason, 0) + 1
-    return [f"{reason} ({_checks(number)})" for reason, number in reasons.items()]
+        reasons.setdefault(f"{METRICS[item.metric].title}: {item.note}", []).append(item.name)
+    return [f"{reason} ({_checks(len(names))}: {enumerated(names)})" for reason, names in reasons.items()]
 
 
 def _statement() -> str:
@@ -191,13 +193,14 @@ def markdown(outcome: Outcome, baseline: str) -> str:
     what = f"Suite `{_code(outcome.suite)}` against `{_code(baseline)}`: {summary(outcome)}."
     lines = [f"### sgabench gate: {verdict(outcome)}", "", what, ""]
     lines += [f"- {escape(_printable(line))}" for line in largest_drops(outcome)]
+    lines += [f"- skipped: {escape(_printable(line))}" for line in _skipped(outcome)]
     changed = _changed(outcome)
     if changed:
         lines += ["", "| | metric | cell | was | is | difference | rule |", "|---|---|---|---:|---:|---:|---|"]
         lines += [_row(item) for item in changed[:SHOWN]] + [f"\n{line}" for line in _more(changed)]
     gaps = [*outcome.gaps[:SHOWN], *_more(outcome.gaps)]
     lines += ["", "**Not compared**", "", *(f"- {escape(_printable(line))}" for line in gaps)] if gaps else []
-    notes = [*(f"skipped: {line}" for line in _skipped(outcome)), *outcome.notes]
+    notes = [*outcome.notes]
     if any(item.p is not None for item in changed):
         notes.append(_statement())
     if notes:
@@ -268,7 +271,8 @@ def junit(outcome: Outcome, baseline: str) -> str:
             ElementTree.SubElement(case, kind, {"message": _printable(message)})
     for number, gap in enumerate(outcome.gaps, start=1):
         ElementTree.SubElement(_case(suite, "not compared", str(number)), "error", {"message": _printable(gap)})
-    text = "\n".join([*largest_drops(outcome), *outcome.notes])
+    skipped = [f"skipped: {line}" for line in _skipped(outcome)]
+    text = "\n".join([*largest_drops(outcome), *skipped, *outcome.notes])
     ElementTree.SubElement(suite, "system-out").text = _printable(text, keep="\n")
     ElementTree.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
@@ -288,6 +292,7 @@ def github(outcome: Outcome, baseline: str) -> str:
     open_ = [(f"undecided: {title(item)} {item.name}", describe(item)) for item in outcome.having("undecided")]
     notices = [("largest drops", "; ".join(line.removeprefix("largest drop: ") for line in largest_drops(outcome)))]
     (notices if outcome.accepts_undecided else errors).extend(open_)
+    lines += [_command("warning", "skipped", line) for line in _skipped(outcome)[:ANNOTATIONS]]
     notices += [(f"improved: {title(item)} {item.name}", describe(item)) for item in outcome.having("improved")]
     notices += [("note", note) for note in outcome.notes]
     for kind, found, room in (("error", errors, ANNOTATIONS), ("notice", notices, ANNOTATIONS + red)):

@@ -11,7 +11,7 @@ from gate_groups import baseline, compare, group
 from support import ENVIRONMENT
 
 from sgabench.errors import InputError
-from sgabench.gate.check import check
+from sgabench.gate.check import check, hardly_above_chance
 from sgabench.gate.items import Outcome
 from sgabench.suite.plan import make_plan
 from sgabench.suite.resolving import load_suite
@@ -150,7 +150,17 @@ def test_what_is_hardly_above_chance_says_nothing_and_is_not_held() -> None:
     assert (skipped.name.split("/")[-1], skipped.note) == ("0.5", "says nothing: the baseline is hardly above chance")
     alone = check(baseline(group(at_chance)), baseline(group(at_chance, keys="o")), GateTable())
     assert alone.exit_code == 3  # nothing is compared
-    assert alone.gaps == ("nothing to compare: every rule is off or was skipped",)
+    assert [gap.partition(":")[0] for gap in alone.gaps] == ["digits/resnet8/adam"]
+
+
+def test_an_optimizer_of_which_nothing_can_get_worse_stops_a_green_gate() -> None:
+    dead, alive = {"pruned_top1": [0.1, 0.11, 0.1, 0.12, 0.1]}, {"pruned_top1": [0.9, 0.91, 0.92, 0.9, 0.91]}
+    sides = [group(dead, optimizer="dead"), group(alive, optimizer="alive")]
+    found = check(baseline(*sides), baseline(*sides), GateTable())
+    assert (found.exit_code, len(found.having("regressed", "undecided"))) == (3, 0)
+    (gap,) = found.gaps
+    assert gap.startswith("digits/resnet8/dead: nothing to compare: ")
+    assert hardly_above_chance(baseline(*sides)) == ["digits/resnet8/dead/magnitude/0.5"]
 
 
 @pytest.mark.parametrize(

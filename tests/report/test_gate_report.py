@@ -29,6 +29,7 @@ def outcome(*items: Item, gaps: tuple[str, ...] = (), notes: tuple[str, ...] = (
     ("found", "code", "words"),
     [
         (outcome(HELD), 0, "PASSED: 1 check, nothing regressed"),
+        (outcome(HELD, SKIPPED), 0, "PASSED: 1 check, nothing regressed; 1 could not be judged"),
         (outcome(HELD, RED), 1, "REGRESSED: 1 of 2 checks"),
         (outcome(HELD, RED, gaps=("x",)), 1, "REGRESSED: 1 of 2 checks"),
         (outcome(HELD, gaps=("x",)), 3, "INCOMPLETE: 1 check held, but not all could be made"),
@@ -69,7 +70,7 @@ def test_only_what_changed_is_shown() -> None:
         "statistical, paired, tolerance 0.5 points, allowance 3.2 points, p = 0.3; 4 to 12 more seeds would decide a "
         "difference like this one",
         "",
-        "skipped: throughput: on another device (1 check)",
+        "skipped: throughput: on another device (1 check: d/m/o/p/0.5)",
         "note: n",
         "1 regressed, 1 undecided, 2 within their rules, 1 skipped",
         "p and the upper limits are corrected for all tests of the gate: where nothing but noise moved, 5 % of gates "
@@ -90,6 +91,18 @@ def test_the_largest_drops_are_reported_in_every_format_also_when_all_is_green(f
         assert "no accuracy dropped" in render(outcome(HELD), form)
     else:
         assert json.loads(render(outcome(HELD), form))["largest_drops"] == []
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json", "junit", "github"])
+def test_what_could_not_be_judged_is_named_where_all_is_green(form: Format) -> None:
+    silent = [replace(SKIPPED, name=f"d/m/o/p/0.{place}") for place in range(1, 6)]
+    rendered = render(outcome(HELD, *silent), form)
+    if form == "json":
+        assert sum(check["status"] == "skipped" for check in json.loads(rendered)["checks"]) == 5
+    else:
+        assert "on another device (5 checks: d/m/o/p/0.1, d/m/o/p/0.2, d/m/o/p/0.3 and 2 more)" in rendered
+    if form == "github":
+        assert rendered.splitlines()[1].startswith("::warning title=skipped::")
 
 
 def test_json_has_every_number() -> None:

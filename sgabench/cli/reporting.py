@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shlex
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -89,6 +88,7 @@ def report(
     from sgabench.evidence.layers import layer_table
     from sgabench.evidence.leaderboard import make_tables
     from sgabench.evidence.revisions import earlier_records
+    from sgabench.report.commands import commands
     from sgabench.report.display import warnings
     from sgabench.report.formats import render
     from sgabench.report.lists import render_list
@@ -120,7 +120,8 @@ def report(
         if (name, value) not in DEFAULTS and value is not None
         for part in (name, value)
     ]
-    commands = _commands(suite, results, only, set_, plugin, [*view, *(["--cells"] if cells else [])])
+    view += [*(["--cells"] if cells else []), "--format", form.value]
+    view += ["--output", "report.html"] if form is ReportFormat.html else []
     if form is ReportFormat.csv:  # which has no place for words
         for line in warnings(tables):
             typer.echo(line, err=True)
@@ -130,7 +131,8 @@ def report(
         text = render_list(tables.probes, probes_as_text(tables.probes, tables.arm), form.value, PROBES)
     else:
         about = plan.suite if plan else None
-        text = render(tables, form.value, about, cells=cells, details=details, commands=commands)
+        made_by = commands(about, results, plugin or (), only, view)
+        text = render(tables, form.value, about, cells=cells, details=details, commands=made_by)
     if figures is not None and details is not None:
         from sgabench.report.static import write_figures
 
@@ -165,27 +167,3 @@ def compare(
     tables = read(first, plan), read(second, plan)
     text = render_comparison(side_by_side(*tables, names), names, tables, form.value, changed=changed)
     write(text, output)
-
-
-def _commands(
-    suite: Path | None,
-    results: Path,
-    only: str | None,
-    settings: list[str] | None,
-    plugins: list[Path] | None,
-    view: list[str],
-) -> list[str]:
-    """The commands that make a report again; of paths only what means something on another machine."""
-
-    def shown(path: Path) -> str:
-        return f"{path.parent.name}/{path.name}" if path.is_absolute() else str(path)
-
-    common = [shown(suite)] if suite else []
-    common += (
-        [] if results == DEFAULT_RESULTS else ["--results", results.name if results.is_absolute() else str(results)]
-    )
-    for name, values in (("--set", settings or ()), ("--plugin", [shown(path) for path in plugins or ()])):
-        common += [part for value in values for part in (name, value)]
-    common += ["--only", only] if only else []
-    report = ["sgabench", "report", *common, *view, "--format", "html", "--output", "report.html"]
-    return [shlex.join(["sgabench", "run", *common]), shlex.join(report)] if suite else [shlex.join(report)]

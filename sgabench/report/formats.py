@@ -41,7 +41,7 @@ def render(
         suite: whose name and description are shown.
         cells: a row per cell instead of the leaderboard's.
         details: only for HTML: data of its figures beside the tables.
-        commands: only for HTML: how to reproduce it.
+        commands: for HTML and Markdown: how to reproduce it.
     """
     if form == "html":
         from sgabench.report.html import html  # Plotly takes a while to import
@@ -53,7 +53,7 @@ def render(
 
         return table(shown, suite)
     formats: dict[Format, Callable[[Tables, Suite | None], str]] = {
-        "markdown": markdown,
+        "markdown": lambda tables, suite: markdown(tables, suite, commands),
         "csv": lambda tables, _: csv(_without_statistics(tables.leaderboard) if cells else tables.leaderboard),
         "json": as_json,
         "latex": latex,
@@ -65,14 +65,14 @@ def _without_statistics(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.drop(columns=list(OF_SEVERAL_SEEDS), errors="ignore")
 
 
-def write_leaderboard(tables: Tables, folder: Path, suite: Suite) -> None:
+def write_leaderboard(tables: Tables, folder: Path, suite: Suite, commands: Sequence[str] = ()) -> None:
     """Write ``leaderboard.md`` and ``leaderboard.csv`` into a folder, and ``failures.txt`` if something failed.
 
     Raises:
         InputError: they cannot be written.
     """
     try:
-        texts = markdown(tables, suite), csv(tables.leaderboard), failures_text(tables)
+        texts = markdown(tables, suite, commands), csv(tables.leaderboard), failures_text(tables)
         for path, text in zip(leaderboard_files(folder), texts, strict=True):
             if text:
                 write_atomically(path, text.encode("utf-8", "backslashreplace"))

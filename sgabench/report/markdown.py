@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -25,8 +24,8 @@ from sgabench.report.rows import PROBES, probes_as_text
 from sgabench.suite.resolving import Suite
 
 
-def markdown(tables: Tables, suite: Suite | None = None) -> str:
-    """Title, a table per data set and model, failures, environments, and how to reproduce it."""
+def markdown(tables: Tables, suite: Suite | None = None, commands: Sequence[str] = ()) -> str:
+    """Title, a table per data set and model, failures, the commands that made it, and environments."""
     lines = [f"# Leaderboard of {escape(suite.name)}" if suite else "# Leaderboard", ""]
     if suite and suite.description:
         lines += [escape(suite.description), ""]
@@ -49,8 +48,8 @@ def markdown(tables: Tables, suite: Suite | None = None) -> str:
     if failures:
         lines += ["## Failures", "", *(f"- {escape(line)}" for line in failures), ""]
     lines += ["## How it was made", ""]
-    if suite:
-        lines += [f"    sgabench run {Path(suite.source.parent.name, suite.source.name).as_posix()}", ""]
+    if commands:
+        lines += [*(f"    {line}" for command in commands for line in command.splitlines()), ""]
     lines += [f"- {escape(line)}" for line in environment_lines(tables)]
     return "\n".join(lines).rstrip() + "\n"
 

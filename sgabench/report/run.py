@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sgabench.plugins.registry import load_plugin_file
+from sgabench.report.commands import commands
 from sgabench.report.folder import prepare_folder
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.listening import Listener
@@ -117,7 +118,8 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
 
     with Store(options.results) as store, Quiet(options.results).busy():
         tables = make_tables(store, plan)
-        write_leaderboard(tables, prepare_folder(options.results / plan.suite.folder), plan.suite)
+        made_by = commands(plan.suite, options.results, options.plugins)
+        write_leaderboard(tables, prepare_folder(options.results / plan.suite.folder), plan.suite, made_by)
         return tables if (part := chosen(plan, options)) == plan else make_tables(store, part)
 
 

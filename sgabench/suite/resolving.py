@@ -39,6 +39,7 @@ class Suite:
         folder: of its leaderboard, in the results folder: the name, with a hash if ``--set`` changed the file, so that
             experiments do not replace the leaderboard of the file.
         looks_folder: likewise for the looks at it, which other seeds do not change.
+        overrides: the settings of ``--set``.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Suite:
     rounds: SeedRange | None = None
     folder: str = ""
     looks_folder: str = ""
+    overrides: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -95,7 +97,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
     for override in overrides:
         apply_override(data, override)
     try:
-        suite = resolve(data, path)
+        suite = replace(resolve(data, path), overrides=tuple(overrides))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     written = tomllib.loads(text) if overrides else data

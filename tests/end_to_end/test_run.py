@@ -277,3 +277,5 @@ def test_a_run_with_set_leaves_the_leaderboard_of_the_suite_alone(
     (own,) = (tmp_path / "results").glob("tiny-*")
     assert f"written: results/{own.name}/leaderboard.md" in changed.stdout
     assert (own / "leaderboard.csv").is_file()
+    assert "    sgabench run tiny.toml --set 'seeds=[0]'\n" in (own / "leaderboard.md").read_text()
+    assert "    sgabench run tiny.toml\n" in board.read_text()

@@ -152,7 +152,10 @@ def test_an_optimizer_has_one_color_in_all_figures(study: Study) -> None:
             if "name" in trace and trace["name"] != "Pareto front":
                 look = trace["line"] if trace["mode"].startswith("lines") else trace["marker"]
                 colors.setdefault(trace["name"], set()).add(look["color"])
-    assert colors == {"adam": {"#0072B2"}, safe(HOSTILE): {"#D55E00"}}
+    optimizers = {"adam": {"#0072B2"}, safe(HOSTILE): {"#D55E00"}}
+    assert {name: colors.pop(name) for name in optimizers} == optimizers
+    assert {"dense", "magnitude"} <= colors.keys()  # what symbols mean
+    assert set.union(*colors.values()) == {"#555555"}
 
 
 def test_the_weights_and_layers_are_those_of_the_store(study: Study) -> None:

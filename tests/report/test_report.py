@@ -13,6 +13,7 @@ import pytest
 from support import fill, variant
 
 from sgabench.evidence.leaderboard import Tables, make_tables
+from sgabench.report.commands import commands
 from sgabench.report.display import spread, times
 from sgabench.report.folder import prepare_folder
 from sgabench.report.formats import Format, render, write_leaderboard
@@ -154,12 +155,31 @@ def test_rich_markup_in_a_name_is_shown(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_markdown_says_how_it_was_made(made: tuple[Tables, Suite]) -> None:
-    text = render(made[0], "markdown", made[1])
-    assert f"sgabench run {made[1].source.parent.name}/tiny.toml" in text
-    beside = replace(made[1], source=Path("tiny.toml"))
-    assert "    sgabench run tiny.toml" in render(made[0], "markdown", beside).splitlines()
-    assert "A second of everything." in text
-    assert "torch 2" in text
+    by = commands(made[1], Path("results"), report=["--format", "markdown"])
+    lines = render(made[0], "markdown", made[1], commands=by).splitlines()
+    folder = made[1].source.parent.name
+    assert lines[lines.index("## How it was made") :][2:4] == [
+        f"    sgabench run {folder}/tiny.toml",
+        f"    sgabench report {folder}/tiny.toml --format markdown",
+    ]
+    assert "A second of everything." in lines
+    assert "torch 2" in lines[-1]
+
+
+def test_commands_have_what_changes_numbers_and_nothing_of_this_machine(tiny: Path, tmp_path: Path) -> None:
+    changed = load_suite(tiny, ["seeds=[0, 1]"])
+    found = commands(changed, tmp_path / "mine", [tmp_path / "own.py"], "*/adam/*")
+    settings = f"--results mine --set 'seeds=[0, 1]' --plugin {tmp_path.name}/own.py --only '*/adam/*'"
+    assert found == [f"sgabench run {tiny.parent.name}/tiny.toml {settings}"]
+    assert commands(replace(changed, source=Path("tiny.toml"), overrides=()), Path("results")) == [
+        "sgabench run tiny.toml"
+    ]
+    assert commands(load_suite("quickstart"), Path("results")) == ["sgabench run quickstart"]
+
+
+def test_what_no_suite_file_made_has_no_commands(made: tuple[Tables, Suite]) -> None:
+    assert commands(replace(made[1], source=Path("score")), Path("results"), report=["--cells"]) == []
+    assert commands(None, Path("results"), report=["--cells"]) == ["sgabench report --cells"]
 
 
 def test_the_leaderboard_is_written_beside_the_store(made: tuple[Tables, Suite], tmp_path: Path) -> None:

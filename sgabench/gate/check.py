@@ -1,4 +1,4 @@
-"""Compare what was measured with a baseline, rule by rule."""
+"""Compare measurements with a baseline, rule by rule."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ NOTHING_TO_LOSE = "nothing to compare: all of it is hardly above chance in the b
 
 
 def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = False) -> Outcome:
-    """Compare what is measured now with a baseline.
+    """Compare the present measurements with a baseline.
 
     Args:
         was: the baseline.
-        now: the same of what is stored.
+        now: likewise, of the stored results.
         rules: of the suite.
-        partial: both are a part of the suite, so a floor may be about the rest of it.
+        partial: both cover only a part of the suite, so a floor may apply to the rest.
 
     Raises:
         InputError: the baseline is of another suite, or a rule cannot be applied.
@@ -79,7 +79,7 @@ def check(was: Baseline, now: Baseline, rules: GateTable, *, partial: bool = Fal
 def _networks(
     was: Baseline, now: Baseline, pairs: Sequence[tuple[Group, Group]], rules: GateTable
 ) -> Iterator[Network]:
-    """What has an accuracy on both sides that is judged by its size."""
+    """Networks with an accuracy on both sides that is judged by its size."""
     trials = [{trial.identity[:3]: trial for trial in side.trials} for side in (was, now)]
     for old, new in pairs:
         metric = "dense_top1" if old.pruner is None else "pruned_top1"
@@ -102,10 +102,10 @@ def hardly_above_chance(was: Baseline) -> list[str]:
 
 
 def check_suites(was: str, now: str) -> None:
-    """Refuse the baseline of another suite.
+    """Refuse a baseline of another suite.
 
     Raises:
-        InputError: it is one.
+        InputError: it is of another suite.
     """
     if was != now:
         raise InputError(
@@ -120,7 +120,7 @@ def _pairs(was: Baseline, now: Baseline) -> list[tuple[Group, Group]]:
 
 
 def _other_keys(pairs: Sequence[tuple[Group, Group]]) -> list[str]:
-    """Whether the same seeds were measured on what the suite asks for now."""
+    """A note if seeds have other keys than in the baseline: what the suite asks for has changed."""
     other = 0
     for old, new in pairs:
         keys = dict(zip(new.seeds, new.keys, strict=True))
@@ -134,7 +134,7 @@ def _other_keys(pairs: Sequence[tuple[Group, Group]]) -> list[str]:
 
 
 def _failed(was: Baseline, now: Baseline) -> list[Item]:
-    """What failed, and did not in the baseline; a trial speaks for its cells."""
+    """What failed, but not in the baseline; a failed trial stands for its cells."""
     known = {group.identity: group.lacking for group in was.groups}
     trials = {trial.identity[:3]: trial.lacking for trial in now.trials}
     items = []
@@ -153,7 +153,7 @@ def _failed(was: Baseline, now: Baseline) -> list[Item]:
 
 
 def _diverged(now: Baseline) -> Iterator[str]:
-    """What is counted at chance; a trial speaks for its cells."""
+    """Results that are counted as chance; a trial stands for its cells."""
     trials = {trial.identity[:3]: trial.lacking for trial in now.trials}
     for group in now.groups:
         spoken = trials[group.identity[:3]] if group.pruner is not None else {}
@@ -166,7 +166,7 @@ def _diverged(now: Baseline) -> Iterator[str]:
 def _compare(
     metric: str, old: Group, new: Group, rules: GateTable, same_environment: bool, same_device: bool
 ) -> Item | None:
-    """What has no test: sizes, speed, and whatever the suite wants to be exact."""
+    """Compare without a test: sizes, speed, and everything that the suite wants to be exact."""
     rule, margin = rules.setting(metric)
     if rule == "off":
         return None
@@ -181,7 +181,7 @@ def _compare(
     if was.values == now.values and old.keys == new.keys:
         return replace(item, status="unchanged")
     worse = -difference if facts.lower_is_worse else difference
-    limit = margin + 1e-9  # what rounding makes of a difference that is the tolerance
+    limit = margin + 1e-9  # allows for rounding of a difference that equals the tolerance
     return replace(item, status="regressed" if worse > limit else "improved" if -worse > limit else "held")
 
 

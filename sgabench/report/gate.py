@@ -1,4 +1,4 @@
-"""What a gate found, as text, Markdown, JSON, JUnit XML and annotations of GitHub."""
+"""The outcome of a gate as text, Markdown, JSON, JUnit XML and GitHub annotations."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sgabench.report.markdown import escape
 from sgabench.suite.rules import METRICS
 
 Format = Literal["text", "markdown", "json", "junit", "github"]
-ANNOTATIONS = 9  # GitHub shows ten of a kind for a step; the first is the verdict
+ANNOTATIONS = 9  # GitHub shows ten of a kind per step; the first is the verdict
 SHOWN = 50
 
 
 def render(outcome: Outcome, form: Format, baseline: str = "the baseline") -> str:
-    """Write what a gate found, as a string that ends with a newline.
+    """Render the outcome of a gate as a string that ends with a newline.
 
     Args:
-        outcome: what it found.
+        outcome: of the gate.
         form: the format.
         baseline: the file that it compared with.
     """
@@ -62,7 +62,7 @@ def _checks(number: int) -> str:
 
 
 def summary(outcome: Outcome) -> str:
-    """How many checks ended how."""
+    """The number of checks by their outcome."""
     words = {"regressed": "regressed", "undecided": "undecided", "improved": "improved", "held": "within their rules"}
     words |= {"unchanged": "the same to the last digit", "skipped": "skipped"}
     counts = [
@@ -74,7 +74,7 @@ def summary(outcome: Outcome) -> str:
 
 
 def text(outcome: Outcome, baseline: str) -> str:
-    """The verdict, the largest drops, then what changed, then what could not be compared, then notes."""
+    """The verdict, the largest drops, then changes, then what could not be compared, then notes."""
     lines = [f"{verdict(outcome)} (suite {outcome.suite}, against {baseline})", *largest_drops(outcome), ""]
     changed = _changed(outcome)
     for item in changed[:SHOWN]:
@@ -93,7 +93,7 @@ def _changed(outcome: Outcome) -> list[Item]:
 
 
 def largest_drops(outcome: Outcome) -> list[str]:
-    """A line for each of the networks that lost most, whatever the rules say of it."""
+    """A line for each of the networks that lost most, whatever the rules."""
     lines = []
     for item in outcome.largest_drops:
         assert item.was is not None
@@ -124,7 +124,7 @@ def _statement() -> str:
 
 
 def title(item: Item) -> str:
-    """What a reader calls the metric."""
+    """The name of a metric for readers."""
     return METRICS[item.metric].title if item.metric in METRICS else item.metric
 
 
@@ -139,7 +139,7 @@ def describe(item: Item) -> str:
 
 
 def judged(item: Item) -> str:
-    """The rule, and what it said."""
+    """The rule and its result."""
     words = item.rule
     if item.margin is not None:
         amount = _in_units(item, item.margin)
@@ -314,5 +314,5 @@ def _command(kind: str, heading: str, message: str) -> str:
 
 
 def _printable(words: str, keep: str = "") -> str:
-    """Without control characters: names come from files that others wrote."""
+    """Without control characters: names come from files of others."""
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in words)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from damage import fill_whole
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import ENVIRONMENT
 
@@ -41,6 +41,7 @@ def of_values(value: Any) -> Any:
     return st.lists(st.one_of(same, st.dictionaries(names, value)), max_size=12)
 
 
+@settings(max_examples=40)
 @given(of_values(ANY), of_values(ANY))
 def test_columns_are_what_a_frame_of_dictionaries_has(
     first: list[dict[str, Any]], second: list[dict[str, Any]]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import Warm
 
 from sgabench.running.executors.processes import Processes, Ready
 
@@ -27,7 +28,8 @@ def test_ctrl_c_does_not_end_a_worker_that_is_starting(tmp_path: Path, capfd: py
     assert capfd.readouterr().err == ""
 
 
-def test_workers_are_divided_among_gpus(tmp_path: Path) -> None:
+def test_workers_are_divided_among_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sgabench.running.executors.processes.multiprocessing", Warm)
     plugin = tmp_path / "telling.py"
     plugin.write_text(
         "import os, pathlib\npathlib.Path(__file__).with_name(os.environ['CUDA_VISIBLE_DEVICES']).touch()\n"

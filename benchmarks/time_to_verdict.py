@@ -53,7 +53,7 @@ def watched(arguments: list[str], started: float) -> tuple[dict[str, float], lis
         verdicts = _verdicts(arguments, Path(results))
     in_trials = sum(seconds for _, seconds, _ in stopwatch.rows)
     parts = {part: stopwatch.total(part) for part in (TRAINING, EVALUATION, PRUNING, SPEED)}
-    # Some rehearsals come before the first trial, and some between two; all of them are told together.
+    # Some rehearsals come before the first trial, some between two; they are shown as one part.
     before = stopwatch.began - started
     between = stopwatch.ended - stopwatch.began - in_trials
     found = {

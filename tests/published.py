@@ -14,7 +14,7 @@ from torch import nn
 
 
 def fill_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that are all 1/8, of timm's test_resnet and torchvision's squeezenet1_1; nothing else can be had."""
+    """Weights that are all 1/8, of timm's test_resnet and torchvision's squeezenet1_1; there are no others."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     name = timm.get_pretrained_cfg("test_resnet").hf_hub_id.replace("/", "--")

@@ -1,4 +1,4 @@
-"""A network from somebody's own loop is pruned, measured and stored like any other."""
+"""A network from the user's own loop is pruned, measured and stored like any other."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`torch._dynamo`, imported when something is compiled, and not because an optimizer is made.
+"""A stand-in for `torch._dynamo`, so that trainings do not import it.
 
-Every optimizer of torch calls ``torch._dynamo.disable`` where it is made, and ``graph_break`` in each step. Both do
-nothing where nothing is compiled, but the import takes as long as that of torch itself. `postpone_dynamo` puts a module
-in its place that answers these two calls as torch's own code makes them. Whatever else is asked of it, or any module of
-the package imported, the real one is imported and takes its place for good.
+torch.optim calls ``torch._dynamo.disable`` when an optimizer is created, and ``graph_break`` in each step. In eager
+mode both do nothing, but importing the package takes as long as importing torch. The stand-in answers these two calls,
+as torch's own code makes them. Any other attribute, or the import of a submodule, imports the real package, which
+replaces the stand-in permanently.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 NAME = "torch._dynamo"
-# Where torch keeps what `disable` gave for a function (torch/_compile.py); it asks again when there is nothing.
+# The attribute in which torch/_compile.py caches what `disable` returned for a function.
 _KEPT = "__dynamo_disable"
 
 
 def postpone_dynamo() -> None:
-    """Keep optimizers from importing `torch._dynamo`; not if it is imported already, or this torch works otherwise."""
+    """Install the stand-in, unless the package is imported already or this version of torch caches differently."""
     if NAME in sys.modules or _KEPT not in _constants(getattr(torch, "_disable_dynamo", None)):
         return
     package = _Postponed()
@@ -36,7 +36,7 @@ def postpone_dynamo() -> None:
 
 
 def _constants(function: Any) -> set[Any]:
-    """What the code of a function, and of those that it defines, has as constants."""
+    """Constants in the code of a function and of the functions it defines."""
     found, left = set(), [getattr(function, "__code__", None)]
     while left:
         for constant in getattr(left.pop(), "co_consts", ()):
@@ -48,26 +48,26 @@ def _constants(function: Any) -> set[Any]:
 
 
 class _Postponed(ModuleType):
-    """Stands in place of the package until it is needed."""
+    """The stand-in."""
 
     def __init__(self) -> None:
         super().__init__(NAME)
         self.__path__ = [f"{folder}/_dynamo" for folder in torch.__path__]
         self.modules = _Modules(self)
-        # Not methods, so that `real` can replace them.
+        # Attributes, not methods, so that `real` can replace them.
         self.disable = self._disable
         self.graph_break = _graph_break
         self._given: weakref.WeakSet[Any] = weakref.WeakSet()
         self._swapping = threading.Lock()
 
     def _disable(self, fn: Any = None, recursive: bool = True, **options: Any) -> Any:
-        if fn is None or options != {"wrapping": False}:  # nobody but torch/_compile.py calls it like that
+        if fn is None or options != {"wrapping": False}:  # only torch/_compile.py calls it like that
             return self.real().disable(fn, recursive, **options)
         self._given.add(fn)
         return fn
 
     def real(self) -> Any:
-        """Import the package; nothing is left of what stood in its place."""
+        """Import the package and remove all traces of the stand-in."""
         with self._swapping:
             if sys.modules.get(NAME) is self:
                 sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not self.modules]
@@ -76,11 +76,11 @@ class _Postponed(ModuleType):
                 for function in self._given:
                     vars(function).pop(_KEPT, None)
         package = importlib.import_module(NAME)
-        vars(self).update(vars(package))  # for who holds this one
+        vars(self).update(vars(package))  # for whoever keeps a reference to the stand-in
         return package
 
     def __getattr__(self, name: str) -> Any:
-        # Who looks through all modules asks each for such names; __all__ is for ``import *``.
+        # Code that inspects all modules asks for such names; __all__ is needed for ``import *``.
         if name.startswith("__") and name != "__all__":
             raise AttributeError(f"module {NAME!r} has no attribute {name!r}")
         return getattr(self.real(), name)
@@ -91,7 +91,7 @@ def _graph_break(msg: str = "") -> None:
 
 
 class _Modules(MetaPathFinder, Loader):
-    """Imports a module of the package as Python does: the package first, which imports most of them itself."""
+    """Imports a submodule as Python does: the package first, which imports most submodules itself."""
 
     def __init__(self, package: _Postponed) -> None:
         self._package = package
@@ -100,16 +100,16 @@ class _Modules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """That this imports what is below the package."""
+        """A spec for any submodule of the package."""
         return ModuleSpec(fullname, self) if fullname.startswith(f"{NAME}.") else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Import it."""
+        """Import the submodule in the usual way."""
         self._package.real()
         module = importlib.import_module(spec.name)
         self._specs[spec.name] = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It is executed; what the import system has noted on it is undone."""
-        vars(module)["__spec__"] = self._specs[module.__name__]  # some of them refuse to be assigned to
+        """Restore the module's own spec; the module was executed already."""
+        vars(module)["__spec__"] = self._specs[module.__name__]  # config modules refuse setattr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,6 +41,7 @@ from sgabench.errors import InputError, counted, suggestion
 
 if TYPE_CHECKING:
     from sgabench.evidence.looks import Looks
+    from sgabench.store.store import Store
     from sgabench.suite.plan import Plan
 
 MOST_LOOKED_AT = 500  # trials whose stored spread plan uses: more would take seconds
@@ -108,10 +112,13 @@ def run(
         require_store(results)
         idle = "nothing to retry: no trial, cell or probe of this suite is recorded as failed"
     if dry_run:
+        from sgabench.store.store import Store
+
         check(plan, options, strict=True)
         if failed_only and not to_run(plan, options).trials and not quiet:
             typer.echo(idle, err=True)
-        _print_plan(to_run(plan, options) if failed_only else chosen(plan, options), results)
+        with Store(results) as store:
+            _print_plan(to_run(plan, options) if failed_only else chosen(plan, options), store, store.statuses())
         return
     confirm_run(to_run(plan, options) if failed_only else chosen(plan, options), results, yes)
     with stoppable(), listener(quiet, idle) as display:
@@ -240,64 +247,60 @@ def plan(
     plugin: Plugins = None,
 ) -> None:
     """Show every trial and cell of a suite: which are stored, which would run, which failed and would run again."""
+    gc.disable()  # a large plan is many objects without cycles
+
     from sgabench.evidence.looks import looks_of
+    from sgabench.store.store import Store
 
     made = plan_of(suite, results, data_dir, only, set_, plugin)
     looks = looks_of(results, made.suite)
     part = looks.restrict(made, coming=True) if looks and looks.planned else made
-    _print_plan(part, results)
-    if looks and looks.planned:
-        typer.echo(f"looks at {', '.join(map(str, looks.planned))} seeds; {len(looks.taken)} were taken")
-    typer.echo(_foresight(made, results, looks))
-
-
-def _foresight(plan: Plan, results: Path, looks: Looks | None) -> str:
-    """The differences that the suite can find, from its stored results if there are enough."""
-    from sgabench.evidence.foresight import foresight
-    from sgabench.evidence.leaderboard import make_tables
-    from sgabench.store.store import Store
-
     with Store(results) as store:
         stored = store.statuses()
-        known = len(plan.trials) <= MOST_LOOKED_AT and any(trial.key in stored for trial in plan.trials)
-        tables = make_tables(store, plan) if known else None
+        _print_plan(part, store, stored)
+        if looks and looks.planned:
+            typer.echo(f"looks at {', '.join(map(str, looks.planned))} seeds; {len(looks.taken)} were taken")
+        typer.echo(_foresight(made, store, stored, looks))
+
+
+def _foresight(plan: Plan, store: Store, stored: Mapping[str, str], looks: Looks | None) -> str:
+    """The differences that the suite can find, from its stored results if there are enough."""
+    from sgabench.evidence.foresight import foresight
+
+    tables = None
+    if len(plan.trials) <= MOST_LOOKED_AT and any(trial.key in stored for trial in plan.trials):
+        from sgabench.evidence.leaderboard import make_tables
+
+        tables = make_tables(store, plan)
     if looks is None or not looks.planned:
         return foresight(plan, tables)
     coming = looks.planned[min(len(looks.taken), len(looks.planned) - 1)]
     return foresight(plan, tables, coming, looks.share)
 
 
-def _print_plan(plan: Plan, results: Path) -> None:
+def _print_plan(plan: Plan, store: Store, stored: Mapping[str, str]) -> None:
     from sgabench.evidence.revisions import earlier_records
     from sgabench.report.known import known_lines
-    from sgabench.store.store import Store
     from sgabench.suite.plan import left_out, remaining
     from sgabench.suite.work import NOTHING_TO_DO, work_of
 
-    with Store(results) as store:
-        stored = store.statuses()
-        earlier = earlier_records(store, plan)
-
-    def state(key: str) -> str:
-        return {"done": "stored", "diverged": "diverged", "failed": "failed"}.get(stored.get(key, ""), "to run")
-
-    counts: dict[str, dict[str, int]] = {"trial": {}, "cell": {}}
+    state = {key: "stored" if status == "done" else status for key, status in stored.items()}
+    counts: dict[str, Counter[str]] = {"trial": Counter(), "cell": Counter()}
     lines = []
     for trial in plan.trials:
-        states = state(trial.key)
-        counts["trial"][states] = counts["trial"].get(states, 0) + 1
-        lines.append(f"{states:9} {trial.key[:12]}  {trial.name}")
-        for cell in trial.cells:
-            of_cell = state(cell.key) if states != "diverged" else "diverged"
-            counts["cell"][of_cell] = counts["cell"].get(of_cell, 0) + 1
-            lines.append(f"{of_cell:9} {cell.key[:12]}    {cell.name}")
+        of_trial = state.get(trial.key, "to run")
+        lines.append(f"{of_trial:9} {trial.key[:12]}  {trial.name}")
+        of_cells = [of_trial if of_trial == "diverged" else state.get(cell.key, "to run") for cell in trial.cells]
+        lines += [f"{of:9} {cell.key[:12]}    {cell.name}" for of, cell in zip(of_cells, trial.cells, strict=True)]
+        counts["trial"].update([of_trial])
+        counts["cell"].update(of_cells)
     for name, by_state in counts.items():
         parts = ", ".join(f"{number} {state}" for state, number in sorted(by_state.items()))
         lines.append(f"{counted(sum(by_state.values()), name)}: {parts}")
     work = work_of(remaining(plan, stored), stored)
     left = [f"left to run: {work}", work.images] if work.any else [NOTHING_TO_DO]
     lines.append("; ".join(filter(None, left)))
-    lines += [*earlier, *known_lines(plan.suite)]
+    lines += [*earlier_records(store, plan), *known_lines(plan.suite)]
     warnings = (
         left_out(trial.dataset, size, trial.optimizer.settings["training"]["batch_size"])
         for trial in plan.trials

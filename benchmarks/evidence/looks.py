@@ -14,7 +14,8 @@ import argparse
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from study import CHUNK, HERE, Floats, Population, judged, populations, truth, wrong
+from populations import Floats, Population, populations
+from study import CHUNK, HERE, judged, truth, wrong
 
 from sgabench.evidence.looks import HOPELESS, planned_looks
 

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import study
 from numpy.typing import NDArray
+from populations import COLUMNS, PRUNERS, Floats, Population, populations, real
 from scipy import special
-from study import CHUNK, COLUMNS, HERE, PRUNERS, Floats, Population, populations, real, truth, wrong
+from study import CHUNK, HERE, truth, wrong
 
 from sgabench.evidence import contrasts
 from sgabench.evidence.intervals import log_odds
@@ -25,7 +26,7 @@ POWER = "digits: real differences, one pruner"
 HARD = (
     "made up: three alike, ratios as one",
     "made up: one ratio, all spread differently",
-    "made up: ratios as one",
+    "made up: two wide as a whole, three narrow",
     "made up: networks at 30 or 90 %",
     "made up: twenty, from narrow to wide as a whole",
 )
@@ -33,17 +34,21 @@ HARD = (
 
 @dataclass(frozen=True)
 class Variant:
-    """Bounds of `sgabench.evidence.contrasts.moderated`, and the share of the error rate for curves.
+    """Bounds of `sgabench.evidence.contrasts`, and the share of the error rate for curves.
 
     Attributes:
-        weight: of the other comparisons at most, in units of what one has itself.
+        weight: degrees of freedom of the other comparisons at most.
+        ratios: of the degrees of freedom that ratios lend, what counts.
+        center: variances are moderated towards their geometric mean, not towards Smyth's prior.
         least: of its own variance, that a comparison is left with.
         full: borrowed degrees of freedom count in full, however much a comparison spreads itself.
         shipped: the prior is the median spread of the shipped populations, not that of the other comparisons.
         curves: chance of a wrong verdict among curves.
     """
 
-    weight: float = 1.0
+    weight: float = contrasts.MOST
+    ratios: float = contrasts.OF_RATIOS
+    center: bool = False
     least: float = 0.0
     full: bool = False
     shipped: bool = False
@@ -52,13 +57,15 @@ class Variant:
 
 VARIANTS = {
     "as it is": Variant(),
-    "others weigh twice as much": Variant(weight=2.0),
+    "others weigh twice as much": Variant(weight=2 * contrasts.MOST),
     "others weigh without bound": Variant(weight=np.inf),
+    "ratios lend in full": Variant(ratios=1.0),
+    "the geometric mean instead of Smyth's prior": Variant(center=True),
     "no variance falls below its own": Variant(least=1.0),
     "borrowed degrees of freedom count in full": Variant(full=True),
     "a prior from the shipped populations": Variant(shipped=True),
-    "10 % for curves instead of 3": Variant(curves=0.1),
-    "3 % for each of the four curves": Variant(curves=0.12),
+    "10 % for curves instead of 3.5": Variant(curves=0.1),
+    "3.5 % for each of the four curves": Variant(curves=4 * study.CURVES),
 }
 
 
@@ -82,20 +89,23 @@ def use(variant: Variant, usual: float) -> None:
             return variance, freedom
         of_seed = variance * n
         if variant.shipped:
-            prior, scale, lent = contrasts.FLAT, usual, 1.0
+            weight, scale, lent = n - 1.0, usual, 1.0
         else:
             logs = np.log(of_seed) - special.digamma(freedom / 2) + np.log(freedom / 2)
             excess = logs.var(ddof=1) / (1 - contrasts.SHARED) - special.polygamma(1, freedom / 2).mean()
             prior = 2 * contrasts._inverse_trigamma(excess) if excess > 1e-4 else contrasts.FLAT
-            scale = np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2))
+            scale = np.exp(logs.mean())
+            if not variant.center:
+                scale *= np.exp(special.digamma(prior / 2) - np.log(prior / 2))
+            weight = min(prior, variant.weight)
             others = (len(variance) - 1) / (1 + (len(variance) - 2) * contrasts.SHARED)
             lent = min(1.0, 4 / (1 + 1 / others + 2 * contrasts.SHARED) - 1)
-        weight = np.minimum(prior, variant.weight * (n - 1))
         shared = (weight * scale + freedom * of_seed) / (weight + freedom)
         trust = np.ones_like(shared) if variant.full else np.minimum(1.0, shared / of_seed)
         return np.maximum(shared, variant.least * of_seed) / n, freedom + lent * weight * trust
 
     contrasts.moderated = moderated
+    contrasts.OF_RATIOS = variant.ratios
     study.CURVES = variant.curves
 
 

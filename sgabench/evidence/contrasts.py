@@ -9,8 +9,8 @@ The spread of a few seeds is a poor estimate of the spread, so it borrows, and e
    go together, is the variance of their mean. The inflation is pooled over the comparisons of a data set and model.
    Degrees of freedom: Satterthwaite, "An approximate distribution of estimates of variance components", 1946;
 2. from the other comparisons of the data set and model: variances are moderated (Smyth, "Linear models and empirical
-   Bayes methods for assessing differential expression", 2004, section 6.2), the others counting at most as much as the
-   comparison itself, since optimizers do spread differently, and less where they are one or two.
+   Bayes methods for assessing differential expression", 2004, section 6.2), the others counting at most as much as two
+   degrees of freedom, since optimizers do spread differently, and less where they are one or two.
 
 Before the second step it is never less than what the means over the ratios show by themselves, nor than what counting
 whole images gives. And who spreads more than what is lent would have it borrows fewer degrees of freedom, by as much.
@@ -30,6 +30,8 @@ from sgabench.evidence.intervals import Floats, log_odds
 SHARED = 0.25  # correlation of the variances of two differences from one reference, all spreads equal
 STRETCH = (0.5, 2.0)
 FLAT = 1e5  # degrees of freedom of a prior that knows the variance
+MOST = 2.0  # degrees of freedom that the other comparisons weigh and lend
+OF_RATIOS = 0.75  # of the degrees of freedom that ratios lend: how much they go together is not the same everywhere
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class _Spread:
         alike = np.clip(alike, 1 / self.ratios, 1.0)
         independent = others / (1 + (others - 1) * SHARED)
         freedom = self.n - 1
-        lent = freedom / (alike + (1 - alike) / independent) - freedom
+        lent = OF_RATIOS * (freedom / (alike + (1 - alike) / independent) - freedom)
         variance = np.maximum(np.maximum(pooled, self.own), self.least)
         return variance / self.n, freedom + lent * _trust(pooled, self.own)
 
@@ -270,7 +272,7 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     """Moderate the variances of the estimates of a family.
 
     Source: Smyth (2004), section 6.2, for the prior's variance and degrees of freedom; the latter allow for a shared
-    reference, and are at most n - 1, fewer where there are few others to know the prior from, and where one spreads
+    reference, and are at most `MOST`, fewer where there are few others to know the prior from, and where one spreads
     more than they.
 
     Args:
@@ -289,7 +291,7 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     excess = logs.var(ddof=1) / (1 - SHARED) - special.polygamma(1, freedom / 2).mean()
     prior = 2 * _inverse_trigamma(excess) if excess > 1e-4 else FLAT
     scale = np.exp(center + special.digamma(prior / 2) - np.log(prior / 2))
-    weight = np.minimum(prior, n - 1)
+    weight = min(prior, MOST)
     shared = (weight * scale + freedom * of_seed) / (weight + freedom)
     # What the mean of two variances is worth, the own one and that of so many others, of which all go together.
     others = (len(variance) - 1) / (1 + (len(variance) - 2) * SHARED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
+from sgabench.evidence.contrasts import MOST
 from sgabench.evidence.decisions import CURVES, FEWEST
 from sgabench.suite.checkpoints import replicates
 from sgabench.suite.plan import Plan
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sgabench.evidence.leaderboard import Tables
 
 TYPICAL = 0.4  # spread of one seed's difference in log-odds over a curve: 0.1 to 0.45 in benchmarks/evidence
+WITH_RATIOS = 1.4  # degrees of freedom for each seed's, with what ratios lend: 1.3 to 1.6 there
 POWER = 0.8
 PLACES = (0.5, 0.9)  # accuracies at which the difference is stated in points
 
@@ -28,7 +30,7 @@ def smallest_difference(n: int, comparisons: int, spread: float, share: float = 
         spread: standard deviation of one seed's difference.
         share: the part of the error rate that a look may spend.
     """
-    freedom = 2 * (n - 1)  # with those borrowed where spreads are alike, see `sgabench.evidence.contrasts`
+    freedom = WITH_RATIOS * (n - 1) + MOST
     level = share * CURVES / comparisons
     quantiles = special.stdtrit(freedom, 1 - level / 2) + special.stdtrit(freedom, POWER)
     return float(quantiles * spread / np.sqrt(n))

@@ -22,7 +22,7 @@ CAP_ERRORS = 4.0  # standard errors of the difference, by the baseline's spread,
 SUSPECT = 0.11  # p of a count of collapses, of one network, that leaves a gate undecided
 
 CLEAR = 2.5  # times as far above chance as a guess may be: where the baseline's median is less, nothing can be lost
-FELL = 0.125  # p of seeds that fell to chance against those that left it, that does: 3 against none
+FELL = 0.25  # p of seeds that fell to chance against those that left it, that does: 2 against none
 
 FEW = "few seeds"
 SILENT = "says nothing: the baseline is hardly above chance"

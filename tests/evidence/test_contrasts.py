@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from sgabench.evidence.contrasts import Contrasts, Sides, _spreads, contrasts, moderated
+from sgabench.evidence.contrasts import MOST, Contrasts, Sides, _spreads, contrasts, moderated
 from sgabench.evidence.intervals import log_odds
 
 IMAGES = 1000.0
@@ -81,13 +81,15 @@ def test_ratios_that_are_one_lend_nothing() -> None:
     assert four.freedom == pytest.approx(one.freedom)
 
 
-def test_moderation_is_smyths_with_at_most_as_much_weight_as_one_has_oneself() -> None:
+def test_moderation_is_smyths_with_at_most_two_degrees_of_freedom() -> None:
     n = np.full(4, 5)
     variance = np.array([1.0, 2.0, 3.0, 2.5]) / n
     found, freedom = moderated(variance, np.full(4, 4.0), n)
-    assert variance[0] < found[0] < variance.mean()
-    assert variance[2] / 2 < found[2] < variance[2]
-    assert (freedom <= 8).all()
+    prior = np.exp(
+        np.log(variance).mean() - special.digamma(2) + np.log(2)
+    )  # they differ by less than chance would have
+    assert found == pytest.approx((4 * variance + MOST * prior) / (4 + MOST), rel=1e-4)
+    assert (freedom <= 4 + MOST).all()
     assert (freedom > 4).all()
     # Who spreads more than what is lent would have it borrows fewer degrees of freedom, by as much.
     assert freedom[2] == pytest.approx(4 + (freedom[0] - 4) * found[2] / variance[2])
@@ -97,10 +99,10 @@ def test_moderation_is_smyths_with_at_most_as_much_weight_as_one_has_oneself() -
 
 def test_two_comparisons_with_one_reference_lend_each_other_less_than_they_have() -> None:
     """Two variances that go together by a quarter are worth 1.6 of one, not two; four are worth what the bound is."""
-    for comparisons, total in ((2, 1.6), (3, 1.88), (4, 2.0), (20, 2.0)):
+    for comparisons, lent in ((2, 0.6), (3, 0.88), (4, 1.0), (20, 1.0)):
         n = np.full(comparisons, 5)
         _, freedom = moderated(np.full(comparisons, 0.2), np.full(comparisons, 4.0), n)
-        assert freedom == pytest.approx(total * 4, abs=0.02)
+        assert freedom == pytest.approx(4 + lent * MOST, abs=0.01)
 
 
 def test_spreads_that_have_nothing_in_common_lend_little() -> None:

@@ -16,7 +16,7 @@ from sgabench.suite.plan import Plan
 
 def test_the_smallest_difference_is_found_in_about_four_of_five_cases() -> None:
     n, spread = 5, 0.4
-    freedom = 2 * (n - 1)
+    freedom = 1.4 * (n - 1) + 2
     critical = stats.t.ppf(1 - CURVES / 4 / 2, freedom)
     found = smallest_difference(n, 4, spread)
     power = stats.nct.sf(critical, freedom, found / (spread / np.sqrt(n)))

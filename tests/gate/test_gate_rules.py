@@ -168,6 +168,7 @@ def test_an_optimizer_of_which_nothing_can_get_worse_stops_a_green_gate() -> Non
     [
         ([0.3, 0.3, 0.3, 0.3, 0.1], [0.3, 0.3, 0.1, 0.1, 0.1], "undecided"),  # most guess
         ([0.3] * 9 + [0.1], [0.3] * 6 + [0.1] * 4, "undecided"),  # three of ten fell, none left it
+        ([0.3] * 9 + [0.1], [0.3] * 7 + [0.1] * 3, "undecided"),  # two of ten
         ([0.3] * 9 + [0.1], [0.1] + [0.3] * 8 + [0.3], "held"),
     ],
 )

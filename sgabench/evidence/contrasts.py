@@ -1,19 +1,20 @@
-"""Two sides of the same prunings, compared: how large the difference is, and how well it is known.
+"""Contrasts of two sides of the same prunings: the size of the difference, and its precision.
 
 Accuracies are compared as log-odds, where a step from 98 to 99 % is as long as one from 50 to 67 %, and whole curves at
 once: the mean over the ratios of a pruner. All functions take many comparisons; seeds and ratios are the last axes.
 
-The spread of a few seeds is a poor estimate of the spread, so it borrows, and each time only what cannot do harm:
+The variance of a few seeds is estimated poorly, so each estimate borrows information, where that does no harm:
 
-1. from the ratios of the same curve. Each has a variance of its own; their sum, with an inflation for how much ratios
-   go together, is the variance of their mean. The inflation is pooled over the comparisons of a data set and model.
+1. from the ratios of the same curve. Each has a variance of its own; their sum, inflated for the correlation of
+   the ratios, is the variance of their mean. The inflation is pooled over the comparisons of a data set and model.
    Degrees of freedom: Satterthwaite, "An approximate distribution of estimates of variance components", 1946;
 2. from the other comparisons of the data set and model: variances are moderated (Smyth, "Linear models and empirical
    Bayes methods for assessing differential expression", 2004, section 6.2), the others counting at most as much as two
    degrees of freedom, since optimizers do spread differently, and less where they are one or two.
 
-Before the second step it is never less than what the means over the ratios show by themselves, nor than what counting
-whole images gives. And who spreads more than what is lent would have it borrows fewer degrees of freedom, by as much.
+Before the second step it is never less than the variance of the means over the ratios themselves, nor than that of
+counting whole images. A comparison with a larger variance than the borrowed one borrows proportionally fewer degrees of
+freedom.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Sides:
 
 @dataclass(frozen=True)
 class Contrasts:
-    """What is known of each difference first - second, an array element each, by place.
+    """Estimates of the differences first - second, an array element each, by place.
 
     Attributes:
         n: seeds; of the smaller side if they are not paired.
@@ -69,8 +70,8 @@ class Contrasts:
         variance: of the estimate.
         freedom: degrees of freedom of the variance.
         difference: mean difference of the accuracy.
-        error: standard error of that, from the spread of its own alone.
-        parts: the accuracies, to tell a difference of log-odds in points.
+        error: its standard error, without borrowing.
+        parts: the accuracies, to convert differences of log-odds to points.
     """
 
     n: NDArray[np.int64]
@@ -90,9 +91,9 @@ class Contrasts:
     def interval(self, level: ArrayLike) -> tuple[Floats, Floats]:
         """Confidence limits of the difference of accuracy, which excludes zero where p is below the level.
 
-        The limits of the log-odds are told in points by shifting the second side up to them and the first side down,
-        and taking the mean of both. A shift moves all ratios alike, a real difference does not: the scale is stretched
-        so that the estimate is told as the difference that was measured, which is always inside.
+        The limits of the log-odds are converted to points by shifting the second side up to them and the first side
+        down, and taking the mean of both. A shift moves all ratios alike, a real difference does not: the scale is
+        stretched so that the estimate becomes the measured difference, which is always inside.
 
         Args:
             level: 1 - confidence, for each.
@@ -116,7 +117,7 @@ class Contrasts:
         )
 
     def points(self, shift: Floats) -> Floats:
-        """What shifts of the log-odds, from one side to the other, are in accuracy."""
+        """Convert shifts of the log-odds, from one side to the other, to accuracy."""
         points = np.full(len(self.estimate), np.nan)
         for part in self.parts:
             a, b = part.odds()
@@ -167,13 +168,13 @@ def contrasts(parts: Sequence[Sides], number: int) -> Contrasts:
 
 @dataclass(frozen=True)
 class _Spread:
-    """How the seeds of one side, or of the differences of pairs, spread; an element for each comparison."""
+    """The variance over seeds of one side, or of paired differences; an element for each comparison."""
 
     n: int
     ratios: int
     family: NDArray[np.int64]
     own: Floats  # variance of the mean over ratios
-    parts: Floats  # the same, if ratios did not go together
+    parts: Floats  # likewise, if ratios were uncorrelated
     squares: Floats
     least: Floats
 
@@ -182,8 +183,8 @@ class _Spread:
 
         Args:
             together: correlation of the ratios, of each comparison's family.
-            alike: 1 / the number of ratios of equal variance that do not go together, that would tell as much.
-            others: comparisons in the family that the former two are known from.
+            alike: 1 / the number of uncorrelated ratios of equal variance with as much information.
+            others: comparisons in the family that the former two are estimated from.
         """
         pooled = self.parts * (1 + (self.ratios - 1) * together)
         alike = np.clip(alike, 1 / self.ratios, 1.0)
@@ -194,7 +195,7 @@ class _Spread:
         return variance / self.n, freedom + lent * _trust(pooled, self.own)
 
     def alike(self) -> Floats:
-        """Sum of squared eigenvalues of the ratios' covariance / squared sum; NaN where nothing shows it.
+        """Sum of squared eigenvalues of the ratios' covariance / squared sum; NaN where it cannot be estimated.
 
         Without the bias of few seeds (Srivastava, "Some tests concerning the covariance matrix in high dimensional
         data", 2005, theorem 2.1).
@@ -207,7 +208,7 @@ class _Spread:
             return squares / self.parts**2
 
     def together(self) -> Floats:
-        """Correlation of the ratios: from 0 to 1, NaN where nothing shows it."""
+        """Correlation of the ratios: from 0 to 1, NaN where it cannot be estimated."""
         if self.ratios == 1:
             return np.full(len(self.own), np.nan)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -222,7 +223,7 @@ def _error(part: Sides) -> Floats:
 
 
 def _spreads(part: Sides) -> list[_Spread]:
-    """Of the differences, if they are paired; else of each side."""
+    """Variances of the differences, if they are paired; else of each side."""
     a, b = part.odds()
     sides = [a - b] if part.paired else [a, b]
     accuracies = (part.first, part.second)
@@ -253,7 +254,7 @@ def _rounding(accuracy: Floats, images: Floats) -> Floats:
 def _pooled(
     spreads: Sequence[Sequence[_Spread]], measure: Callable[[_Spread], Floats]
 ) -> Callable[[NDArray[np.int64], float], Floats]:
-    """The mean of a measure over each family, as a function of families; with what holds where nothing shows it."""
+    """The mean of a measure over each family, as a function of families and of a default where it is unknown."""
     sides = [side for of_part in spreads for side in of_part]
     family = np.concatenate([side.family for side in sides]) if sides else np.zeros(0, dtype=np.int64)
     values = np.concatenate([measure(side) for side in sides]) if sides else np.zeros(0)
@@ -285,7 +286,7 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     """
     if len(variance) < 2:
         return variance, freedom
-    of_seed = variance * n  # of a single seed, so that comparisons with few and many seeds share
+    of_seed = variance * n  # per seed, so that comparisons with few and many seeds can share
     logs = np.log(of_seed) - special.digamma(freedom / 2) + np.log(freedom / 2)
     center = logs.mean()
     excess = logs.var(ddof=1) / (1 - SHARED) - special.polygamma(1, freedom / 2).mean()
@@ -293,14 +294,14 @@ def moderated(variance: Floats, freedom: Floats, n: NDArray[np.int64]) -> tuple[
     scale = np.exp(center + special.digamma(prior / 2) - np.log(prior / 2))
     weight = min(prior, MOST)
     shared = (weight * scale + freedom * of_seed) / (weight + freedom)
-    # What the mean of two variances is worth, the own one and that of so many others, of which all go together.
+    # Degrees of freedom of the mean of two variances: the own one, and the mean of the others, all correlated.
     others = (len(variance) - 1) / (1 + (len(variance) - 2) * SHARED)
     lent = min(1.0, 4 / (1 + 1 / others + 2 * SHARED) - 1)
     return shared / n, freedom + lent * weight * _trust(shared, of_seed)
 
 
 def _trust(lent: Floats, own: Floats) -> Floats:
-    """The part of borrowed degrees of freedom that counts: less where the own variance is above what is lent."""
+    """The part of the borrowed degrees of freedom that counts: less if the own variance is above the borrowed one."""
     return np.asarray(np.divide(lent, own, out=np.ones_like(own), where=own > lent))
 
 

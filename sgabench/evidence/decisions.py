@@ -26,9 +26,9 @@ from sgabench.evidence.intervals import Floats
 
 CURVES = 0.035
 DETAILS = 0.015
-FEWEST = 3  # seeds: with two, no procedure keeps its error rate where networks collapse now and then
+FEWEST = 3  # seeds: with two, no procedure keeps its error rate if networks collapse now and then
 RESOLUTION = 0.02  # of accuracy: two points
-ERRORS = 2.0  # standard errors of the accuracy that a difference must have as well
+ERRORS = 2.0  # least size of a difference, in standard errors of the accuracy
 MOST_SEEDS = 1000
 
 Outcomes = NDArray[np.object_]
@@ -54,7 +54,7 @@ class Decisions:
 
     @property
     def decided(self) -> NDArray[np.bool_]:
-        """Where the question is answered."""
+        """Whether the question is answered."""
         return np.asarray(np.isin(self.outcome, ("better", "worse", "same")))
 
 
@@ -72,7 +72,7 @@ def decide(
         family: the family of each, counted from 0.
         budget: the chance of any wrong verdict in each family.
         resolution: a difference of accuracy that does not matter.
-        opened: which may be decided; the others' intervals always include zero. Default: all.
+        opened: those that may be decided; the others' intervals always include zero. Default: all.
     """
     number = len(found.estimate)
     opened = np.ones(number, dtype=bool) if opened is None else opened
@@ -108,11 +108,11 @@ def decide(
 
 
 def seeds_to_decide(found: Contrasts, decisions: Decisions, resolution: float = RESOLUTION) -> NDArray[np.int64]:
-    """More seeds that would decide what is undecided, if difference and spread stay what they are.
+    """Further seeds that would decide what is undecided, if difference and spread stay the same.
 
     Returns:
-        Shape (comparisons, 2): with an even chance, and with one of nine in ten; 0 where there is no question,
-        `MOST_SEEDS` where it takes as many or more.
+        Shape (comparisons, 2): with probability 1/2 and 9/10; 0 where nothing is open, `MOST_SEEDS` where it takes at
+        least as many.
     """
     needed = np.zeros((len(found.n), 2), dtype=np.int64)
     at = np.flatnonzero(decisions.outcome == "undecided")
@@ -128,7 +128,7 @@ def seeds_to_decide(found: Contrasts, decisions: Decisions, resolution: float = 
 
     for column, power in enumerate((0.5, 0.9)):
         low, high = np.zeros(len(at), dtype=np.int64), np.full(len(at), MOST_SEEDS)
-        while (high - low > 1).any():  # what decides goes on to decide with more
+        while (high - low > 1).any():  # if a number of seeds is enough, so is a larger one
             middle = (low + high) // 2  # 0 only where 1 is found: it stays
             enough = decides(np.maximum(middle, 1), power)
             low = np.where(enough, low, middle)

@@ -1,4 +1,4 @@
-"""Accuracies against those of a baseline: whole curves and dense networks tested, means capped, collapses counted."""
+"""Compare accuracies with a baseline: tests of whole curves and dense networks, caps of means, counts of collapses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgabench.gate.items import Item, Status
 from sgabench.suite.rules import FEW_SEEDS_TOLERANCE, GateTable
 
 CAP_ERRORS = 4.0  # standard errors of the difference, by the baseline's spread, that a mean may drop at least
-SUSPECT = 0.11  # p of a count of collapses, of one network, that leaves a gate undecided
+SUSPECT = 0.11  # p of a count of collapses of one network that leaves a gate undecided
 
 CLEAR = 2.5  # times as far above chance as a guess may be: where the baseline's median is less, nothing can be lost
 FELL = 0.25  # p of seeds that fell to chance against those that left it, that does: 2 against none
@@ -30,12 +30,12 @@ SILENT = "says nothing: the baseline is hardly above chance"
 
 @dataclass(frozen=True)
 class Network:
-    """A trial's dense network, or a cell, on both sides.
+    """A trial's dense network, or a cell's pruned one, on both sides.
 
     Attributes:
         metric: ``dense_top1`` or ``pruned_top1``.
-        was, now: accuracy of each seed as it counts: a training that diverged or sits at chance is at chance.
-        old, new: the groups that it is from.
+        was, now: the accuracy of each seed that counts: chance for a training that diverged or stayed at chance.
+        old, new: its groups.
         classes, images: of the test split.
     """
 
@@ -49,7 +49,7 @@ class Network:
 
     @property
     def name(self) -> str:
-        """Of the trial or cell."""
+        """The name of the trial or cell."""
         return self.new.name
 
     @property
@@ -59,7 +59,7 @@ class Network:
 
     @property
     def unchanged(self) -> bool:
-        """Whether it is the same network, to the last digit."""
+        """Whether all numbers are the same to the last digit."""
         same = self.old.keys == self.new.keys and self.old.lacking == self.new.lacking
         return same and dict(self.was) == dict(self.now)
 
@@ -71,14 +71,14 @@ class Network:
 
     @property
     def silent(self) -> bool:
-        """Whether the baseline is hardly above chance: who has nothing to lose cannot show that nothing was lost."""
+        """Whether the baseline is hardly above chance: without anything to lose, no loss can be excluded."""
         chance = 1 / self.classes
         clear = chance + CLEAR * (chance_limit(self.classes, self.images) - chance)
         return float(np.median([*self.was.values()])) <= clear
 
 
 def counted(group: Group, trial: Group, metric: str, classes: int, images: int) -> dict[int, float]:
-    """Accuracy of each seed as it counts; nothing for what is missing or failed."""
+    """The accuracy of each seed that counts, without missing and failed ones."""
     chance, limit = 1 / classes, chance_limit(classes, images)
     values = {seed: chance for seed, why in group.lacking.items() if why == "diverged"}
     if metric in group.metrics:
@@ -90,7 +90,7 @@ def counted(group: Group, trial: Group, metric: str, classes: int, images: int) 
 
 
 def common(was: dict[int, float], now: dict[int, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides on the seeds of the smaller, where the larger has them all: what failed on one moves no mean."""
+    """Both sides on the seeds of the smaller, if the larger has them all, so that failed seeds do not shift means."""
     if not (was.keys() <= now.keys() or now.keys() <= was.keys()):
         return was, now
     return {seed: was[seed] for seed in was if seed in now}, {seed: now[seed] for seed in now if seed in was}
@@ -124,7 +124,7 @@ def judge(networks: Sequence[Network], rules: GateTable) -> list[Item]:
 
 
 def _spreads(curves: Sequence[_Curve]) -> list[float]:
-    """Of the baseline, in points: what the new side shows never excuses it."""
+    """Standard deviations of the baseline, in points: the new side's must not excuse a loss."""
     sides = [curve.sides()[3] for curve in curves]
     firsts = [curve.networks[0] for curve in curves]
     family = [(network.new.dataset, network.new.model, network.metric) for network in firsts]
@@ -133,7 +133,7 @@ def _spreads(curves: Sequence[_Curve]) -> list[float]:
 
 
 def _alone(network: Network, rules: GateTable, spread: float) -> Item:
-    """One network, by its mean; the spread is the baseline's."""
+    """Judge one network by its mean, with the baseline's spread."""
     metric = network.metric
     rule, tolerance = rules.setting(metric)
     was, now = Spread.of(network.was.values()), Spread.of(network.now.values())
@@ -148,7 +148,7 @@ def _alone(network: Network, rules: GateTable, spread: float) -> Item:
     if network.unchanged:
         return replace(item, status="unchanged", note="")
     assert item.margin is not None
-    limit = item.margin + 1e-9  # what rounding makes of a difference that is the tolerance
+    limit = item.margin + 1e-9  # allows for rounding of a difference that equals the tolerance
     better: Status = "improved" if item.rule == "tolerance" else "held"
     item = replace(item, status="regressed" if -difference > limit else better if difference > limit else "held")
     return replace(item, status="skipped", note=SILENT) if item.status == "held" and network.silent else item
@@ -159,7 +159,7 @@ def _points(values: Mapping[int, float]) -> float:
 
 
 def _collapses(networks: Iterable[Network]) -> list[Item]:
-    """Networks of which more seeds collapsed than in the baseline."""
+    """Networks with more collapsed seeds than in the baseline."""
     found, counts = [], []
     for network in networks:
         first, second = collapsed([*network.now.values()], [*network.was.values()], network.classes, network.images)
@@ -177,7 +177,7 @@ def _collapses(networks: Iterable[Network]) -> list[Item]:
 
 
 def _fell(network: Network) -> list[Item]:
-    """Seeds that fell to chance, where counts alone show nothing because some of the baseline's guess as well."""
+    """Networks whose seeds fell to chance, where counts show nothing because some of the baseline did, too."""
     if network.silent or network.unchanged:
         return []
     before, after = network.at_chance()
@@ -192,7 +192,7 @@ def _fell(network: Network) -> list[Item]:
 
 @dataclass(frozen=True)
 class _Curve:
-    """What is tested: a dense network, or the prunings of a pruner at all its ratios."""
+    """The unit of tests: a dense network, or a pruner's networks at all its ratios."""
 
     networks: Sequence[Network]
 
@@ -269,7 +269,7 @@ def _more(seeds: NDArray[np.int64]) -> tuple[int, int]:
 
 
 def _compared(curves: Sequence[_Curve]) -> Contrasts:
-    """All curves at once, so that spreads are borrowed within a data set and model."""
+    """Compare all curves at once, so that variances are borrowed within a data set and model."""
     blocks: dict[tuple[str, str], int] = {}
     shapes: dict[tuple[object, ...], list[tuple[int, int, Floats, Floats, int]]] = {}
     for place, curve in enumerate(curves):

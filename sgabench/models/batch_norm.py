@@ -78,7 +78,7 @@ def _fits(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> bool:
         and norm.track_running_stats
         and norm.momentum is not None
         and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
-        and x.device.type == "cpu"
+        and x.is_cpu
         and x.dtype in (torch.bfloat16, torch.float32)
         and x.dim() == 4
         and x.is_contiguous(memory_format=torch.channels_last)
@@ -98,7 +98,7 @@ def _vectors(norm: nn.BatchNorm2d) -> tuple[Tensor, ...]:
 
 
 def _is_vector(of: Tensor, length: int) -> bool:
-    of_cpu = isinstance(of, Tensor) and of.device.type == "cpu"
+    of_cpu = isinstance(of, Tensor) and of.is_cpu
     return of_cpu and of.dtype == torch.float32 and of.shape == (length,) and of.is_contiguous()
 
 
@@ -122,7 +122,7 @@ class _Fused(torch.autograd.Function):
     ) -> Tensor:
         residual = None if residual is None else _channels_last(residual)
         output = torch.empty_like(x)
-        mean, scale = torch.empty((2, x.shape[1]), dtype=torch.float32, device=x.device)
+        mean, scale = torch.empty_like(weight), torch.empty_like(weight)
         tensors = x, residual, output, None, None, None, weight, bias, mean, scale, running_mean, running_var
         _call(_library().sgabench_batch_norm_forward, x, (*tensors, None, None), eps, momentum)
         ctx.has_residual = residual is not None
@@ -137,7 +137,7 @@ class _Fused(torch.autograd.Function):
         output = None if output is None else _channels_last(output)
         of_x = torch.empty_like(x)
         of_residual = torch.empty_like(x) if ctx.has_residual else None
-        of_weight, of_bias = torch.empty((2, x.shape[1]), dtype=torch.float32, device=x.device)
+        of_weight, of_bias = torch.empty_like(weight), torch.empty_like(bias)
         tensors = x, None, output, gradient, of_x, of_residual, weight, bias, mean, scale, None, None
         _call(_library().sgabench_batch_norm_backward, x, (*tensors, of_weight, of_bias), 0.0, 0.0)
         return of_x, of_residual, of_weight, of_bias, None, None, None, None
@@ -154,7 +154,7 @@ def _call(
     channels = x.shape[1]
     rows = x.numel() // channels
     threads = torch.get_num_threads() if x.numel() >= _GRAIN else 1
-    addresses = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     function(struct.pack("=18q2d", *addresses, rows, channels, x.dtype == torch.bfloat16, threads, eps, momentum))
 
 

@@ -162,6 +162,7 @@ class GradientStep:
         self.totals = torch.zeros(2, dtype=torch.float64, device=data.device)
         self.replayed: Replayed | None = None
         self.number = 0
+        self._parameters = list(network.parameters())  # to search the modules in every step takes long
         self._data = data
         self._recipe = recipe
         self._precision = precision
@@ -202,7 +203,7 @@ class GradientStep:
 
     def forget_gradients(self) -> None:
         """Drop the gradients of the previous step."""
-        for parameter in self.network.parameters():
+        for parameter in self._parameters:
             parameter.grad = None
 
     def passes(self) -> Tensor:

@@ -102,7 +102,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 
 def test_every_block_is_of_a_kind_that_is_tested() -> None:
     titles = {
-        "toml": {"", "part of a suite", "six.toml", "gate.toml", "pyproject.toml", "sgabench.toml"},
+        "toml": {"", "part of a suite", "six.toml", "gate.toml", "own.toml", "pyproject.toml", "sgabench.toml"},
         "python": {"from Python", *(b.title for b in PLUGINS)},
         "text": {b.title for b in READ_BY_PLUGINS},
         **{"sh": {""}, "bash": {"array.sbatch", "ray.sbatch"}},

@@ -55,7 +55,7 @@ def _notes(looks: list[Look]) -> Iterator[str]:
     if oblong:
         yield f"more than half cropped away, over twice as long as wide: {oblong}"
     sides = [min(look.size) for look in looks]
-    yield f"shorter sides: {min(sides)} to {max(sides)} pixels"
+    yield f"shorter sides: {min(sides)}{f' to {max(sides)}' if max(sides) > min(sides) else ''} pixels"
 
 
 def _twice(listing: Listing, digests: list[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sgabench.errors import InputError, counted, first_problem, shorten
+from sgabench.errors import InputError, counted, first_problem, shorten, suggestion
 from sgabench.evidence.leaderboard import Tables
 from sgabench.store.store import write_atomically
 from sgabench.suite.limits import MAX_SEEDS
@@ -304,10 +304,15 @@ def read_baseline(path: Path) -> Baseline:
     try:
         data = json.loads(read_text(path, MAX_BYTES, "a baseline"), parse_constant=_refuse)
     except OSError as error:
-        hint = "; make one with sgabench baseline" if isinstance(error, FileNotFoundError) else ""
+        hint = "; name what sgabench baseline wrote" if path.is_dir() else ""
+        if isinstance(error, FileNotFoundError):
+            near = suggestion(path.name, (file.name for file in path.parent.glob("*.json")))
+            hint = near if "did you mean" in near else "; make one with sgabench baseline"
         raise InputError(f"--baseline {path}: {error.strerror or error}{hint}") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"--baseline {path}: not JSON: {shorten(str(error), 200)}") from None
+        raise InputError(
+            f"--baseline {path}: not JSON: {shorten(str(error), 200)}; name what sgabench baseline wrote"
+        ) from None
     if not isinstance(data, Mapping) or "format" not in data or "suite" not in data:
         raise InputError(f"--baseline {path}: not a baseline; make one with sgabench baseline")
     if data["format"] != FORMAT:

@@ -109,8 +109,8 @@ def check_suites(was: str, now: str) -> None:
     """
     if was != now:
         raise InputError(
-            f"the baseline is of suite {was!r}, this suite is {now!r}; name the baseline of this suite, "
-            "or make one with sgabench baseline"
+            f"the baseline is of suite {was!r}, this suite is {now!r}; name the baseline of this suite with "
+            "--baseline, or make one with sgabench baseline"
         )
 
 

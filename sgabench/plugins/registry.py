@@ -161,6 +161,8 @@ class Registry:
             names += [*parts._plugins, *parts.broken]
         if colon:
             hint = suggestion(source, self._sources)
+            if source.endswith(".py"):
+                hint = f"; write '{Path(source).stem}:{rest}', and name the file with --plugin {source}"
             raise InputError(f"unknown {self.kind} source {source!r} in {name!r}{hint}")
         raise InputError(f"unknown {self.kind} {name!r}{self._meant(name, names)}")
 
@@ -212,12 +214,13 @@ REGISTRIES = {registry.kind + "s": registry for registry in (datasets, models, o
 SECTIONS = {section: registry for section, registry in REGISTRIES.items() if registry is not scores}
 
 
-def load_plugin_file(path: Path) -> None:
+def load_plugin_file(path: Path | str) -> None:
     """Run a Python file whose decorators register plugins; it can import modules beside it.
 
     Raises:
         InputError: the file is missing, is not a Python file, or raises an exception.
     """
+    path = Path(path)
     for registry in REGISTRIES.values():
         registry.load()
     try:

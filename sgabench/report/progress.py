@@ -261,12 +261,13 @@ def _measured(record: Record) -> str:
 
 def print_tables(tables: Tables, folder: Path) -> None:
     """Print the leaderboard, and the files that it was written to."""
-    from sgabench.report.terminal import WIDE, renderable
+    from sgabench.report.terminal import renderable, table
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
-    console.print(renderable(tables, console.width))
+    if console.is_terminal:
+        console.print(renderable(tables, console.width))
+    else:
+        console.out(table(tables), end="", highlight=False)
     console.print(
         f"written: {folder / 'leaderboard.md'}, {folder / 'leaderboard.csv'}",
         style="dim",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sgabench.errors import InputError, shorten
+from sgabench.plugins.registry import datasets
 from sgabench.suite.choices import Choice
 from sgabench.suite.overrides import apply_override
 from sgabench.suite.plan import content_key
@@ -78,6 +79,8 @@ def dataset_table(text: str) -> dict[str, Any]:
     """The entry of ``[[datasets]]`` for ``NAME`` or ``NAME:PATH``, with the folder's name as its label."""
     name, _, path = text.partition(":")
     if not path:
+        if name not in datasets and Path(name).expanduser().is_dir():
+            raise InputError(f"data set {shorten(name)}: is a folder; write 'folder:{name}' for the images in it")
         return {"name": name}
     return {"name": name, "path": str(Path(path).expanduser().absolute()), "label": Path(path).name or name}
 

@@ -41,7 +41,7 @@ def test_check_describes_images(photos: Path, sgabench: Run) -> None:
         "  rotated by EXIF data: 4",
         "  transparent, composited onto the background: 4",
         "  more than half cropped away, over twice as long as wide: 12",
-        "  shorter sides: 20 to 20 pixels",
+        "  shorter sides: 20 pixels",
     ]
 
 

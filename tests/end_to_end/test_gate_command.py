@@ -168,6 +168,8 @@ def test_what_is_missing_is_neither_green_nor_red(here: Here) -> None:
     ("arguments", "message"),
     [
         (["--baseline", "none.json"], "--baseline none.json: No such file or directory; make one with sgabench"),
+        (["--baseline", "baselines/onw.json"], "onw.json: No such file or directory; did you mean 'own.json'?"),
+        (["--baseline", "baselines"], "--baseline baselines: Is a directory; name what sgabench baseline wrote"),
         (["--baseline", "own.toml"], "--baseline own.toml: not JSON"),
         (["--results", "nowhere"], "results folder nowhere: does not exist"),
         (["--only", "*/sgd/*"], "--only */sgd/*: matches no trial"),

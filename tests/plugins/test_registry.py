@@ -183,6 +183,11 @@ def test_a_revision_is_kept_and_enters_the_identity(registry: Registry) -> None:
         ("optimizers", "rprop", "unknown optimizer 'rprop'; did you mean 'torch:Rprop'?"),
         ("optimizers", "adm", "unknown optimizer 'adm'; did you mean 'adam' or"),
         ("optimizers", "no-such", ", torch:NAME, and what a plugin registers: --plugin FILE.py"),
+        (
+            "models",
+            "net.py:Net",
+            "unknown model source 'net.py' in 'net.py:Net'; write 'net:Net', and name the file with",
+        ),
         ("probes", "lion", "; also what a plugin registers: --plugin FILE.py"),
     ],
 )
@@ -190,6 +195,11 @@ def test_an_unknown_name_leads_to_sources_and_plugins(kind: str, name: str, mess
     with pytest.raises(InputError) as caught:
         REGISTRIES[kind][name]
     assert message in str(caught.value)
+
+
+def test_a_plugin_file_can_be_given_as_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--plugin .*absent\.py: No such file or directory"):
+        load_plugin_file(str(tmp_path / "absent.py"))
 
 
 def test_a_suite_in_the_place_of_a_plugin_is_reported_where_it_goes(tmp_path: Path) -> None:

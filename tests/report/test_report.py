@@ -18,6 +18,8 @@ from sgabench.report.display import spread, times
 from sgabench.report.folder import prepare_folder
 from sgabench.report.formats import Format, render, write_leaderboard
 from sgabench.report.markdown import escape
+from sgabench.report.progress import print_tables
+from sgabench.report.terminal import table
 from sgabench.store.store import Store
 from sgabench.suite.plan import make_plan
 from sgabench.suite.resolving import Suite, load_suite
@@ -202,6 +204,17 @@ def test_a_deviation_is_shown_where_there_is_one(mean: float, std: float, text: 
 def test_missing_ratios_are_empty() -> None:
     values: list[Any] = [times(2), times(float("nan"))]
     assert values == ["2.00x", ""]
+
+
+def test_a_run_prints_to_a_pipe_what_report_prints(
+    made: tuple[Tables, Suite], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_tables(made[0], Path("results"))
+    *printed, written = capsys.readouterr().out.splitlines()
+    assert printed == table(made[0]).splitlines()
+    assert max(map(len, printed)) <= 80
+    assert written.startswith("written: results/leaderboard.md")
 
 
 @pytest.mark.parametrize("width", [80, 120, 150, 200])

@@ -58,6 +58,12 @@ def test_a_folder_of_images_is_named_by_its_path(tmp_path: Path) -> None:
     assert dataset.options["image_size"] == 8
 
 
+def test_a_folder_without_its_prefix_is_refused_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(InputError, match="data set 'photos': is a folder; write 'folder:photos'"):
+        scoring_suite(["a.pt"], "resnet8", "photos")
+
+
 def test_normalization_is_given_by_numbers_or_a_word() -> None:
     assert "normalize" not in suite_of("a.pt").datasets[0].settings
     assert suite_of("a.pt", normalize="pretrained").datasets[0].settings["normalize"] == "pretrained"

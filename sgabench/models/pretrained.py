@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from sgabench.errors import InputError
+from sgabench.errors import InputError, suggestion
 
 _ATTRIBUTE = "published_weights"
 _RGB = 3
@@ -24,15 +24,20 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
     """
     source, _, inside = name.partition(":")
     found: Any = None
+    known: list[str] = []
     if source == "timm":
         import timm
 
+        known = timm.list_models()
         found = timm.get_pretrained_cfg(inside)
     elif source == "torchvision":
         import torchvision
 
-        if inside in torchvision.models.list_models():
+        known = torchvision.models.list_models()
+        if inside in known:
             found = torchvision.models.get_model_weights(inside).DEFAULT.transforms()
+    if found is None and known and inside.partition(".")[0] not in known:
+        raise InputError(f"unknown model {name!r}{suggestion(inside, known)}")
     if found is None:
         raise InputError(
             f"normalize = 'pretrained': no weights of {name!r} are published; "

@@ -9,6 +9,7 @@ import pytest
 from support import variant
 
 from sgabench.errors import InputError
+from sgabench.models.pretrained import published_normalization
 from sgabench.suite.plan import TrialPlan, make_plan
 from sgabench.suite.resolving import load_suite
 from sgabench.training.building import load_data, seen_by
@@ -50,6 +51,12 @@ def test_published_constants_of_a_grey_image_are_the_mean_of_the_colours(tiny: P
     mean, std = constants(trial_of(tiny, 'normalize = "pretrained"', "torchvision:resnet18"))
     assert mean == [pytest.approx((0.485 + 0.456 + 0.406) / 3)]
     assert std == [pytest.approx((0.229 + 0.224 + 0.225) / 3)]
+
+
+@pytest.mark.parametrize("source", ["timm", "torchvision"])
+def test_a_misspelt_model_is_named_before_its_constants(source: str) -> None:
+    with pytest.raises(InputError, match=f"unknown model '{source}:resnet18x'; did you mean .*'resnet18'"):
+        published_normalization(f"{source}:resnet18x")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sgabench.errors import InputError, suggestion
-from sgabench.evidence.verdicts import GROUP, NO_VERDICT, with_verdicts
+from sgabench.evidence.verdicts import GROUP, NO_VERDICT, notes_on, with_verdicts
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan
 
@@ -180,7 +180,7 @@ def make_tables(
         frames.failures,
         frames.environments,
         question,
-        notes(looks),
+        (*notes(looks), *notes_on(compared)),
         (
             *mixed_rows(frames.trials, frames.cells, frames.environments),
             *(earlier_records(store, plan) if plan else ()),

@@ -227,7 +227,7 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
     parts = []
     if better:
         first, *others = better
-        parts.append(f"{first['optimizer']} is better than {reference} by {size(first)}{_over(first)}")
+        parts.append(f"{_label(first)} is better than {reference} by {size(first)}{_over(first)}")
         parts += [f"also better: {', '.join(map(_named, others))}"] if others else []
     elif worse:
         parts.append(f"nothing is shown to be better than {reference}{_over(worse[0])}")
@@ -278,7 +278,7 @@ def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
     known = seconds == seconds
     minutes = max(1, round(2 * few * seconds / 60)) if known else 0
     time = f" (at least {2 * few} trainings, about {minutes} minute{'s' if minutes > 1 else ''})" if known else ""
-    return f"; {more} of {easiest['optimizer']} and {reference}{time} would decide a difference like the observed one"
+    return f"; {more} of {_label(easiest)} and {reference}{time} would decide a difference like the observed one"
 
 
 def without_limits(verdict: str) -> str:

@@ -307,7 +307,7 @@ def read_baseline(path: Path) -> Baseline:
         hint = "; name what sgabench baseline wrote" if path.is_dir() else ""
         if isinstance(error, FileNotFoundError):
             near = suggestion(path.name, (file.name for file in path.parent.glob("*.json")))
-            hint = near if "did you mean" in near else "; make one with sgabench baseline"
+            hint = f"{near if 'did you mean' in near else ''}; make one with sgabench baseline"
         raise InputError(f"--baseline {path}: {error.strerror or error}{hint}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
         import timm
 
         known = timm.list_models()
-        found = timm.get_pretrained_cfg(inside)
+        with contextlib.suppress(RuntimeError):  # weights that the model does not have
+            found = timm.get_pretrained_cfg(inside)
     elif source == "torchvision":
         import torchvision
 
@@ -37,7 +39,9 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
         if inside in known:
             found = torchvision.models.get_model_weights(inside).DEFAULT.transforms()
     if found is None and known and inside.partition(".")[0] not in known:
-        raise InputError(f"unknown model {name!r}{suggestion(inside, known)}")
+        near = suggestion(inside, known)  # else it has the names of all, a thousand
+        module = "timm" if source == "timm" else "torchvision.models"
+        raise InputError(f"unknown model {name!r}{near if 'did you mean' in near else f'; see {module}.list_models()'}")
     if found is None:
         raise InputError(
             f"normalize = 'pretrained': no weights of {name!r} are published; "

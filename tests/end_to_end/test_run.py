@@ -163,7 +163,9 @@ def test_a_worker_that_dies_in_a_cell_costs_neither_the_training_nor_silence(
     for _ in ("fresh", "stored"):
         done = sgabench("run", tiny, "--plugin", plugin, "--jobs", "2", "--only", "*/0")
         assert done.returncode == 1
-        assert "failed: cell digits/resnet8/adam/0/deadly/0.5: the worker process was killed by SIGKILL" in done.stdout
+        assert "failed: cell digits/resnet8/adam/0/deadly/0.5: the worker process was killed by SIGKILL" in " ".join(
+            done.stdout.split()
+        )
         assert [status for (status,) in records(tmp_path, "status")] == ["done", "done"]
 
 

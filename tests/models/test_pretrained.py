@@ -68,6 +68,9 @@ def test_the_normalization_is_that_of_the_weights() -> None:
     mean, std = published_normalization(TORCHVISION)
     assert (mean, std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert published_normalization("timm:vit_tiny_patch16_224")[0] == (0.5, 0.5, 0.5)
-    for name in ("resnet8", "timm:nothing", "torchvision:nothing"):
+    for name in ("resnet8", "timm:resnet18.nobody"):
         with pytest.raises(InputError, match=f"no weights of '{name}' are published; write normalize = "):
             published_normalization(name)
+    for source, listed in (("timm", r"timm.list_models\(\)"), ("torchvision", r"torchvision.models.list_models\(\)")):
+        with pytest.raises(InputError, match=f"unknown model '{source}:xxxxxx'; see {listed}$"):
+            published_normalization(f"{source}:xxxxxx")

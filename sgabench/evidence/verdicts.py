@@ -24,7 +24,7 @@ NO_VERDICT: dict[str, Any] = {
 }
 
 
-FULL = 5  # seeds from which the stated error rate holds in every population of docs/metrics.md
+FULL = 4  # seeds from which the stated error rate holds, see docs/metrics.md
 
 
 def notes_on(compared: pd.DataFrame) -> tuple[str, ...]:
@@ -34,8 +34,8 @@ def notes_on(compared: pd.DataFrame) -> tuple[str, ...]:
     if few.empty:
         return ()
     return (
-        f"some verdicts rest on {few.min()} seeds; with fewer than {FULL}, up to 10 % of simulated reports had a wrong "
-        "one where networks are of two kinds, up to 6 % elsewhere, and not at most 5 %",
+        f"some verdicts rest on {few.min()} seeds; of simulated reports with so few, up to 10 % had a wrong one where "
+        "networks are of two kinds, up to 6 % elsewhere, and not at most 5 %",
     )
 
 

@@ -56,6 +56,13 @@ def foreign(before: str, after: str = "") -> Iterator[None]:
         raise InputError(f"{before}{describe(error)}{after}") from error
 
 
+def similar(name: str, valid: Iterable[str]) -> str:
+    """A clause that names what was probably meant: ``"; did you mean 'adam'?"``; empty if nothing is similar."""
+    lowered = {option.lower(): option for option in sorted(itertools.islice(valid, MAX_SUGGESTIONS))}
+    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
+    return "; did you mean " + " or ".join(repr(lowered[match]) for match in close) + "?" if close else ""
+
+
 def suggestion(name: str, valid: Iterable[str]) -> str:
     """A clause that names what was probably meant, else everything that is valid.
 
@@ -63,10 +70,8 @@ def suggestion(name: str, valid: Iterable[str]) -> str:
         ``"; did you mean 'adam'?"`` or ``"; valid: adam, sgd"`` (empty if nothing is valid).
     """
     options = sorted(itertools.islice(valid, MAX_SUGGESTIONS))
-    lowered = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)
-    if close:
-        return "; did you mean " + " or ".join(repr(lowered[match]) for match in close) + "?"
+    if near := similar(name, options):
+        return near
     if not options:
         return ""
     shown = ", ".join(options[:20])

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sgabench.errors import InputError, counted, first_problem, shorten, suggestion
+from sgabench.errors import InputError, counted, first_problem, shorten, similar
 from sgabench.evidence.leaderboard import Tables
 from sgabench.store.store import write_atomically
 from sgabench.suite.limits import MAX_SEEDS
@@ -306,8 +306,8 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         hint = "; name what sgabench baseline wrote" if path.is_dir() else ""
         if isinstance(error, FileNotFoundError):
-            near = suggestion(path.name, (file.name for file in path.parent.glob("*.json")))
-            hint = f"{near if 'did you mean' in near else ''}; make one with sgabench baseline"
+            near = similar(path.name, (file.name for file in path.parent.glob("*.json")))
+            hint = f"{near}; make one with sgabench baseline"
         raise InputError(f"--baseline {path}: {error.strerror or error}{hint}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(

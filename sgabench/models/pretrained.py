@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from sgabench.errors import InputError, suggestion
+from sgabench.errors import InputError, similar
 
 _ATTRIBUTE = "published_weights"
 _RGB = 3
@@ -39,9 +39,8 @@ def published_normalization(name: str) -> tuple[Sequence[float], Sequence[float]
         if inside in known:
             found = torchvision.models.get_model_weights(inside).DEFAULT.transforms()
     if found is None and known and inside.partition(".")[0] not in known:
-        near = suggestion(inside, known)  # else it has the names of all, a thousand
         module = "timm" if source == "timm" else "torchvision.models"
-        raise InputError(f"unknown model {name!r}{near if 'did you mean' in near else f'; see {module}.list_models()'}")
+        raise InputError(f"unknown model {name!r}{similar(inside, known) or f'; see {module}.list_models()'}")
     if found is None:
         raise InputError(
             f"normalize = 'pretrained': no weights of {name!r} are published; "

@@ -10,7 +10,7 @@ import torch
 from torch import optim
 from torch.optim import Optimizer
 
-from sgabench.errors import InputError, foreign, suggestion
+from sgabench.errors import InputError, foreign, similar, suggestion
 from sgabench.optimizers.declared import needs_closure
 from sgabench.optimizers.lbfgs import LBFGS
 from sgabench.optimizers.wrapping import Wrapper
@@ -89,11 +89,9 @@ def options_of(
     accepted = [p.name for p in parameters if p.name != "params" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     for option in options:
         if option not in accepted:
-            near = suggestion(option, [*accepted, *also_valid])
-            hint = near if "did you mean" in near else ""
-            raise InputError(
-                f"{option}: {name} has no such option{hint}; it accepts {', '.join([*accepted, *also_valid])}"
-            )
+            valid = [*accepted, *also_valid]
+            hint = similar(option, valid)
+            raise InputError(f"{option}: {name} has no such option{hint}; it accepts {', '.join(valid)}")
     return {option: tuple(value) if isinstance(value, list) else value for option, value in options.items()}
 
 

@@ -16,14 +16,14 @@ import importlib
 import importlib.metadata
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sgabench.errors import InputError, describe, shorten, suggestion
+from sgabench.errors import InputError, describe, shorten, similar, suggestion
 from sgabench.plugins.networks import network_of
 from sgabench.plugins.origins import BUILT_IN, Origin, origin_of
 from sgabench.plugins.plugin import Plugin
@@ -166,7 +166,7 @@ class Registry:
             raise InputError(f"unknown {self.kind} source {source!r} in {name!r}{hint}")
         raise InputError(f"unknown {self.kind} {name!r}{self._meant(name, names)}")
 
-    def _meant(self, name: str, names: Iterable[str]) -> str:
+    def _meant(self, name: str, names: Sequence[str]) -> str:
         """Suggestions for an unknown name: the same name in a source, a similar one, or all names."""
         offered: list[str] = []
         for source, plugin in sorted(self._sources.items()):
@@ -175,12 +175,11 @@ class Registry:
                 offered += [f"{source}:{known}" for known in listed if known.lower() == name.lower()]
         if offered:
             return f"; did you mean {' or '.join(map(repr, offered))}?"
-        near = suggestion(name, names)
-        if "did you mean" in near:
+        if near := similar(name, names):
             return near
         sources = [f"{source}:NAME" for source in sorted(self._sources)]
         listed = f"{', '.join(sources)}, and " if sources else ""
-        return f"{near}; also {listed}what a plugin registers: --plugin FILE.py"
+        return f"{suggestion(name, names)}; also {listed}what a plugin registers: --plugin FILE.py"
 
     def __contains__(self, name: str) -> bool:
         """Whether a plugin, or a source of it, is registered here under that name."""

@@ -219,7 +219,7 @@ def answers(tables: Tables) -> list[str]:
 
 
 def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
-    reference, resolution = tables.reference, 100 * tables.question.resolution
+    reference, resolution = _label(tables.reference), 100 * tables.question.resolution
     of: dict[str, list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: -abs(row["difference"])):
         of.setdefault(row["outcome"], []).append(row)
@@ -227,7 +227,7 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
     parts = []
     if better:
         first, *others = better
-        parts.append(f"{_label(first)} is better than {reference} by {size(first)}{_over(first)}")
+        parts.append(f"{_label(first['optimizer'])} is better than {reference} by {size(first)}{_over(first)}")
         parts += [f"also better: {', '.join(map(_named, others))}"] if others else []
     elif worse:
         parts.append(f"nothing is shown to be better than {reference}{_over(worse[0])}")
@@ -247,12 +247,11 @@ def _answer(rows: list[dict[str, Any]], tables: Tables, seconds: float) -> str:
 
 
 def _names(rows: list[dict[str, Any]]) -> str:
-    return ", ".join(_label(row) for row in rows)
+    return ", ".join(_label(row["optimizer"]) for row in rows)
 
 
-def _label(row: Mapping[Any, Any]) -> str:
+def _label(label: str) -> str:
     """In quotation marks where a comma would make two of it."""
-    label = str(row["optimizer"])
     return f'"{label}"' if "," in label else label
 
 
@@ -262,7 +261,7 @@ def _over(row: Mapping[Any, Any]) -> str:
 
 
 def _named(row: Mapping[Any, Any]) -> str:
-    return f"{_label(row)} by {size(row)}"
+    return f"{_label(row['optimizer'])} by {size(row)}"
 
 
 def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
@@ -278,7 +277,8 @@ def _cost(rows: list[dict[str, Any]], reference: str, seconds: float) -> str:
     known = seconds == seconds
     minutes = max(1, round(2 * few * seconds / 60)) if known else 0
     time = f" (at least {2 * few} trainings, about {minutes} minute{'s' if minutes > 1 else ''})" if known else ""
-    return f"; {more} of {_label(easiest)} and {reference}{time} would decide a difference like the observed one"
+    more += f" of {_label(easiest['optimizer'])} and {reference}"
+    return f"; {more}{time} would decide a difference like the observed one"
 
 
 def without_limits(verdict: str) -> str:

@@ -30,8 +30,8 @@ from sgabench.training.building import set_up_torch
 BATCH, SIDE = 128, 2048
 SPEC = ImageSpec(channels=3, height=32, width=32, classes=10)
 PARTS = {
-    "convolutions, backward": ("convolution_backward",),
-    "convolutions, forward": ("mkldnn_convolution", "convolution"),
+    "convolutions, backward": ("convolution_backward", "_WinogradBackward"),
+    "convolutions, forward": ("mkldnn_convolution", "convolution", "_Winograd"),
     "BatchNorm, ReLU and sums": ("_Fused", "_FusedBackward"),
     "optimizer": ("_fused_adam_", "_foreach"),
     "copies and changes of layout": ("copy_", "clone", "contiguous"),

@@ -216,4 +216,11 @@ def _batch_norm(device: str) -> str:
     return implementation(device)
 
 
+def _convolutions(device: str) -> str:
+    from sgabench.system.convolution import implementation
+
+    return implementation(device)
+
+
 register_fact("batch_norm", _batch_norm)
+register_fact("convolutions", _convolutions)

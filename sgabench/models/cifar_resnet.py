@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sgabench.models.batch_norm import batch_norm_relu
 from sgabench.models.initialization import initialize
+from sgabench.system.convolution import Conv3x3
 
 
 class CifarResNet(nn.Module):
@@ -35,7 +36,7 @@ class CifarResNet(nn.Module):
         blocks, rest = divmod(depth - 2, 6)
         if blocks < 1 or rest:
             raise ValueError(f"depth must be 6n + 2, got {depth}")
-        self.conv1 = conv3x3(channels, width)
+        self.conv1 = Conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = _stage(blocks, width, width, shortcut)
         self.layer2 = _stage(blocks, width, 2 * width, shortcut)
@@ -56,9 +57,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, shortcut: nn.Module, stride: int) -> None:
         super().__init__()
-        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.conv1 = Conv3x3(inputs, outputs, stride)
         self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = conv3x3(outputs, outputs)
+        self.conv2 = Conv3x3(outputs, outputs)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.shortcut = shortcut
 
@@ -131,11 +132,6 @@ class PaddedShortcut(nn.Module):
     def extra_repr(self) -> str:
         """Channels, for `print`."""
         return f"{self.inputs}, {self.outputs}"
-
-
-def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size of the image, or divides it by the stride; without bias."""
-    return nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
 def _stage(blocks: int, inputs: int, outputs: int, shortcut: Literal["A", "B"]) -> nn.Sequential:

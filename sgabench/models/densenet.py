@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sgabench.models.batch_norm import batch_norm_relu
 from sgabench.models.initialization import initialize
+from sgabench.system.convolution import Conv3x3
 
 _FIRST_CHANNELS = 16
 
@@ -28,7 +29,7 @@ class DenseNet(nn.Module):
         if layers < 1 or rest:
             raise ValueError(f"depth must be 3n + 4, got {depth}")
         width = _FIRST_CHANNELS
-        self.conv1 = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+        self.conv1 = Conv3x3(channels, width)
         parts: list[nn.Module] = []
         for block in range(3):
             if block:
@@ -53,7 +54,7 @@ class DenseLayer(nn.Module):
     def __init__(self, inputs: int, growth: int) -> None:
         super().__init__()
         self.bn = nn.BatchNorm2d(inputs)
-        self.conv = nn.Conv2d(inputs, growth, kernel_size=3, padding=1, bias=False)
+        self.conv = Conv3x3(inputs, growth)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) to (N, inputs + growth, H, W)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from sgabench.models.batch_norm import batch_norm_relu
-from sgabench.models.cifar_resnet import BasicBlock, conv3x3, projection
+from sgabench.models.cifar_resnet import BasicBlock, projection
 from sgabench.models.initialization import initialize
+from sgabench.system.convolution import Conv3x3
 
 
 class ResNet18(nn.Module):
@@ -23,7 +24,7 @@ class ResNet18(nn.Module):
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
         super().__init__()
-        self.conv1 = conv3x3(channels, width)
+        self.conv1 = Conv3x3(channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         stages = []
         inputs = width
@@ -61,7 +62,7 @@ class WideResNet(nn.Module):
         blocks, rest = divmod(depth - 4, 6)
         if blocks < 1 or rest:
             raise ValueError(f"depth must be 6n + 4, got {depth}")
-        self.conv1 = conv3x3(channels, 16)
+        self.conv1 = Conv3x3(channels, 16)
         parts = []
         inputs = 16
         for stage in range(3):
@@ -91,9 +92,9 @@ class PreActivationBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = conv3x3(inputs, outputs, stride)
+        self.conv1 = Conv3x3(inputs, outputs, stride)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = conv3x3(outputs, outputs)
+        self.conv2 = Conv3x3(outputs, outputs)
         self.shortcut: nn.Module | None = None
         if inputs != outputs or stride != 1:
             self.shortcut = nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)

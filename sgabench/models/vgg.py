@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from sgabench.models.batch_norm import batch_norm_relu
 from sgabench.models.initialization import initialize
+from sgabench.system.convolution import Conv3x3
 
 # Convolutions of each stage; the stages have w, 2w, 4w, 8w and 8w channels.
 STAGES = {11: (1, 1, 2, 2, 2), 16: (2, 2, 3, 3, 3)}
@@ -48,7 +49,7 @@ class ConvNormRelu(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        self.conv = Conv3x3(inputs, outputs)
         self.bn = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,10 +15,9 @@ from pathlib import Path
 
 from sgabench.system.processor import cpuinfo, instructions
 
-# Without contraction and with IEEE roots and quotients, results do not depend on the choice of instructions.
 FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared"),
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fno-math-errno", "-fno-trapping-math"),
 )
 _TIMEOUT_S = 120
 
@@ -27,22 +26,28 @@ class Unavailable(RuntimeError):
     """There is no compiled library on this machine; the message says why, in one line."""
 
 
-def load(source: Path) -> ctypes.CDLL:
+def load(source: Path, *, contract: bool = False) -> ctypes.CDLL:
     """The library of a C++ file, compiled if the cache does not have it.
 
     Its name is a hash of the source, the flags, the compiler and the processor, so that it is compiled again if any of
     them changes. Any number of processes may do so at once.
+
+    Args:
+        source: the file.
+        contract: products and sums may be rounded once together. If not, with IEEE roots and quotients, results do not
+            depend on the choice of instructions.
 
     Raises:
         Unavailable: there is no compiler, it failed, or there is no safe place to keep the library.
     """
     compiler = _compiler()
     folder = cache_folder()
-    parts = (source.read_text(encoding="utf-8"), FLAGS, _version(compiler), platform.machine(), *_processor())
+    flags = (*FLAGS, "-ffp-contract=fast" if contract else "-ffp-contract=off")
+    parts = (source.read_text(encoding="utf-8"), flags, _version(compiler), platform.machine(), *_processor())
     library = folder / f"{source.stem}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:20]}.so"
     try:
         if not library.exists():
-            _compile(compiler, source, library)
+            _compile(compiler, flags, source, library)
         _require_own(library)
         return ctypes.CDLL(str(library))
     except OSError as error:
@@ -75,10 +80,10 @@ def _processor() -> tuple[str, str]:
     return cpuinfo("model name"), instructions()
 
 
-def _compile(compiler: list[str], source: Path, library: Path) -> None:
+def _compile(compiler: list[str], flags: tuple[str, ...], source: Path, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as beside:
         made = Path(beside) / library.name
-        _run([*compiler, *FLAGS, str(source), "-o", str(made)])
+        _run([*compiler, *flags, str(source), "-o", str(made)])
         made.chmod(0o600)
         made.replace(library)
 

@@ -65,7 +65,9 @@ def speedup_on_cpu() -> float | None:
     """
     import torch
 
-    facts = (torch.__version__, platform.machine(), processor(), instructions())
+    from sgabench.system.convolution import implementation
+
+    facts = (torch.__version__, platform.machine(), processor(), instructions(), implementation("cpu"))
     name = f"bf16-{hashlib.sha256(repr(facts).encode()).hexdigest()[:20]}.json"
     try:
         kept = cache_folder() / name
@@ -128,9 +130,10 @@ def _measure() -> float:
 
 def _layer(channels: int, size: int) -> tuple[nn.Module, Tensor]:
     import torch
-    from torch import nn
 
-    layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    from sgabench.system.convolution import Conv3x3
+
+    layer = Conv3x3(channels, channels).to(memory_format=torch.channels_last)
     images = torch.randn(_BATCH, channels, size, size).to(memory_format=torch.channels_last)
     return layer, images.requires_grad_()
 

@@ -254,13 +254,6 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     batch_norm._library.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def library_as_it_was() -> None:
-    """The cache does not outlive a test that changed what it holds."""
-    batch_norm.problem.cache_clear()
-    batch_norm._library.cache_clear()
-
-
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     x, residual = (activations((4, 16, 8, 8), torch.float32, seed) for seed in (1, 2))

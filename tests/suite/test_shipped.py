@@ -90,5 +90,10 @@ def test_the_source_distribution_has_the_suites_and_no_part_of_the_tests(tmp_pat
     with tarfile.open(archive) as tar:
         files = {name.partition("/")[2] for name in tar.getnames()}
     assert {f"suites/{name}.toml" for name in shipped_suites()} <= files
-    assert {"sgabench/models/batch_norm.cpp", "sgabench/report/templates/page.html", "sgabench/py.typed"} <= files
+    assert {
+        "sgabench/models/batch_norm.cpp",
+        "sgabench/system/winograd.cpp",
+        "sgabench/report/templates/page.html",
+        "sgabench/py.typed",
+    } <= files
     assert not any(name.startswith("tests") for name in files)

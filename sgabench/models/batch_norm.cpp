@@ -13,7 +13,13 @@
 
 namespace {
 
-constexpr int64_t kLanes = 16;  // channels of a vector
+#if defined(__AVX512F__)
+constexpr int64_t kLanes = 16;  // channels of a vector of this processor
+#elif defined(__AVX__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
 constexpr int64_t kChunks = 64;
 constexpr int64_t kSamples = 8;  // rows of a chunk whose mean its sums are taken around
 

@@ -38,6 +38,7 @@ from sgabench.cli.options import (
 )
 from sgabench.cli.outputs import Force, prepare_output, write
 from sgabench.errors import InputError, counted, suggestion
+from sgabench.system.collecting import uncollected
 
 if TYPE_CHECKING:
     from sgabench.evidence.looks import Looks
@@ -89,14 +90,15 @@ def run(
     Several runs can share a results folder: each trial is run by one of them.
     Exit code 0; 1 when a trial or a cell failed (the others still ran); 2 for bad input.
     """
-    from sgabench.report.progress import listener, print_tables
-    from sgabench.report.run import run_and_write
-    from sgabench.running.options import Options
-    from sgabench.running.resources import cluster_request
-    from sgabench.running.runner import check, chosen, to_run
-    from sgabench.suite.plan import make_plan
-    from sgabench.suite.resolving import load_suite
-    from sgabench.suite.work import NOTHING_TO_DO
+    with uncollected():
+        from sgabench.report.progress import listener, print_tables
+        from sgabench.report.run import run_and_write
+        from sgabench.running.options import Options
+        from sgabench.running.resources import cluster_request
+        from sgabench.running.runner import check, chosen, to_run
+        from sgabench.suite.plan import make_plan
+        from sgabench.suite.resolving import load_suite
+        from sgabench.suite.work import NOTHING_TO_DO
 
     os.environ[PRECISION] = precision.value  # workers have it, too
     refuse_file(results)

@@ -18,6 +18,7 @@ from sgabench.running.runner import check, chosen, run_plan
 from sgabench.store.store import Store
 from sgabench.suite.plan import Plan, make_plan
 from sgabench.suite.resolving import Suite, load_suite
+from sgabench.system.collecting import uncollected
 from sgabench.system.threads import wait_politely
 
 if TYPE_CHECKING:
@@ -112,11 +113,11 @@ def run_and_write(plan: Plan, options: Options, listener: Listener, *, until_dec
     else:
         _run(plan, options, listener)
         note_look(plan, options)
-    # Imported after the trainings, which need neither pandas nor SciPy and so begin earlier.
-    from sgabench.evidence.leaderboard import make_tables
-    from sgabench.report.formats import write_leaderboard
+    with Store(options.results) as store, Quiet(options.results).busy(), uncollected():
+        # Imported after the trainings, which need neither pandas nor SciPy and so begin earlier.
+        from sgabench.evidence.leaderboard import make_tables
+        from sgabench.report.formats import write_leaderboard
 
-    with Store(options.results) as store, Quiet(options.results).busy():
         tables = make_tables(store, plan)
         made_by = commands(plan.suite, options.results, options.plugins)
         write_leaderboard(tables, prepare_folder(options.results / plan.suite.folder), plan.suite, made_by)

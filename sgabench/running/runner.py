@@ -20,6 +20,7 @@ from sgabench.store.files import files_of
 from sgabench.store.locks import Claims
 from sgabench.store.store import Record, Store
 from sgabench.suite.plan import Plan, TrialPlan, only_failed, part_of, remaining, select
+from sgabench.system.collecting import uncollected
 from sgabench.system.environment import describe_environment
 
 
@@ -55,7 +56,8 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
     with Store(options.results) as store:
         left = _left(plan, options, store.statuses())
         if left:
-            from sgabench.running.preflight import preflight
+            with uncollected():
+                from sgabench.running.preflight import preflight
 
             task = _task_maker(plan, options)
             trained = {r.key: r for r in store.records("trial", [t.key for t in left]) if r.status == "done"}
@@ -69,7 +71,8 @@ def check(plan: Plan, options: Options, *, strict: bool = False) -> None:
 
 def _rehearse(tasks: Sequence[Task]) -> None:
     """Rehearse each trial, in this process."""
-    from sgabench.running.rehearsal import failure_of, rehearse
+    with uncollected():
+        from sgabench.running.rehearsal import failure_of, rehearse
 
     for task in tasks:
         for record in rehearse(task, short=True):

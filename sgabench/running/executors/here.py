@@ -8,6 +8,7 @@ from pathlib import Path
 from sgabench.running.executors.executor import Began, Event, Finished, OnEvent
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.task import Task
+from sgabench.system.collecting import uncollected
 
 
 class Here:
@@ -36,7 +37,8 @@ class Here:
 
     def listen(self, on_event: OnEvent, seconds: float) -> None:
         """Run the task to its end; without one, wait."""
-        from sgabench.running.rehearsal import run_rehearsed
+        with uncollected():
+            from sgabench.running.rehearsal import run_rehearsed
 
         task = self._task
         if task is None:

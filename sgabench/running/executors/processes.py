@@ -22,6 +22,7 @@ from sgabench.running.executors.executor import Began, Event, Finished, OnEvent,
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.task import Task
 from sgabench.store.locks import SHARES, shared
+from sgabench.system.collecting import uncollected
 from sgabench.system.interruption import Terminated
 from sgabench.system.processes import ignore_ctrl_c, start
 
@@ -192,8 +193,9 @@ def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str |
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first use
     ignore_ctrl_c()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    from sgabench.plugins.registry import load_plugin_file
-    from sgabench.running.rehearsal import run_rehearsed
+    with uncollected():
+        from sgabench.plugins.registry import load_plugin_file
+        from sgabench.running.rehearsal import run_rehearsed
 
     def on_event(event: Event) -> None:
         try:

@@ -1,0 +1,63 @@
+"""The garbage collector is off only for a while."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from sgabench.system.collecting import uncollected
+
+
+class Circle:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    was_on = gc.isenabled()
+    yield
+    gc.enable() if was_on else gc.disable()
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_it_is_on_again_afterwards(failing: bool) -> None:
+    gc.enable()
+    try:
+        with uncollected():
+            assert not gc.isenabled()
+            if failing:
+                raise KeyError
+    except KeyError:
+        pass
+    assert gc.isenabled()
+
+
+def test_it_stays_off_where_it_was_off() -> None:
+    gc.disable()
+    with uncollected():
+        pass
+    assert not gc.isenabled()
+
+
+def test_garbage_made_meanwhile_is_found_later() -> None:
+    with uncollected():
+        circle = weakref.ref(Circle())
+        assert circle() is not None
+    gc.collect()
+    assert circle() is None
+
+
+def test_what_somebody_froze_stays_frozen() -> None:
+    gc.freeze()
+    try:
+        with uncollected():
+            pass
+        assert gc.get_freeze_count()
+    finally:
+        gc.unfreeze()

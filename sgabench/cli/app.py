@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sgabench.errors import InputError
+from sgabench.system.collecting import leave_at_once
 from sgabench.system.interruption import ignore_ctrl_c
 from sgabench.system.threads import wait_politely
 
@@ -46,6 +47,7 @@ _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; bad input is one line and exit code 2."""
     wait_politely()
+    leave_at_once()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character still gets the rest

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from sgabench.system.collecting import uncollected
+
+# What is registered first is called last.
+AT_EXIT = """
+import atexit, gc, sys
+atexit.register(lambda: print(gc.get_freeze_count(), file=sys.stderr))
+from sgabench.cli import main
+main(["--version"])
+"""
 
 
 class Circle:
@@ -61,3 +71,8 @@ def test_what_somebody_froze_stays_frozen() -> None:
         assert gc.get_freeze_count()
     finally:
         gc.unfreeze()
+
+
+def test_a_command_looks_for_no_garbage_when_it_exits() -> None:
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=True)
+    assert int(done.stderr) > 1000

@@ -22,7 +22,7 @@ from sgabench.running.executors.executor import Began, Event, Finished, OnEvent,
 from sgabench.running.executors.quiet import Quiet
 from sgabench.running.task import Task
 from sgabench.store.locks import SHARES, shared
-from sgabench.system.collecting import uncollected
+from sgabench.system.collecting import leave_at_once, uncollected
 from sgabench.system.interruption import Terminated
 from sgabench.system.processes import ignore_ctrl_c, start
 
@@ -192,6 +192,7 @@ def _work(connection: Connection, results: Path, plugins: list[Path], gpu: str |
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it at its first use
     ignore_ctrl_c()
+    leave_at_once()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with uncollected():
         from sgabench.plugins.registry import load_plugin_file

@@ -64,7 +64,7 @@ def keep(plan: Plan, pattern: str, kept: Kept, options: Options, on_file: Callab
     device = choose_device(options.device)
     for key in dict.fromkeys(trial.key for trial, _ in cells):
         trial = next(trial for trial, _ in cells if trial.key == key)
-        asked = tuple(replace(cell, probes=(), stored=False) for other, cell in cells if other.key == key)
+        asked = tuple(cell._replace(probes=(), stored=False) for other, cell in cells if other.key == key)
         task = Task(
             replace(trial, cells=asked, probes=()),
             trained[key],

@@ -166,6 +166,6 @@ def _one_of(cells: Sequence[CellPlan]) -> CellPlan:
     """The middle cell, fine-tuned for one epoch."""
     cell = cells[len(cells) // 2]
     if not cell.pruner.settings["finetune"]:
-        return replace(cell, stored=False)
+        return cell._replace(stored=False)
     settings = {**cell.pruner.settings, "finetune": {**cell.pruner.settings["finetune"], "epochs": 1}}
-    return replace(cell, stored=False, pruner=replace(cell.pruner, settings=settings))
+    return cell._replace(stored=False, pruner=replace(cell.pruner, settings=settings))

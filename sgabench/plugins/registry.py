@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,11 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 
 _origin: ContextVar[Origin] = ContextVar("origin", default=BUILT_IN)
+
+
+@cache  # every call reads the metadata of all installed packages
+def _entry_points() -> Any:
+    return importlib.metadata.entry_points()
 
 
 class Registry:
@@ -115,7 +120,7 @@ class Registry:
             return
         self._loaded = True
         importlib.import_module(self.package)
-        for point in importlib.metadata.entry_points(group=self.package):
+        for point in _entry_points().select(group=self.package):
             distribution = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             token = _origin.set(Origin(distribution, find=partial(of_package, distribution, point.module)))
             try:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +59,7 @@ class CellPlan(NamedTuple):  # made in a third of the time of a frozen dataclass
     @property
     def name(self) -> str:
         """``pruner/ratio``."""
-        return f"{self.pruner.label}/{self.ratio:g}"
+        return _cell_name(self.pruner.label, self.ratio)
 
     @property
     def of(self) -> str:
@@ -68,6 +69,11 @@ class CellPlan(NamedTuple):  # made in a third of the time of a frozen dataclass
     def description(self) -> dict[str, Any]:
         """What the key is made of, beside the trial's."""
         return _described(self.pruner, self.ratio, self.measurement, self.revisions)
+
+
+@cache  # the same for all trials
+def _cell_name(pruner: str, ratio: float) -> str:
+    return f"{pruner}/{ratio:g}"
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,9 @@ def make_plan(suite: Suite, data_dir: Path) -> Plan:
         watching = on["training"] if checkpoint is None or checkpoint.trains else []
         pruned = on["pruned"]
         cells = tuple(
-            CellPlan(of_cell := _cell_key(key, cell_key), pruner, ratio, measurement, its, _probes(of_cell, pruned))
-            for pruner, ratio, cell_key in pruners[label]
+            CellPlan(its_key, pruner, ratio, measurement, its, _probes(its_key, pruned) if pruned else ())
+            for pruner, ratio, of_any in pruners[label]
+            for its_key in [hashlib.sha256(f"{key} {of_any}".encode()).hexdigest()[:32]]
         )
         probes = _probes(key, watching) + _probes(key, on["dense"], its)
         return TrialPlan(key, group, **of, seed=seed, cells=cells, probes=probes, checkpoint=checkpoint)
@@ -225,13 +232,7 @@ def _check_size(suite: Suite, on: Mapping[str, list[Choice]]) -> None:
         raise InputError(f"{suite.source}: {error}") from None
 
 
-def _cell_key(trial_key: str, pruner_key: str) -> str:
-    return hashlib.sha256(f"{trial_key} {pruner_key}".encode()).hexdigest()[:32]
-
-
 def _probes(subject: str, probes: list[Choice], revisions: Mapping[str, int] | None = None) -> tuple[ProbePlan, ...]:
-    if not probes:
-        return ()  # for most cells
     revised = list((revisions or {}).values())
     return tuple(ProbePlan(content_key([subject, probe.identity(), *revised]), probe) for probe in probes)
 

@@ -7,6 +7,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+MANY = 10_000
+
 
 @contextmanager
 def uncollected() -> Iterator[None]:
@@ -20,8 +22,9 @@ def uncollected() -> Iterator[None]:
         yield
     finally:
         if was_on:
-            if not gc.get_freeze_count():  # by somebody else
-                # Together these count everything as old; otherwise the next pass would be over all of it.
+            # If many objects were made, the next pass would be over all of them, so everything is counted as old; not
+            # where modules had been imported before, or garbage would grow old each time, and be found late.
+            if gc.get_count()[0] > MANY and not gc.get_freeze_count():  # by somebody else
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sgabench.system.collecting import uncollected
+from sgabench.system.collecting import MANY, uncollected
 
 # What is registered first is called last.
 AT_EXIT = """
@@ -55,6 +55,16 @@ def test_it_stays_off_where_it_was_off() -> None:
     assert not gc.isenabled()
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_only_many_objects_grow_old_at_once(many: bool) -> None:
+    gc.enable()
+    gc.collect()
+    with uncollected():
+        made = [[number] for number in range(2 * MANY if many else 2)]
+    oldest = range(1 if sys.version_info >= (3, 14) else 2, 3)
+    assert any(each is made for number in oldest for each in gc.get_objects(number)) is many
+
+
 def test_garbage_made_meanwhile_is_found_later() -> None:
     with uncollected():
         circle = weakref.ref(Circle())
@@ -64,10 +74,12 @@ def test_garbage_made_meanwhile_is_found_later() -> None:
 
 
 def test_what_somebody_froze_stays_frozen() -> None:
+    gc.enable()
     gc.freeze()
     try:
         with uncollected():
-            pass
+            kept = [[number] for number in range(2 * MANY)]
+        assert kept
         assert gc.get_freeze_count()
     finally:
         gc.unfreeze()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import multiprocessing
 import os
@@ -114,7 +113,6 @@ def called_here(folder: Path, arguments: list[str], env: dict[str, str]) -> subp
         except SystemExit as stop:
             code = stop.code
     signal.signal(signal.SIGINT, interrupt)
-    gc.enable()  # a report does without
     if threads is not None:
         sys.modules["torch"].set_num_threads(threads)
     assert isinstance(code, int)

@@ -28,6 +28,7 @@ from sgabench.cli.options import (
 )
 from sgabench.cli.outputs import Force, prepare_output, write
 from sgabench.errors import InputError, counted
+from sgabench.system.collecting import uncollected
 
 
 class GateFormat(StrEnum):
@@ -39,6 +40,7 @@ class GateFormat(StrEnum):
 
 
 @app.command()
+@uncollected()
 def baseline(
     suite: SuiteFile,
     output: Annotated[Path, typer.Option(metavar="FILE", help="The baseline (JSON), to keep with your code.")],
@@ -114,8 +116,9 @@ def check(
         plugins = tuple(path.resolve() for path in plugin or ())
         with stoppable(), listener(quiet=False) as display:
             run_and_write(whole, Options(results, data_dir, download, device.value, jobs, only, plugins), display)
-    outcome = check_plan(whole, results, baseline, only)
-    text = render(outcome, form.value, str(baseline))
+    with uncollected():
+        outcome = check_plan(whole, results, baseline, only)
+        text = render(outcome, form.value, str(baseline))
     write(text, output)
     if output is not None:
         typer.echo(verdict(outcome), err=True)

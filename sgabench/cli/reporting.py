@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from sgabench.cli.common import plan_of, refuse_file, require_store
 from sgabench.cli.options import DEFAULT_RESULTS, DataDir, Only, Plugins, Results, Set
 from sgabench.cli.outputs import prepare_figures, prepare_output, write
 from sgabench.errors import InputError
+from sgabench.system.collecting import uncollected
 
 DEFAULTS = (("--by", "ratio"), ("--pairs", "reference"))  # defaults
 
@@ -48,6 +48,7 @@ class ComparisonFormat(StrEnum):
 
 
 @app.command()
+@uncollected()
 def report(
     suite: Annotated[
         Path | None, typer.Argument(metavar="[SUITE]", help="Suite file (TOML); default: everything stored.")
@@ -82,8 +83,6 @@ def report(
     plugin: Plugins = None,
 ) -> None:
     """Show the leaderboard of what is stored; JSON also has the cells and trials."""
-    gc.disable()  # a large store makes millions of objects and no cycles; looking for these doubles the time
-
     from sgabench.evidence.details import load_details
     from sgabench.evidence.layers import layer_table
     from sgabench.evidence.leaderboard import make_tables
@@ -141,6 +140,7 @@ def report(
 
 
 @app.command()
+@uncollected()
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", help="Results folder: the reference.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Results folder to compare with it.")],

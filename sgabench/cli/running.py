@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -240,6 +239,7 @@ def init(
 
 
 @app.command()
+@uncollected()
 def plan(
     suite: SuiteFile,
     results: Results = DEFAULT_RESULTS,
@@ -249,8 +249,6 @@ def plan(
     plugin: Plugins = None,
 ) -> None:
     """Show every trial and cell of a suite: which are stored, which would run, which failed and would run again."""
-    gc.disable()  # a large plan is many objects without cycles
-
     from sgabench.evidence.looks import looks_of
     from sgabench.store.store import Store
 

@@ -14,7 +14,8 @@ MANY = 10_000
 def uncollected() -> Iterator[None]:
     """Make many objects that stay, of modules or tables, without passes of the garbage collector over them.
 
-    It is turned on again afterwards, if it was on before.
+    A large store makes millions, and no cycles: looking for these can double the time. Afterwards it is turned on
+    again, if it was on before.
     """
     was_on = gc.isenabled()
     gc.disable()

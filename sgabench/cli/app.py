@@ -12,7 +12,7 @@ import typer
 from sgabench.errors import InputError
 from sgabench.system.collecting import leave_at_once
 from sgabench.system.interruption import ignore_ctrl_c
-from sgabench.system.threads import wait_politely
+from sgabench.system.threads import one_thread_for_blas, wait_politely
 
 app = typer.Typer(
     name="sgabench",
@@ -47,6 +47,7 @@ _WrongUsage: type[Exception] = typer.BadParameter.__bases__[0]
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit; bad input is one line and exit code 2."""
     wait_politely()
+    one_thread_for_blas()
     leave_at_once()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -1,8 +1,9 @@
-"""The way in which OpenMP's threads wait for each other."""
+"""How OpenMP's threads wait for each other, and how many threads NumPy and SciPy start."""
 
 from __future__ import annotations
 
 import os
+import platform
 
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SPIN_COUNT = "5000"  # a compromise, measured: docs/performance.md
@@ -17,3 +18,14 @@ def wait_politely() -> None:
     """
     if not any(name in os.environ for name in CHOICES):
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+
+
+def one_thread_for_blas() -> None:
+    """Let NumPy and SciPy compute in one thread, unless the user has set ``OPENBLAS_NUM_THREADS``.
+
+    Each brings an OpenBLAS, which starts a thread per core when it is loaded, and these take longer to start than all
+    that is computed with them here. Call this before NumPy is imported. PyTorch has its own library on x86; on other
+    processors its products may run on OpenBLAS, too, so nothing is set there.
+    """
+    if platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

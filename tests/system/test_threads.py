@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,20 @@ def test_a_setting_of_the_user_wins(name: str, nothing_set: None, monkeypatch: p
     monkeypatch.setenv(name, "7")
     wait_politely()
     assert {other: os.environ.get(other) for other in CHOICES} == {**dict.fromkeys(CHOICES), name: "7"}
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="PyTorch may use OpenBLAS here")
+@pytest.mark.parametrize(("of_user", "expected"), [(None, "1"), ("3", "3")])
+def test_numpy_starts_no_threads_unless_the_user_says_so(
+    of_user: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if of_user is not None:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", of_user)
+    first = FIRST_IMPORT.replace('"torch"', '"numpy"').replace("GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS")
+    command = [sys.executable, "-c", first + ENTRIES["command line"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="there is no list of loaded libraries here")

@@ -112,7 +112,7 @@ class Simulated:
 
     def end(self, task: Task, cause: str) -> None:
         """Nothing takes too long here."""
-        raise NotImplementedError
+        raise NotImplementedError  # a part of the interface that is never called: no suite here has a time limit
 
     def stop(self) -> None:
         """Nothing is under way in the end."""

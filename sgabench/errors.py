@@ -52,7 +52,7 @@ def foreign(before: str, after: str = "") -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:
+    except Exception as error:  # kept as the cause, with its traceback
         raise InputError(f"{before}{describe(error)}{after}") from error
 
 

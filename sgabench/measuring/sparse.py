@@ -70,7 +70,7 @@ def speed_of_pattern(
         packed = compress(sparse, excluded)
         with evaluating(sparse), evaluating(masked):
             check_logits(sparse(images), masked(images))
-    except (InputError, RuntimeError, NotImplementedError) as error:
+    except (InputError, RuntimeError, NotImplementedError) as error:  # the last: PyTorch has no kernel for it
         found = speed_of(network, batch, alone, dense, precision=precision, min_run_time=min_run_time)
         return found | {"pattern_only": str(error) if isinstance(error, InputError) else describe(error)}
     twin = copy.deepcopy(dense).to(dtype)

@@ -28,7 +28,7 @@ class Watch:
         for key in self.probes.keys() - self.failed.keys():
             try:
                 self.probes[key].before_step()
-            except Exception:
+            except Exception:  # a probe's own failure is its record, with the traceback; the training goes on
                 self.failed[key] = traceback.format_exc()
 
     def after_step(self, epoch: int) -> None:
@@ -40,7 +40,7 @@ class Watch:
         for key in self.probes.keys() - self.failed.keys():
             try:
                 self.probes[key].after_step(epoch)
-            except Exception:
+            except Exception:  # a probe's own failure is its record, with the traceback; the training goes on
                 self.failed[key] = traceback.format_exc()
 
     def state_dict(self) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Here:
 
     def end(self, task: Task, cause: str) -> None:
         """Not possible: time limits need trials in other processes."""
-        raise NotImplementedError
+        raise NotImplementedError  # never called: with a time limit, running/resources.py takes other processes
 
     def stop(self) -> None:
         """Nothing is running any more."""

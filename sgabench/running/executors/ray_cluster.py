@@ -55,7 +55,7 @@ def connect(request: ClusterRequest) -> Cluster:
     before = signal.getsignal(signal.SIGTERM) if main else None
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except Exception as error:
+    except Exception as error:  # Ray raises many kinds; kept as the cause, with its traceback
         raise InputError(
             f"--address {address}: no Ray cluster answers ({describe(error)}); on its first node: ray start --head"
         ) from error
